@@ -1,0 +1,21 @@
+"""Corpora: pictures with the captions that people wrote for them, read, split, filtered and counted."""
+
+from captionist.data.filters import CaptionFilter, FilterResult, clean_caption, clean_references
+from captionist.data.inspect import CorpusSummary, inspect_corpus
+from captionist.data.readers import open_corpus
+from captionist.data.records import Corpus, Example, Problem
+from captionist.data.summary_view import render
+
+__all__ = [
+    "CaptionFilter",
+    "Corpus",
+    "CorpusSummary",
+    "Example",
+    "FilterResult",
+    "Problem",
+    "clean_caption",
+    "clean_references",
+    "inspect_corpus",
+    "open_corpus",
+    "render",
+]

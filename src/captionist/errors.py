@@ -1,0 +1,57 @@
+"""Every error that Captionist raises on purpose. The message says what is wrong and what to do next."""
+
+
+class CaptionistError(Exception):
+    """The root: catch this to catch everything below."""
+
+
+class ImageError(CaptionistError):
+    """A picture that cannot be captioned. One bad picture never stops the others."""
+
+
+class ImageNotFoundError(ImageError):
+    """The path does not exist, is a directory, or cannot be read."""
+
+
+class EmptyImageError(ImageError):
+    """The file or the byte string has no bytes at all."""
+
+
+class NotAnImageError(ImageError):
+    """The bytes are not those of a picture: text, a document, random data."""
+
+
+class UnsupportedImageError(ImageError):
+    """A picture, but of a format that Captionist does not read."""
+
+
+class CorruptImageError(ImageError):
+    """A picture of a known format whose bytes are damaged or cut short."""
+
+
+class ImageTooLargeError(ImageError):
+    """More bytes or more pixels than the limits allow; found from the header, before decoding."""
+
+
+class DataError(CaptionistError):
+    """A corpus that cannot be used: wrong layout, nothing left after the filters."""
+
+
+class BundleError(CaptionistError):
+    """A model bundle that is missing, incomplete, altered or of an unknown format."""
+
+
+class RecipeError(CaptionistError):
+    """A training recipe with an unknown key, a wrong value or a missing file."""
+
+
+class TrainingError(CaptionistError):
+    """A training run that cannot go on, such as a loss that is not finite."""
+
+
+class ScoreError(CaptionistError):
+    """References and candidates that cannot be scored against each other."""
+
+
+class MissingExtraError(CaptionistError):
+    """A feature whose optional dependencies are not installed; the message names the extra."""

@@ -1,0 +1,44 @@
+"""The torch side of the Decoder protocol: lets the one search of Captionist run on a model in training."""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from captionist.inference.decoder import Step
+from captionist.model.fusion import Decoded, VisionPrefixLM
+
+State = tuple[Tensor, Tensor]
+
+
+class TorchDecoder:
+    """A VisionPrefixLM as a `Decoder`; it runs in inference mode and where the model's parameters are."""
+
+    def __init__(self, model: VisionPrefixLM) -> None:
+        self.model = model
+
+    @property
+    def eos_id(self) -> int:
+        return self.model.end_id
+
+    @property
+    def max_tokens(self) -> int:
+        return int(self.model.decoder.config.n_positions) - self.model.prefix_length - 1
+
+    def prefill(self, visual_tokens: Tensor) -> Step:
+        """visual_tokens: float [B, P, D], as `VisionPrefixLM.encode` gives."""
+        with torch.inference_mode():
+            return _step(self.model.prefill(visual_tokens))
+
+    def step(self, tokens: NDArray[np.int64], state: State) -> Step:
+        with torch.inference_mode():
+            return _step(self.model.step(torch.from_numpy(tokens).to(state[0].device), *state))
+
+    def reorder(self, state: State, rows: NDArray[np.int64]) -> State:
+        index = torch.from_numpy(rows).to(state[0].device)
+        return state[0][index], state[1][index]
+
+
+def _step(decoded: Decoded) -> Step:
+    logits, attention = (tensor.float().cpu().numpy() for tensor in (decoded.logits, decoded.attention))
+    return Step(logits, attention, (decoded.keys, decoded.values))

@@ -1,0 +1,187 @@
+"""VisionPrefixLM: a picture's visual tokens, linearly projected, stand before the caption in GPT-2's input.
+
+The sequence is [visual prefix | <|endoftext|> caption <|endoftext|>]. A picture's captions share one prefix: they
+are packed behind it in a single sequence, and an attention mask keeps them from seeing each other, which trains
+five captions for little more than the cost of one and gives the loss of five separate sequences.
+"""
+
+import json
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from pydantic import ValidationError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from captionist.errors import TrainingError
+from captionist.model.config import ModelConfig
+from captionist.model.language import KeyValues, Language, load_language, rebuild_language
+from captionist.model.vision import Encoder, build_encoder
+
+IGNORE = -100
+"""Fills captions up to the longest one, and marks what the loss leaves out."""
+
+
+class TokenLoss(NamedTuple):
+    """Cross-entropy summed over `tokens` predicted tokens, captions' ends included."""
+
+    total: Tensor
+    tokens: int
+
+
+class Decoded(NamedTuple):
+    """What one decoding step gives, for R rows.
+
+    logits float [R, V]; attention float [R, P], the last token's attention to the visual tokens, averaged over
+    layers and heads; keys and values float [R, layers, heads, S, head_width].
+    """
+
+    logits: Tensor
+    attention: Tensor
+    keys: Tensor
+    values: Tensor
+
+
+class VisionPrefixLM(nn.Module):
+    """Encoder, linear projection, GPT-2."""
+
+    def __init__(self, config: ModelConfig, encoder: Encoder, language: Language) -> None:
+        super().__init__()
+        self.config = config
+        self.encoder = encoder
+        self.decoder = language.gpt2
+        self.tokenizer = language.tokenizer
+        self.end_id = language.end_id
+        self.grid = config.prefix_grid or encoder.grid
+        self.projection = nn.Linear(encoder.width, self.decoder.config.n_embd)
+        self.register_buffer("pooling", _pooling_matrix(encoder.grid, self.grid), persistent=False)
+
+    @property
+    def prefix_length(self) -> int:
+        """P, the number of visual tokens that GPT-2 sees."""
+        return self.grid * self.grid
+
+    def project(self, features: Tensor) -> Tensor:
+        """The encoder's features float [B, F, C] (see `Encoder.backbone`) -> visual prefix float [B, P, D]."""
+        tokens = self.encoder.neck(features)
+        if self.grid != self.encoder.grid:
+            tokens = self.pooling.to(tokens.dtype) @ tokens
+        return self.projection(tokens)
+
+    def encode(self, pixels: Tensor) -> Tensor:
+        """Pixels float [B, 3, H, W] -> visual prefix float [B, P, D]."""
+        return self.project(self.encoder.backbone(pixels))
+
+    def forward(
+        self, captions: Tensor, pixels: Tensor | None = None, features: Tensor | None = None, label_smoothing: float = 0
+    ) -> TokenLoss:
+        """The loss of C captions for each of B pictures.
+
+        Args: captions int64 [B, C, T], filled with IGNORE behind each caption, or whole where a picture has fewer;
+        one of pixels float [B, 3, H, W] and features float [B, F, C]; neither: a language model on text alone.
+        """
+        batch, count, _ = captions.shape
+        if features is not None:
+            prefix = self.project(features)
+        elif pixels is not None:
+            prefix = self.encode(pixels)
+        else:
+            prefix = self.decoder.wte.weight.new_zeros(batch, 0, self.decoder.config.n_embd)
+        inputs, labels = self._shift(captions)
+        length = inputs.shape[2]
+        packed = torch.cat((prefix, self.decoder.wte(inputs).flatten(1, 2).to(prefix.dtype)), 1)
+        text = torch.arange(self.prefix_length, self.prefix_length + length, device=packed.device)
+        positions = torch.cat((torch.arange(prefix.shape[1], device=packed.device), text.repeat(count)))
+        mask = _packed_mask(prefix.shape[1], count, length, packed.device)
+        hidden, _, _ = self.decoder(packed, positions, mask)
+        counted = labels.flatten(1) != IGNORE
+        logits = self.decoder.logits(hidden[:, prefix.shape[1] :][counted])
+        loss = F.cross_entropy(
+            logits.float(), labels.flatten(1)[counted], reduction="sum", label_smoothing=label_smoothing
+        )
+        return TokenLoss(loss, int(counted.sum()))
+
+    def _shift(self, captions: Tensor) -> tuple[Tensor, Tensor]:
+        """Inputs that begin, and labels that end, with <|endoftext|>: int64 [B, C, T + 1] each.
+
+        The end has a label of its own kind: were the filling labelled with it too, or both left out, the model
+        would never learn to stop.
+        """
+        edge = captions.new_full((*captions.shape[:2], 1), self.end_id)
+        inputs = torch.cat((edge, captions.masked_fill(captions == IGNORE, self.end_id)), 2)
+        labels = torch.cat((captions, captions.new_full(edge.shape, IGNORE)), 2)
+        lengths = (captions != IGNORE).sum(2, keepdim=True)
+        labels = labels.scatter(2, lengths, torch.where(lengths > 0, self.end_id, IGNORE))
+        return inputs, labels
+
+    def prefill(self, visual_tokens: Tensor) -> Decoded:
+        """Read the visual prefix float [B, P, D] and the begin-of-text token; logits are the first word's."""
+        begin = self.decoder.wte.weight[self.end_id].expand(visual_tokens.shape[0], 1, -1)
+        length = self.prefix_length + 1
+        mask = torch.ones(length, length, dtype=torch.bool, device=visual_tokens.device).tril()
+        positions = torch.arange(length, device=visual_tokens.device)
+        return self._decoded(*self.decoder(torch.cat((visual_tokens, begin), 1), positions, mask, None, True))
+
+    def step(self, tokens: Tensor, keys: Tensor, values: Tensor) -> Decoded:
+        """Read one more token a row: tokens int64 [R], the cache as `prefill` or the last step returned it."""
+        past = [KeyValues(keys[:, i], values[:, i]) for i in range(keys.shape[1])]
+        positions = torch.full((1,), keys.shape[3], device=tokens.device)
+        return self._decoded(*self.decoder(self.decoder.wte(tokens)[:, None], positions, None, past, True))
+
+    def _decoded(self, hidden: Tensor, presents: list[KeyValues], attentions: list[Tensor]) -> Decoded:
+        attention = torch.stack([a[:, :, -1, : self.prefix_length] for a in attentions]).mean((0, 2))
+        keys = torch.stack([present.keys for present in presents], 1)
+        values = torch.stack([present.values for present in presents], 1)
+        return Decoded(self.decoder.logits(hidden[:, -1]), attention, keys, values)
+
+    def save(self, directory: Path) -> None:
+        """Write model.json, tokenizer.json and model.safetensors, all that `load` needs."""
+        directory.mkdir(parents=True, exist_ok=True)
+        description = {
+            "model": self.config.model_dump(),
+            "encoder": self.encoder.architecture(),
+            "decoder": self.decoder.config.to_dict(),
+        }
+        (directory / "model.json").write_text(json.dumps(description, indent=2), encoding="utf-8")
+        self.tokenizer.save(str(directory / "tokenizer.json"))
+        save_file({k: v.contiguous() for k, v in self.state_dict().items()}, directory / "model.safetensors")
+
+
+def build_model(config: ModelConfig, captions: list[str]) -> VisionPrefixLM:
+    """A model on its pretrained weights; `captions` are the training text that the vocabulary may be cut to.
+
+    Raises RecipeError where weights cannot be found.
+    """
+    cut = captions if config.decoder.vocabulary == "corpus" else None
+    language = load_language(config.decoder.weights, config.decoder.dropout, cut)
+    return VisionPrefixLM(config, build_encoder(config.encoder, None), language)
+
+
+def load_model(directory: Path) -> VisionPrefixLM:
+    """A model as `VisionPrefixLM.save` wrote it. Raises TrainingError where it is missing or damaged."""
+    try:
+        description = json.loads((directory / "model.json").read_text(encoding="utf-8"))
+        config = ModelConfig.model_validate(description["model"])
+        language = rebuild_language(description["decoder"], config.decoder.dropout, directory / "tokenizer.json")
+        model = VisionPrefixLM(config, build_encoder(config.encoder, description["encoder"]), language)
+        model.load_state_dict(load_file(directory / "model.safetensors"))
+    except (OSError, ValueError, KeyError, RuntimeError, ValidationError) as error:
+        raise TrainingError(f"{directory} holds no model that can be loaded: {error}") from error
+    return model
+
+
+def _packed_mask(prefix: int, captions: int, length: int, device: torch.device) -> Tensor:
+    """bool [S, S]: each token sees the prefix and its own caption, up to itself; S = prefix + captions * length."""
+    owner = torch.cat(
+        (torch.zeros(prefix, dtype=torch.long), torch.arange(1, captions + 1).repeat_interleave(length))
+    ).to(device)
+    allowed = (owner[None, :] == 0) | (owner[None, :] == owner[:, None])
+    return allowed.tril()
+
+
+def _pooling_matrix(grid: int, pooled: int) -> Tensor:
+    """float [pooled * pooled, grid * grid]: adaptive average pooling as a matrix, which ONNX has no operator for."""
+    identity = torch.eye(grid * grid).view(grid * grid, 1, grid, grid)
+    return F.adaptive_avg_pool2d(identity, pooled).view(grid * grid, -1).T.contiguous()

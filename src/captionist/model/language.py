@@ -1,0 +1,231 @@
+"""GPT-2 (Radford et al. 2019), written out so that one module trains, decodes with a cache and is exported.
+
+Weights come from any GPT2LMHeadModel checkpoint of transformers; a test holds both to the same logits.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from tokenizers import Tokenizer
+from tokenizers.decoders import ByteLevel as ByteLevelDecoder
+from tokenizers.models import BPE
+from tokenizers.pre_tokenizers import ByteLevel
+from torch import Tensor, nn
+from transformers import GPT2Config, GPT2LMHeadModel, GPT2TokenizerFast
+
+from captionist.errors import RecipeError
+
+END_OF_TEXT = "<|endoftext|>"
+
+
+class KeyValues(NamedTuple):
+    """One layer's cache: keys and values, float [B, heads, S, head_width]."""
+
+    keys: Tensor
+    values: Tensor
+
+
+class _Attention(nn.Module):
+    def __init__(self, width: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.heads, self.dropout = heads, dropout
+        self.c_attn = nn.Linear(width, 3 * width)
+        self.c_proj = nn.Linear(width, width)
+
+    def forward(
+        self, x: Tensor, mask: Tensor | None, past: KeyValues | None, with_weights: bool
+    ) -> tuple[Tensor, KeyValues, Tensor | None]:
+        batch, length, width = x.shape
+        query, key, value = (
+            part.view(batch, length, self.heads, width // self.heads).transpose(1, 2)
+            for part in self.c_attn(x).split(width, dim=2)
+        )
+        if past is not None:
+            key, value = torch.cat((past.keys, key), 2), torch.cat((past.values, value), 2)
+        weights = None
+        if with_weights:
+            scores = query @ key.transpose(2, 3) * (width // self.heads) ** -0.5
+            if mask is not None:
+                scores = scores.masked_fill(~mask, float("-inf"))
+            weights = scores.softmax(-1)
+            attended = weights @ value
+        else:
+            dropout = self.dropout if self.training else 0.0
+            attended = F.scaled_dot_product_attention(query, key, value, mask, dropout)
+        attended = attended.transpose(1, 2).reshape(batch, length, width)
+        return F.dropout(self.c_proj(attended), self.dropout, self.training), KeyValues(key, value), weights
+
+
+class _Block(nn.Module):
+    def __init__(self, config: GPT2Config, dropout: float) -> None:
+        super().__init__()
+        inner = config.n_inner or 4 * config.n_embd
+        self.ln_1 = nn.LayerNorm(config.n_embd, config.layer_norm_epsilon)
+        self.attn = _Attention(config.n_embd, config.n_head, dropout)
+        self.ln_2 = nn.LayerNorm(config.n_embd, config.layer_norm_epsilon)
+        self.c_fc = nn.Linear(config.n_embd, inner)
+        self.c_proj = nn.Linear(inner, config.n_embd)
+        self.dropout = dropout
+        # gelu_new is GPT-2's own tanh approximation; the exact function is what Whisper's decoder was trained with.
+        self.gelu = "tanh" if config.activation_function in ("gelu_new", "gelu_pytorch_tanh") else "none"
+
+    def forward(
+        self, x: Tensor, mask: Tensor | None, past: KeyValues | None, with_weights: bool
+    ) -> tuple[Tensor, KeyValues, Tensor | None]:
+        attended, present, weights = self.attn(self.ln_1(x), mask, past, with_weights)
+        x = x + attended
+        hidden = self.c_proj(F.gelu(self.c_fc(self.ln_2(x)), approximate=self.gelu))
+        return x + F.dropout(hidden, self.dropout, self.training), present, weights
+
+
+class GPT2(nn.Module):
+    """A GPT-2 language model over the tokens of its own tokenizer, which may be a cut of GPT-2's."""
+
+    def __init__(self, config: GPT2Config, dropout: float) -> None:
+        super().__init__()
+        self.config = config
+        self.wte = nn.Embedding(config.vocab_size, config.n_embd)
+        self.wpe = nn.Embedding(config.n_positions, config.n_embd)
+        self.blocks = nn.ModuleList(_Block(config, dropout) for _ in range(config.n_layer))
+        self.ln_f = nn.LayerNorm(config.n_embd, config.layer_norm_epsilon)
+        self.dropout = dropout
+
+    def forward(
+        self,
+        embeddings: Tensor,
+        positions: Tensor,
+        mask: Tensor | None,
+        past: list[KeyValues] | None = None,
+        with_weights: bool = False,
+    ) -> tuple[Tensor, list[KeyValues], list[Tensor]]:
+        """Run the blocks.
+
+        Args: embeddings float [B, T, D] of the new tokens, without positions; positions int64 [T] or [B, T]; mask
+        bool, broadcast to [B, heads, T, S + T], True where attention is allowed (none: everything is);
+        past: the cache of S earlier tokens, a layer each.
+
+        Returns: hidden states float [B, T, D] after the last norm, the cache of S + T tokens, and, on request, each
+        layer's attention float [B, heads, T, S + T].
+        """
+        x = F.dropout(embeddings + self.wpe(positions), self.dropout, self.training)
+        presents, attentions = [], []
+        for index, block in enumerate(self.blocks):
+            x, present, weights = block(x, mask, past[index] if past else None, with_weights)
+            presents.append(present)
+            if weights is not None:
+                attentions.append(weights)
+        return self.ln_f(x), presents, attentions
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Hidden states float [..., D] -> logits float [..., V]; the output matrix is the input embedding."""
+        return F.linear(hidden, self.wte.weight)
+
+
+# Beside the layers' numbers, all that differs between transformers' names and ours.
+_RENAMES = ((".mlp.", "."), ("transformer.h.", "blocks."), ("transformer.", ""))
+
+
+def _from_transformers(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    ours = {}
+    for name, tensor in state.items():
+        if name == "lm_head.weight":  # tied to wte
+            continue
+        matrix = tensor.ndim == 2 and ".h." in name  # transformers' Conv1D keeps its matrices transposed
+        for old, new in _RENAMES:
+            name = name.replace(old, new)
+        ours[name] = tensor.T.contiguous() if matrix else tensor
+    return ours
+
+
+@dataclass
+class Language:
+    """A GPT-2 and the tokenizer whose ids it speaks."""
+
+    gpt2: GPT2
+    tokenizer: Tokenizer
+
+    @property
+    def end_id(self) -> int:
+        """The id of <|endoftext|>, which begins and ends every caption."""
+        return int(self.tokenizer.token_to_id(END_OF_TEXT))
+
+
+def encode_caption(tokenizer: Tokenizer, caption: str) -> list[int]:
+    """A caption's token ids; the leading space makes the first word the same token as anywhere else."""
+    return list(tokenizer.encode(" " + caption).ids)
+
+
+def load_tokenizer(weights: str) -> Tokenizer:
+    """GPT-2's byte-level BPE from the hub or a directory. Raises RecipeError where there is none."""
+    try:
+        return GPT2TokenizerFast.from_pretrained(weights).backend_tokenizer
+    except (OSError, TypeError, ValueError) as error:
+        raise RecipeError(f"No GPT-2 tokenizer at {weights!r}: {error}") from error
+
+
+def cut_tokenizer(tokenizer: Tokenizer, captions: list[str]) -> tuple[Tokenizer, list[int]]:
+    """Reduce a byte-level BPE to what `captions` need.
+
+    Kept are every single byte, so that any text can still be written, the tokens that occur, and the tokens that
+    merging passes through on the way to them, so that every caption is split exactly as before.
+
+    Returns the tokenizer, whose ids are 0..V-1, and for each of its ids the id in the tokenizer given.
+    """
+    model = json.loads(tokenizer.to_str())["model"]
+    vocabulary: dict[str, int] = model["vocab"]
+    merges = [tuple(merge.split(" ")) if isinstance(merge, str) else tuple(merge) for merge in model["merges"]]
+    needed = {token for token in vocabulary if len(token) == 1} | {END_OF_TEXT}
+    words = {token for encoding in tokenizer.encode_batch([" " + c for c in captions]) for token in encoding.tokens}
+    ranks = {merge: rank for rank, merge in enumerate(merges)}
+    for token in words:
+        needed |= _merge_path(token, ranks)
+    kept = sorted((vocabulary[token], token) for token in needed)
+    reduced = Tokenizer(
+        BPE(
+            vocab={token: index for index, (_, token) in enumerate(kept)},
+            merges=[merge for merge in merges if {*merge, "".join(merge)} <= needed],
+        )
+    )
+    reduced.pre_tokenizer = ByteLevel(add_prefix_space=False)
+    reduced.decoder = ByteLevelDecoder()
+    reduced.add_special_tokens([END_OF_TEXT])
+    return reduced, [index for index, _ in kept]
+
+
+def _merge_path(token: str, ranks: dict[tuple[str, ...], int]) -> set[str]:
+    """Every token that byte pair encoding forms on its way from single characters to `token`."""
+    pieces, passed = list(token), {token}
+    while len(pieces) > 1:
+        pairs = list(zip(pieces, pieces[1:], strict=False))
+        best = min(range(len(pairs)), key=lambda i: ranks.get(pairs[i], len(ranks)))
+        if pairs[best] not in ranks:
+            break
+        pieces[best : best + 2] = ["".join(pairs[best])]
+        passed.add(pieces[best])
+    return passed
+
+
+def load_language(weights: str, dropout: float, captions: list[str] | None) -> Language:
+    """GPT-2 from the hub or a directory; with `captions`, its vocabulary is cut to them (see `cut_tokenizer`)."""
+    tokenizer = load_tokenizer(weights)
+    try:
+        source = GPT2LMHeadModel.from_pretrained(weights)
+    except OSError as error:
+        raise RecipeError(f"No GPT-2 weights at {weights!r}: {error}") from error
+    state, config = _from_transformers(source.state_dict()), source.config
+    if captions is not None:
+        tokenizer, kept = cut_tokenizer(tokenizer, captions)
+        state["wte.weight"] = state["wte.weight"][kept]
+        config.vocab_size = len(kept)
+    gpt2 = GPT2(config, dropout)
+    gpt2.load_state_dict(state)
+    return Language(gpt2, tokenizer)
+
+
+def rebuild_language(architecture: dict[str, Any], dropout: float, tokenizer: Path) -> Language:
+    """A GPT-2 whose weights the caller will load, and its saved tokenizer."""
+    return Language(GPT2(GPT2Config.from_dict(architecture), dropout), Tokenizer.from_file(str(tokenizer)))

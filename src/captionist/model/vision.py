@@ -1,0 +1,170 @@
+"""The encoders: pixels in, visual tokens on a square grid out.
+
+Every encoder has two parts. The backbone is what a stage may freeze, and then its output (the features) is cached
+on disk once; the neck always trains. In a plain ViT everything is backbone; in a hybrid the CNN stem is, and the
+transformer blocks are the neck.
+"""
+
+import inspect
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModel, Dinov2Config, Dinov2Model
+from transformers.models.dinov2.modeling_dinov2 import Dinov2Layer
+
+from captionist.errors import RecipeError
+from captionist.model import stem
+from captionist.model.config import HybridConfig, VitConfig
+
+
+class Encoder(nn.Module):
+    """Pixels float [B, 3, H, W] -> visual tokens float [B, grid * grid, width], row by row from the top left."""
+
+    grid: int
+    width: int
+    feature_width: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+    def backbone(self, pixels: Tensor) -> Tensor:
+        """Pixels float [B, 3, H, W] -> features float [B, grid * grid, feature_width]."""
+        raise NotImplementedError
+
+    def neck(self, features: Tensor) -> Tensor:
+        """Features float [B, grid * grid, feature_width] -> visual tokens float [B, grid * grid, width]."""
+        raise NotImplementedError
+
+    def backbone_modules(self) -> list[nn.Module]:
+        """The backbone's parts from the input on, in the order in which a stage may freeze them."""
+        raise NotImplementedError
+
+    def neck_parameters(self) -> list[nn.Parameter]:
+        """The neck's parameters; all others are the backbone's."""
+        raise NotImplementedError
+
+    def architecture(self) -> dict[str, Any]:
+        """What `build_encoder` needs, beside the configuration, to rebuild this encoder without its weights."""
+        raise NotImplementedError
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        return self.neck(self.backbone(pixels))
+
+
+class VitEncoder(Encoder):
+    """A ViT of transformers (ViT, DeiT, DINOv2); class and register tokens are dropped."""
+
+    def __init__(self, config: VitConfig, vit: nn.Module) -> None:
+        super().__init__()
+        self.vit = vit
+        settings: Any = vit.config
+        if config.resolution % settings.patch_size:
+            raise RecipeError(
+                f"model.encoder.resolution is {config.resolution}, which patches of {settings.patch_size} pixels "
+                f"do not fill: take a multiple of {settings.patch_size}."
+            )
+        self.grid = config.resolution // settings.patch_size
+        self.width = self.feature_width = settings.hidden_size
+        self.mean, self.std = config.mean, config.std
+        # Only the models whose position embeddings are not resized by themselves have this argument.
+        resize = "interpolate_pos_encoding" in inspect.signature(vit.forward).parameters
+        self._options = (
+            {"interpolate_pos_encoding": True} if resize and config.resolution != settings.image_size else {}
+        )
+
+    def backbone(self, pixels: Tensor) -> Tensor:
+        states: Tensor = self.vit(pixels, **self._options).last_hidden_state
+        return states[:, -self.grid * self.grid :]
+
+    def neck(self, features: Tensor) -> Tensor:
+        return features
+
+    def backbone_modules(self) -> list[nn.Module]:
+        layers = [module for module in self.vit.modules() if isinstance(module, nn.ModuleList)][0]
+        return [self.vit.embeddings, *layers]  # type: ignore[list-item]
+
+    def neck_parameters(self) -> list[nn.Parameter]:
+        return []
+
+    def architecture(self) -> dict[str, Any]:
+        settings: Any = self.vit.config
+        return dict(settings.to_dict())
+
+
+class HybridEncoder(Encoder):
+    """EfficientNet-Lite2's feature map, projected and refined by transformer blocks in DINOv2's layout."""
+
+    mean, std = stem.MEAN, stem.STD
+    feature_width = stem.OUTPUT_CHANNELS
+
+    def __init__(self, config: HybridConfig, settings: Dinov2Config) -> None:
+        super().__init__()
+        self.settings = settings
+        self.grid = config.resolution // stem.STRIDE
+        self.width = settings.hidden_size
+        self.stem = stem.EfficientNetLite2()
+        self.embed = nn.Linear(self.feature_width, self.width)
+        self.positions = nn.Parameter(torch.zeros(self.grid * self.grid, self.width))
+        self.blocks = nn.ModuleList(Dinov2Layer(settings) for _ in range(config.blocks))
+        self.norm = nn.LayerNorm(self.width, eps=settings.layer_norm_eps)
+
+    def backbone(self, pixels: Tensor) -> Tensor:
+        # Channels last is what the CPU's and the GPU's convolutions want; it changes the layout, not the values.
+        features: Tensor = self.stem(pixels.contiguous(memory_format=torch.channels_last))
+        return features.flatten(2).transpose(1, 2)
+
+    def neck(self, features: Tensor) -> Tensor:
+        x = self.embed(features) + self.positions
+        for block in self.blocks:
+            x = block(x)
+        return self.norm(x)
+
+    def backbone_modules(self) -> list[nn.Module]:
+        return [self.stem.stem, *self.stem.blocks, self.stem.head]
+
+    def neck_parameters(self) -> list[nn.Parameter]:
+        return [self.positions, *self.embed.parameters(), *self.blocks.parameters(), *self.norm.parameters()]
+
+    def architecture(self) -> dict[str, Any]:
+        return dict(self.settings.to_dict())
+
+    def load_pretrained(self, config: HybridConfig) -> None:
+        """Start the stem from ImageNet and the blocks, positions and norm from the DINOv2 checkpoint's last ones."""
+        path = Path(config.stem_weights) / "model.safetensors"
+        if not path.is_file():
+            raise RecipeError(f"{path} does not exist. `python -m captionist.model.starting_weights` makes it.")
+        self.stem.load_imagenet(load_file(path))
+        vit = Dinov2Model.from_pretrained(config.weights)
+        layers = vit.encoder.layer
+        for ours, theirs in zip(self.blocks, layers[len(layers) - config.blocks :], strict=True):
+            ours.load_state_dict(theirs.state_dict())
+        self.norm.load_state_dict(vit.layernorm.state_dict())
+        side = int((vit.embeddings.position_embeddings.shape[1] - 1) ** 0.5)
+        grid = vit.embeddings.position_embeddings.data[:, 1:].reshape(1, side, side, -1).permute(0, 3, 1, 2)
+        resized = F.interpolate(grid, (self.grid, self.grid), mode="bicubic", antialias=True)
+        self.positions.data = resized[0].flatten(1).T.contiguous()
+
+
+def build_encoder(config: VitConfig | HybridConfig, architecture: dict[str, Any] | None) -> Encoder:
+    """An encoder with pretrained weights, or, given an `architecture`, one whose weights the caller will load.
+
+    Raises RecipeError where the pretrained weights cannot be found.
+    """
+    try:
+        if isinstance(config, HybridConfig):
+            settings = (
+                Dinov2Config.from_dict(architecture) if architecture else Dinov2Config.from_pretrained(config.weights)
+            )
+            settings._attn_implementation = "sdpa"  # what from_pretrained would choose; our blocks stand alone
+            hybrid = HybridEncoder(config, settings)
+            if architecture is None:
+                hybrid.load_pretrained(config)
+            return hybrid
+        if architecture:
+            return VitEncoder(config, AutoModel.from_config(AutoConfig.for_model(**architecture)))
+        return VitEncoder(config, AutoModel.from_pretrained(config.weights))
+    except OSError as error:  # what transformers raises for a name or a directory that it cannot read
+        raise RecipeError(f"No encoder weights at {config.weights!r}: {error}") from error

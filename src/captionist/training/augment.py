@@ -1,0 +1,42 @@
+"""Changes to a training picture that leave its captions true."""
+
+import re
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+_SIDES = re.compile(r"\b(left|right)\b", re.IGNORECASE)
+_SMALLEST_CROP = 0.6  # of the area; smaller crops begin to cut off what the captions speak of
+_JITTER = 0.2
+
+
+def may_flip(captions: tuple[str, ...]) -> bool:
+    """Whether a mirrored picture keeps every caption true: none says left or right."""
+    return not any(_SIDES.search(caption) for caption in captions)
+
+
+def augment(pixels: Tensor, flippable: Tensor, generator: torch.Generator) -> Tensor:
+    """Random crop, flip, brightness and contrast.
+
+    Args: pixels uint8 [B, H, W, 3]; flippable bool [B]; generator on the CPU, which alone decides.
+    Returns uint8 of the same shape.
+    """
+    batch, device = pixels.shape[0], pixels.device
+
+    def uniform(low: float, high: float) -> Tensor:
+        return torch.rand(batch, generator=generator) * (high - low) + low
+
+    area, ratio = uniform(_SMALLEST_CROP, 1), torch.exp(uniform(-0.2, 0.2))
+    width, height = (area * ratio).sqrt().clamp(max=1), (area / ratio).sqrt().clamp(max=1)
+    flip = torch.where((uniform(0, 1) < 0.5) & flippable.cpu(), -1.0, 1.0)
+    zero = torch.zeros(batch)
+    left, top = uniform(-1, 1) * (1 - width), uniform(-1, 1) * (1 - height)
+    theta = torch.stack((torch.stack((width * flip, zero, left), 1), torch.stack((zero, height, top), 1)), 1)
+    image = pixels.permute(0, 3, 1, 2).float()
+    grid = F.affine_grid(theta.to(device), list(image.shape), align_corners=False)
+    image = F.grid_sample(image, grid, padding_mode="reflection", align_corners=False)
+    contrast, brightness = (uniform(1 - _JITTER, 1 + _JITTER).view(-1, 1, 1, 1).to(device) for _ in range(2))
+    mean = image.mean((1, 2, 3), keepdim=True)
+    image = ((image - mean) * contrast + mean) * brightness
+    return image.clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1)

@@ -1,0 +1,51 @@
+"""Which examples each step sees. Everything follows from the seed, so that a resumed run sees the same ones."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from captionist.model.fusion import IGNORE
+
+
+class CaptionTable:
+    """Token ids of every picture's captions."""
+
+    def __init__(self, captions: Sequence[Sequence[list[int]]]) -> None:
+        self._captions = captions
+
+    def __len__(self) -> int:
+        return len(self._captions)
+
+    def rows(self, indices: NDArray[np.int64]) -> Tensor:
+        """int64 [B, C, T] for the pictures asked for, filled with IGNORE; see `VisionPrefixLM.forward`."""
+        chosen = [self._captions[index] for index in indices]
+        count = max(len(captions) for captions in chosen)
+        length = max(len(caption) for captions in chosen for caption in captions)
+        table = torch.full((len(chosen), count, length), IGNORE)
+        for row, captions in enumerate(chosen):
+            for column, caption in enumerate(captions):
+                table[row, column, : len(caption)] = torch.tensor(caption)
+        return table
+
+    def tokens(self, indices: NDArray[np.int64]) -> int:
+        """How many tokens the loss of these pictures counts, ends of text included."""
+        return sum(len(caption) + 1 for index in indices for caption in self._captions[index])
+
+
+def epoch_batches(size: int, batch_size: int, key: Sequence[int]) -> list[NDArray[np.int64]]:
+    """The global batches of one epoch in an order drawn from `key`; a last, smaller batch is left out.
+
+    Where there are fewer than `batch_size` examples, they are the one batch.
+    """
+    order = np.random.default_rng(key).permutation(size)
+    count = max(size // batch_size, 1)
+    return [order[start * batch_size : (start + 1) * batch_size] for start in range(count)]
+
+
+def share(batch: NDArray[np.int64], process: int, processes: int, parts: int) -> list[NDArray[np.int64]]:
+    """One process's share of a global batch, cut into `parts` for gradient accumulation (fewer, if it is small)."""
+    mine = batch[process::processes]
+    return [part for part in np.array_split(mine, parts) if len(part)]

@@ -1,0 +1,101 @@
+"""A corpus, made ready for a run: captions as token ids, pictures as arrays."""
+
+import logging
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+from torch import Tensor
+
+from captionist.data import CaptionFilter, Example, clean_caption, clean_references, open_corpus
+from captionist.errors import DataError
+from captionist.model.language import encode_caption
+from captionist.training.augment import may_flip
+from captionist.training.batches import CaptionTable
+from captionist.training.pictures import open_pixels, pictures_key
+from captionist.training.recipe import DataConfig
+
+_logger = logging.getLogger(__name__)
+_TEXT_GROUP = 5  # captions of one packed sequence in a stage on text alone, as many as a picture of Flickr8k has
+
+
+def read_examples(config: DataConfig, tokenizer: Tokenizer) -> tuple[tuple[Example, ...], tuple[Example, ...]]:
+    """The train examples, cleaned and filtered by length in tokens, and the dev examples, untouched.
+
+    Raises DataError where either is empty.
+    """
+    corpus = open_corpus(config.root, config.format)
+    if corpus.problems:
+        _logger.warning("%d problems in %s: see `captionist data inspect`", len(corpus.problems), config.root)
+    caption_filter = CaptionFilter(
+        max_tokens=config.max_caption_tokens, count_tokens=lambda text: len(encode_caption(tokenizer, text))
+    )
+    filtered = caption_filter.apply(clean_references(corpus.split("train"), config.lowercase))
+    _logger.info("%s", filtered)
+    return filtered.examples[: config.limit], corpus.split("dev")[: config.limit]
+
+
+def read_text(config: DataConfig) -> list[str]:
+    """The captions of `data.text`, cleaned. Raises DataError for a file that cannot be read."""
+    captions = []
+    for path in config.text:
+        try:
+            lines = path.read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise DataError(f"{path}: cannot be read as captions, one a line ({error}).") from error
+        captions += [clean_caption(line, config.lowercase) for line in lines if line.strip()]
+    return captions
+
+
+@dataclass
+class TrainingData:
+    """What a run reads, ready to be cut into batches."""
+
+    config: DataConfig
+    tokenizer: Tokenizer
+    train: tuple[Example, ...]
+    dev: tuple[Example, ...]
+    resolution: int
+
+    @cached_property
+    def captions(self) -> CaptionTable:
+        """Each train picture's captions."""
+        return CaptionTable([[encode_caption(self.tokenizer, c) for c in e.references] for e in self.train])
+
+    @cached_property
+    def flippable(self) -> Tensor:
+        """bool [N]: the train pictures that may be mirrored."""
+        return torch.tensor([may_flip(example.references) for example in self.train])
+
+    @cached_property
+    def pixels(self) -> NDArray[np.uint8]:
+        """The train pictures, uint8 [N, R, R, 3]."""
+        return open_pixels(self.train, self.resolution, self.config.cache)
+
+    @cached_property
+    def dev_pixels(self) -> NDArray[np.uint8]:
+        """The dev pictures, uint8 [N, R, R, 3]."""
+        return open_pixels(self.dev, self.resolution, self.config.cache)
+
+    @cached_property
+    def key(self) -> str:
+        """Names the train pictures, for caches."""
+        return pictures_key(self.train, self.resolution)
+
+    @cached_property
+    def dev_key(self) -> str:
+        """Names the dev pictures, for caches."""
+        return pictures_key(self.dev, self.resolution)
+
+    @cached_property
+    def text(self) -> CaptionTable:
+        """The train captions and those of `data.text`, grouped as if each few were one picture's."""
+        captions = [c for example in self.train for c in example.references] + read_text(self.config)
+        # Neighbours describe the same picture; packed together they would make batches less varied.
+        order = np.random.default_rng(0).permutation(len(captions))
+        ids = [encode_caption(self.tokenizer, captions[index]) for index in order]
+        short = [caption for caption in ids if len(caption) <= self.config.max_caption_tokens]
+        return CaptionTable([short[i : i + _TEXT_GROUP] for i in range(0, len(short), _TEXT_GROUP)])

@@ -1,0 +1,243 @@
+"""The training loop: stages of epochs of steps, with checkpoints, dev scores and logs.
+
+Nothing random outlives a step: each step seeds itself from the recipe's seed and its own number, so that a run that
+was killed and resumed does bit for bit what an uninterrupted one does.
+"""
+
+import logging
+import math
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from numpy.typing import NDArray
+from torch import Tensor
+
+from captionist.errors import TrainingError
+from captionist.model.fusion import VisionPrefixLM
+from captionist.training.augment import augment
+from captionist.training.batches import epoch_batches, share
+from captionist.training.checkpoint import Progress, save_checkpoint
+from captionist.training.dataset import TrainingData
+from captionist.training.logs import RunLog
+from captionist.training.optim import WeightAverage, learning_rate, prepare_stage
+from captionist.training.pictures import normalise, open_features
+from captionist.training.progress import Reporter
+from captionist.training.recipe import Recipe, Stage
+from captionist.training.validate import Validator
+
+_logger = logging.getLogger(__name__)
+
+
+@dataclass
+class _StageState:
+    """What exists only while its stage runs."""
+
+    stage: Stage
+    model: Any  # the model as accelerate wraps it
+    optimizer: Any
+    average: WeightAverage | None
+    features: NDArray[np.float16] | None
+    dev_features: NDArray[np.float16] | None
+
+
+class Trainer:
+    """Runs a recipe from wherever `progress` stands."""
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        run: Path,
+        model: VisionPrefixLM,
+        data: TrainingData,
+        accelerator: Accelerator,
+        progress: Progress,
+        state: dict[str, Any] | None,
+    ) -> None:
+        self.recipe, self.run, self.model, self.data = recipe, run, model, data
+        self.accelerator, self.progress, self._restored = accelerator, progress, state
+        self.device = accelerator.device
+        self.main = accelerator.is_main_process
+        self.log = RunLog(run, progress) if self.main else None
+        self.validator = Validator(data.dev, recipe.validation, accelerator.process_index, accelerator.num_processes)
+        model.to(self.device)
+
+    def train(self) -> None:
+        """Run to the end of the last stage. Raises TrainingError where the loss is not finite."""
+        with Reporter(self.main) as reporter:
+            for index in range(self.progress.stage, len(self.recipe.stages)):
+                state = self._begin(self.recipe.stages[index])
+                self._stage(state, index, reporter)
+                self.accelerator.free_memory()
+        if self.log:
+            self.model.save(self.run / "last")
+            self.log.close()
+
+    def _begin(self, stage: Stage) -> _StageState:
+        optimizer = prepare_stage(self.model, stage)
+        average = WeightAverage(self.model, stage.average) if stage.average else None
+        if self._restored is not None:
+            optimizer.load_state_dict(self._restored["optimizer"])
+            if average:
+                average.weights = {k: v.to(self.device) for k, v in self._restored["average"].items()}
+            self._restored = None
+        features = dev_features = None
+        if stage.objective == "caption" and stage.frozen == "backbone":
+            with self.accelerator.main_process_first():
+                features, dev_features = (
+                    open_features(
+                        self.model.encoder,
+                        pixels,
+                        key,
+                        self.recipe.data.cache,
+                        self.device,
+                        self.accelerator.mixed_precision == "bf16",
+                    )
+                    for pixels, key in ((self.data.pixels, self.data.key), (self.data.dev_pixels, self.data.dev_key))
+                )
+        wrapped, optimizer = self.accelerator.prepare(self.model, optimizer)
+        return _StageState(stage, wrapped, optimizer, average, features, dev_features)
+
+    def _stage(self, state: _StageState, index: int, reporter: Reporter) -> None:
+        stage, progress = state.stage, self.progress
+        while True:
+            if progress.to_validate:
+                self._validate(state)
+            if progress.epoch == stage.epochs:
+                break
+            self._epoch(state, index, reporter)
+        if state.average:  # the next stage goes on from the averaged weights
+            state.average.swap(self.model)
+        self.progress = progress.model_copy(update={"stage": index + 1, "epoch": 0, "step": 0})
+
+    def _epoch(self, state: _StageState, index: int, reporter: Reporter) -> None:
+        stage, progress = state.stage, self.progress
+        table = self.data.text if stage.objective == "text" else self.data.captions
+        batches = epoch_batches(len(table), stage.batch_size, (self.recipe.seed, index, progress.epoch))
+        steps = len(batches) * stage.epochs
+        reporter.stage(stage.name, steps, progress.epoch * len(batches) + progress.step)
+        self.model.train()
+        since, pictures = time.monotonic(), 0
+        for batch in batches[progress.step :]:
+            done = progress.epoch * len(batches) + progress.step
+            rate = learning_rate(done, steps, stage.warmup)
+            loss, norm = self._step(state, index, batch, done, rate)
+            progress.step += 1
+            progress.total_steps += 1
+            pictures += len(batch)
+            reporter.advance(loss)
+            if self.log and (progress.total_steps % self.recipe.log_every == 0):
+                speed = pictures / (time.monotonic() - since)
+                self.log.step(
+                    step=progress.total_steps,
+                    stage=stage.name,
+                    epoch=progress.epoch + 1,
+                    loss=round(loss, 5),
+                    rate=rate,
+                    gradient_norm=round(norm, 4),
+                    pictures_per_second=round(speed, 2),
+                )
+                since, pictures = time.monotonic(), 0
+            if progress.total_steps % self.recipe.checkpoint_every == 0 and progress.step < len(batches):
+                self._checkpoint(state)
+        progress.epoch += 1
+        progress.step = 0
+        progress.to_validate = stage.objective != "text"
+        self._checkpoint(state)
+
+    def _step(
+        self, state: _StageState, index: int, batch: NDArray[np.int64], done: int, rate: float
+    ) -> tuple[float, float]:
+        stage = state.stage
+        process, processes = self.accelerator.process_index, self.accelerator.num_processes
+        seed = int(np.random.SeedSequence((self.recipe.seed, index, done, process)).generate_state(1)[0])
+        torch.manual_seed(seed)
+        generator = torch.Generator().manual_seed(seed)
+        for group in state.optimizer.param_groups:
+            group["lr"] = group["initial_lr"] * rate
+        table = self.data.text if stage.objective == "text" else self.data.captions
+        tokens = table.tokens(batch)
+        total = torch.zeros((), device=self.device)
+        parts = share(batch, process, processes, stage.accumulate)
+        for number, part in enumerate(parts):
+            # Only the last part's backward pass makes the processes exchange gradients.
+            with nullcontext() if number == len(parts) - 1 else self.accelerator.no_sync(state.model):
+                with self.accelerator.autocast():
+                    result = state.model(**self._inputs(state, part, generator), label_smoothing=stage.label_smoothing)
+                # Gradients are averaged over the processes, but the loss is one over all tokens of the global batch.
+                self.accelerator.backward(result.total * processes / tokens)
+            total += result.total.detach()
+        loss = float(self.accelerator.reduce(total)) / tokens
+        if not math.isfinite(loss):
+            raise TrainingError(
+                f"The loss is {loss} in stage {stage.name}, epoch {self.progress.epoch + 1}, step "
+                f"{self.progress.step + 1}. The last checkpoint in {self.run} is from before: lower the rates or clip "
+                "harder, and start the run again."
+            )
+        norm = self.accelerator.clip_grad_norm_(self.model.parameters(), stage.clip)
+        state.optimizer.step()
+        state.optimizer.zero_grad(set_to_none=True)
+        if state.average:
+            state.average.update(self.model, done)
+        return loss, float(norm)
+
+    def _inputs(self, state: _StageState, part: NDArray[np.int64], generator: torch.Generator) -> dict[str, Tensor]:
+        if state.stage.objective == "text":
+            return {"captions": self.data.text.rows(part).to(self.device)}
+        captions = self.data.captions.rows(part).to(self.device)
+        if state.features is not None:
+            return {"captions": captions, "features": torch.from_numpy(state.features[part]).to(self.device).float()}
+        pixels = torch.from_numpy(self.data.pixels[part]).to(self.device)
+        if state.stage.augment:
+            pixels = augment(pixels, self.data.flippable[part], generator)
+        return {"captions": captions, "pixels": normalise(pixels, self.model.encoder)}
+
+    def _checkpoint(self, state: _StageState) -> None:
+        if self.main:
+            saved = {"optimizer": state.optimizer.state_dict(), "average": state.average and state.average.weights}
+            save_checkpoint(self.run, self.progress, self.model, saved)
+        self.accelerator.wait_for_everyone()
+
+    def _validate(self, state: _StageState) -> None:
+        """Score the averaged weights, or the model's where there is no average, and keep them if they are the best."""
+        begun = time.monotonic()
+        if state.average:
+            state.average.swap(self.model)
+        self.model.eval()
+        with torch.inference_mode(), self.accelerator.autocast():
+            captions = self.validator.captions(self.model, self._encoder(state))
+        progress = self.progress
+        progress.to_validate = False
+        if self.log:
+            scores = self.validator.scores(captions)
+            self.log.epoch(
+                step=progress.total_steps,
+                stage=state.stage.name,
+                epoch=progress.epoch,
+                seconds=round(time.monotonic() - begun, 1),
+                **{name: round(score, 3) for name, score in scores.items()},
+            )
+            self.log.samples(dict(zip((e.id for e in self.data.dev), captions, strict=True)))
+            _logger.info("%s epoch %d: %s", state.stage.name, progress.epoch, scores)
+            if progress.best is None or scores["cider"] > progress.best:
+                progress.best = scores["cider"]
+                self.model.save(self.run / "best")
+        if state.average:
+            state.average.swap(self.model)
+        self._checkpoint(state)
+
+    def _encoder(self, state: _StageState) -> Callable[[VisionPrefixLM, int, int], Tensor]:
+        def encode(model: VisionPrefixLM, start: int, stop: int) -> Tensor:
+            if state.dev_features is not None:
+                return model.project(torch.from_numpy(state.dev_features[start:stop]).to(self.device).float())
+            return model.encode(
+                normalise(torch.from_numpy(self.data.dev_pixels[start:stop]).to(self.device), model.encoder)
+            )
+
+        return encode

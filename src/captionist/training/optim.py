@@ -1,0 +1,78 @@
+"""AdamW's parameter groups, the learning rate's course, and the moving average of the weights."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from captionist.errors import RecipeError
+from captionist.model.fusion import VisionPrefixLM
+from captionist.training.recipe import Stage
+
+
+def prepare_stage(model: VisionPrefixLM, stage: Stage) -> torch.optim.AdamW:
+    """Freeze what the stage freezes and give the rest an AdamW (Loshchilov & Hutter 2019).
+
+    Biases, norms, embeddings of positions and other vectors have no weight decay. Raises RecipeError where a part
+    that trains has a rate of zero, or nothing trains.
+    """
+    backbone = model.encoder.backbone_modules()
+    frozen = len(backbone) if stage.frozen == "backbone" else stage.frozen
+    if frozen > len(backbone):
+        raise RecipeError(f"stage {stage.name}: frozen is {frozen}, but the backbone has {len(backbone)} parts.")
+    model.requires_grad_(False)
+    groups: list[dict[str, object]] = []
+
+    def add(parameters: list[nn.Parameter], rate: float) -> None:
+        for decays in (True, False):
+            chosen = [p for p in parameters if (p.ndim >= 2 and p is not model.decoder.wpe.weight) is decays]
+            if rate and chosen:
+                for parameter in chosen:
+                    parameter.requires_grad_(True)
+                decay = stage.weight_decay if decays else 0.0
+                groups.append({"params": chosen, "lr": rate, "initial_lr": rate, "weight_decay": decay})
+
+    add(list(model.decoder.parameters()), stage.rates.decoder)
+    if stage.objective != "text":
+        neck = model.encoder.neck_parameters()
+        add(list(model.projection.parameters()), stage.rates.projection)
+        add(neck, stage.rates.neck)
+        if stage.frozen != "backbone":
+            still = {id(p) for p in neck} | {id(p) for module in backbone[:frozen] for p in module.parameters()}
+            add([p for p in model.encoder.parameters() if id(p) not in still], stage.rates.encoder)
+    if not groups:
+        raise RecipeError(f"stage {stage.name} trains nothing: give it at least one rate above 0.")
+    return torch.optim.AdamW(groups, betas=(0.9, 0.98), eps=1e-8)
+
+
+def learning_rate(step: int, steps: int, warmup: float) -> float:
+    """Share of the peak rate at `step` of `steps`: linear warm-up, then half a cosine to zero."""
+    rising = max(round(steps * warmup), 1)
+    if step < rising:
+        return (step + 1) / rising
+    return 0.5 * (1 + math.cos(math.pi * (step - rising) / max(steps - rising, 1)))
+
+
+class WeightAverage:
+    """Exponential moving average of the trained weights (Polyak & Juditsky 1992), short at first."""
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        self.decay = decay
+        self.weights: dict[str, Tensor] = {
+            name: p.detach().clone() for name, p in model.named_parameters() if p.requires_grad
+        }
+
+    def update(self, model: nn.Module, step: int) -> None:
+        """Move the average towards the model's weights after its `step`-th update (from 0)."""
+        decay = min(self.decay, (step + 1) / (step + 10))
+        for name, parameter in model.named_parameters():
+            if name in self.weights:
+                self.weights[name].lerp_(parameter.detach(), 1 - decay)
+
+    def swap(self, model: nn.Module) -> None:
+        """Exchange the model's weights and the average; twice is nothing."""
+        for name, parameter in model.named_parameters():
+            if name in self.weights:
+                mine = self.weights[name].clone()
+                self.weights[name].copy_(parameter.detach())
+                parameter.data.copy_(mine)

@@ -1,0 +1,121 @@
+"""A recipe: the YAML file that fully determines a training run."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from captionist.errors import RecipeError
+from captionist.model.config import ModelConfig
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class DataConfig(_Part):
+    """Which captions and pictures a run sees."""
+
+    root: Path = Field(description="the corpus; its train split trains, its dev split chooses the best epoch")
+    format: str = "auto"
+    text: tuple[Path, ...] = Field((), description="files of captions, one a line, for stages with objective text")
+    lowercase: bool = True
+    max_caption_tokens: int = Field(20, ge=1, description="training captions of more GPT-2 tokens are dropped")
+    limit: int | None = Field(None, ge=1, description="only so many train and dev pictures, to try a recipe out")
+    cache: Path = Field(Path("cache"), description="where decoded pictures and features are kept between runs")
+
+
+class Rates(_Part):
+    """AdamW's peak learning rates."""
+
+    encoder: float = Field(0.0, ge=0, description="the backbone")
+    neck: float = Field(0.0, ge=0, description="what stands between backbone and projection, a hybrid's blocks")
+    projection: float = Field(0.0, ge=0)
+    decoder: float = Field(0.0, ge=0)
+
+
+class Stage(_Part):
+    """Epochs under one set of rules; an optimizer of its own, warm-up and a cosine down to zero."""
+
+    name: str
+    objective: Literal["caption", "text"] = "caption"
+    epochs: int = Field(ge=1)
+    batch_size: int = Field(ge=1, description="pictures in an optimizer step, over all processes")
+    accumulate: int = Field(1, ge=1, description="the batch is cut into so many parts to fit memory")
+    frozen: int | Literal["backbone"] = Field(
+        "backbone",
+        description="backbone: it is frozen and its features are cached; n: its first n parts are frozen, 0: none",
+    )
+    rates: Rates
+    warmup: float = Field(0.05, ge=0, le=1, description="share of the stage's steps")
+    weight_decay: float = Field(0.01, ge=0)
+    clip: float = Field(1.0, gt=0, description="largest norm of the gradient")
+    label_smoothing: float = Field(0.0, ge=0, lt=1)
+    augment: bool = False
+    average: float | None = Field(None, gt=0, lt=1, description="decay of the moving average of the weights")
+
+
+class ValidationConfig(_Part):
+    """How dev captions are written after each epoch."""
+
+    num_beams: int = Field(3, ge=1)
+    batch_size: int = Field(50, ge=1)
+    limit: int | None = Field(None, ge=1, description="only the first so many dev pictures")
+
+
+class Recipe(_Part):
+    """Everything that determines a run, but for the machine."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
+    seed: int = 0
+    precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto: bf16 where the device is fast at it")
+    checkpoint_every: int = Field(200, ge=1, description="steps between checkpoints inside an epoch")
+    log_every: int = Field(20, ge=1, description="steps between lines of the log")
+    data: DataConfig
+    model: ModelConfig
+    stages: tuple[Stage, ...] = Field(min_length=1)
+    validation: ValidationConfig = ValidationConfig()
+
+
+def load_recipe(path: Path, overrides: list[str] | None = None) -> Recipe:
+    """Read a recipe and lay `key=value` overrides over it, such as `stages.0.epochs=2` or `data.root=DIR`.
+
+    Values are YAML. Raises RecipeError naming the key that is unknown or has a wrong value.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise RecipeError(f"{path}: cannot be read ({error.strerror}). Recipes are in recipes/.") from error
+    except yaml.YAMLError as error:
+        raise RecipeError(f"{path} is not YAML: {error}") from error
+    if not isinstance(content, dict):
+        raise RecipeError(f"{path} is not a recipe: a mapping with name, data, model and stages is needed.")
+    for override in overrides or []:
+        _override(content, override)
+    try:
+        return Recipe.model_validate(content)
+    except ValidationError as error:
+        faults = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        raise RecipeError(f"{path}: {faults}.") from error
+
+
+def dump_recipe(recipe: Recipe) -> str:
+    """The recipe as YAML, defaults written out."""
+    return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False)
+
+
+def _override(content: dict[str, Any], override: str) -> None:
+    key, separator, value = override.partition("=")
+    if not separator:
+        raise RecipeError(f"{override!r} is not an override: write key=value, such as stages.0.epochs=2.")
+    *parents, last = key.split(".")
+    place: Any = content
+    try:
+        for name in parents:
+            place = place[int(name)] if isinstance(place, list) else place.setdefault(name, {})
+        place[int(last) if isinstance(place, list) else last] = yaml.safe_load(value)
+    except (IndexError, ValueError, TypeError, AttributeError) as error:
+        raise RecipeError(f"{key} is not in the recipe, so {override!r} cannot be laid over it.") from error
+    except yaml.YAMLError as error:
+        raise RecipeError(f"The value of {override!r} is not YAML: {error}") from error

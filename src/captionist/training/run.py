@@ -1,0 +1,121 @@
+"""`captionist train`: a recipe becomes a run directory."""
+
+import json
+import logging
+import platform
+import subprocess
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
+
+from captionist.errors import RecipeError, TrainingError
+from captionist.model.fusion import build_model, load_model
+from captionist.model.language import load_tokenizer
+from captionist.training.checkpoint import Progress, latest_checkpoint, read_progress, read_state
+from captionist.training.dataset import TrainingData, read_examples
+from captionist.training.loop import Trainer
+from captionist.training.recipe import Recipe, dump_recipe, load_recipe
+
+_logger = logging.getLogger(__name__)
+_PACKAGES = ("torch", "transformers", "accelerate", "numpy", "opencv-python-headless", "tokenizers")
+
+
+def train(recipe: Path, overrides: list[str], resume: Path | None = None, runs: Path = Path("runs")) -> Path:
+    """Train a recipe to its end and return the run directory.
+
+    Args: overrides: `key=value` laid over the recipe; resume: a run that was killed, to go on from its last
+    checkpoint with the recipe that it kept (the one given must be the same).
+
+    Raises RecipeError, DataError, ImageError for what is wrong before training, TrainingError for what goes wrong in it.
+    """
+    settings = load_recipe(recipe, overrides)
+    accelerator = Accelerator(mixed_precision="bf16" if _wants_bf16(settings) else "no")
+    run = resume or _new_run(settings, runs, accelerator)
+    if resume:
+        _require_same(settings, resume)
+    _log_to(run, accelerator)
+    torch.manual_seed(settings.seed)
+    checkpoint = latest_checkpoint(run) if resume else None
+    train_examples, dev = read_examples(settings.data, load_tokenizer(settings.model.decoder.weights))
+    if checkpoint:
+        model = load_model(checkpoint)
+    else:
+        model = build_model(settings.model, [caption for e in train_examples for caption in e.references])
+    _logger.info("%.1f million parameters, %d tokens", _millions(model), model.tokenizer.get_vocab_size())
+    data = TrainingData(settings.data, model.tokenizer, train_examples, dev, settings.model.encoder.resolution)
+    progress = read_progress(checkpoint) if checkpoint else Progress()
+    state = read_state(checkpoint) if checkpoint else None
+    try:
+        Trainer(settings, run, model, data, accelerator, progress, state).train()
+    except KeyboardInterrupt:
+        raise TrainingError(f"Stopped. Go on with: captionist train {recipe} --resume {run}") from None
+    return run
+
+
+def _wants_bf16(recipe: Recipe) -> bool:
+    if recipe.precision != "auto":
+        return recipe.precision == "bf16"
+    if torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported()
+    # A CPU without matrix tiles gains nothing from bf16.
+    return bool(torch.cpu._is_amx_tile_supported())
+
+
+def _millions(model: torch.nn.Module) -> float:
+    return sum(p.numel() for p in model.parameters()) / 1e6
+
+
+def _new_run(recipe: Recipe, runs: Path, accelerator: Accelerator) -> Path:
+    """Make the directory; all processes agree on its name."""
+    name = [f"{recipe.name}-{datetime.now(UTC):%Y%m%d-%H%M%S}"]
+    run = runs / str(broadcast_object_list(name)[0])
+    if accelerator.is_main_process:
+        run.mkdir(parents=True)
+        (run / "recipe.yaml").write_text(dump_recipe(recipe), encoding="utf-8")
+        environment = {
+            "started": datetime.now(UTC).isoformat(timespec="seconds"),
+            "seed": recipe.seed,
+            "commit": _commit(),
+            "python": platform.python_version(),
+            "machine": platform.platform(),
+            "device": str(accelerator.device),
+            "processes": accelerator.num_processes,
+            "precision": accelerator.mixed_precision,
+            "versions": {package: version(package) for package in _PACKAGES},
+        }
+        (run / "environment.json").write_text(json.dumps(environment, indent=2), encoding="utf-8")
+    accelerator.wait_for_everyone()
+    return run
+
+
+def _require_same(recipe: Recipe, run: Path) -> None:
+    kept = run / "recipe.yaml"
+    if not kept.is_file():
+        raise RecipeError(f"{run} is not a run: it has no recipe.yaml.")
+    if load_recipe(kept) != recipe:
+        raise RecipeError(f"The recipe differs from the one that {run} was started with; resume with {kept}.")
+
+
+def _commit() -> str | None:
+    """The commit of the code, with a mark where it was changed; none outside a checkout."""
+    try:
+        here = Path(__file__).parent
+        found = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=12"], cwd=here, capture_output=True, text=True
+        )
+    except FileNotFoundError:
+        return None
+    return found.stdout.strip() or None
+
+
+def _log_to(run: Path, accelerator: Accelerator) -> None:
+    if accelerator.is_main_process:
+        handler = logging.FileHandler(run / "train.log", encoding="utf-8")
+        handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+        package = logging.getLogger("captionist")
+        package.addHandler(handler)
+        package.setLevel(logging.INFO)

@@ -1,0 +1,241 @@
+"""Flickr8k in its two layouts, whole and with every kind of fault."""
+
+import random
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from captionist.data import Corpus, open_corpus
+from captionist.errors import DataError
+
+PICTURE = cv2.imencode(".jpg", np.full((8, 8, 3), 128, np.uint8))[1].tobytes()
+PHANTOM = "2258277193_586949ec62.jpg.1"
+
+
+def add_pictures(root: Path, names: Iterable[str], folder: str = "Images") -> None:
+    (root / folder).mkdir(exist_ok=True)
+    for name in names:
+        (root / folder / name).write_bytes(PICTURE)
+
+
+def token_rows(*names: str, captions: int = 5) -> str:
+    return "".join(f"{name}#{i}\tA dog number {i} runs .\n" for name in names for i in range(captions))
+
+
+def problems(corpus: Corpus) -> set[tuple[str, str]]:
+    return {(problem.kind, problem.subject) for problem in corpus.problems}
+
+
+def names(corpus: Corpus, split: str) -> list[str]:
+    return [example.id for example in corpus.split(split)]
+
+
+@pytest.mark.parametrize("text_folder", [".", "Flickr8k_text"])
+@pytest.mark.parametrize("picture_folder", ["Images", "Flicker8k_Dataset", "Flickr8k_Dataset"])
+def test_original_layout(tmp_path: Path, text_folder: str, picture_folder: str) -> None:
+    text = tmp_path / text_folder
+    text.mkdir(exist_ok=True)
+    add_pictures(tmp_path, ["b.jpg", "a.jpg", "c.jpg", "d.jpg"], picture_folder)
+    (text / "Flickr8k.token.txt").write_text(token_rows("b.jpg", "a.jpg", "c.jpg", "d.jpg"))
+    (text / "Flickr_8k.trainImages.txt").write_text("b.jpg\na.jpg\n")
+    (text / "Flickr_8k.devImages.txt").write_text("c.jpg\n")
+    (text / "Flickr_8k.testImages.txt").write_text("d.jpg\n")
+
+    corpus = open_corpus(tmp_path)
+
+    assert (corpus.format, corpus.problems) == ("flickr8k", ())
+    assert (names(corpus, "train"), names(corpus, "dev"), names(corpus, "test")) == (
+        ["a.jpg", "b.jpg"],
+        ["c.jpg"],
+        ["d.jpg"],
+    )
+    first = corpus.split("train")[0]
+    assert first.references == tuple(f"A dog number {i} runs ." for i in range(5))
+    assert first.image == tmp_path / picture_folder / "a.jpg"
+    assert first.image.read_bytes() == PICTURE
+
+
+def test_every_fault_of_the_original_layout_is_listed(tmp_path: Path) -> None:
+    add_pictures(tmp_path, ["good.jpg", "nosplit.jpg", "uncaptioned.jpg", "empty.jpg", "mute.jpg", "Thumbs.db"])
+    (tmp_path / "Images" / "empty.jpg").write_bytes(b"")
+    (tmp_path / "Flickr8k.token.txt").write_bytes(
+        b"good.jpg#0\tA good dog .\n"
+        b"good.jpg#1 A dog without a tab .\n"
+        b"good.jpg#2\t \n"
+        b"good.jpg#3\tA caf\xe9 dog .\n"
+        b"\n"
+        b"#4\tA dog without a name .\n"
+        b"good.jpg#4\tThe caf\xc3\xa9 dog .\n"
+        b"good.jpg#5\t . !\n"
+        b"nosplit.jpg#0\tA cat .\n"
+        b"lost.jpg#0\tA bird .\n"
+        b"lost.jpg#1\tThe bird .\n"
+        b"../../secret.jpg#0\tA way out .\n"
+        b"empty.jpg#0\tNothing .\n" + f"{PHANTOM}#0\tA phantom .\n".encode()
+    )
+    (tmp_path / "Flickr_8k.trainImages.txt").write_bytes(b"good.jpg\nunknown.jpg\nmute.jpg\n\xff.jpg\nempty.jpg\n")
+
+    corpus = open_corpus(tmp_path)
+
+    assert problems(corpus) == {
+        ("short_row", "Flickr8k.token.txt:2"),
+        ("short_row", "Flickr8k.token.txt:3"),
+        ("bad_encoding", "Flickr8k.token.txt:4"),
+        ("short_row", "Flickr8k.token.txt:6"),
+        ("short_row", "Flickr8k.token.txt:8"),
+        ("bad_encoding", "Flickr_8k.trainImages.txt:4"),
+        ("missing_picture", "lost.jpg"),
+        ("missing_picture", "../../secret.jpg"),
+        ("missing_picture", PHANTOM),
+        ("empty_picture", "empty.jpg"),
+        ("unknown_name", "unknown.jpg"),
+        ("unknown_name", "mute.jpg"),
+        ("picture_without_captions", "uncaptioned.jpg"),
+    }
+    assert len(corpus.problems) == 13
+    lost = next(problem for problem in corpus.problems if problem.subject == "lost.jpg")
+    assert lost.detail == "captions lost: 2, split: none"
+    assert [(example.id, example.split, example.references) for example in corpus.examples] == [
+        ("good.jpg", "train", ("A good dog .", "The café dog .")),
+        ("nosplit.jpg", "none", ("A cat .",)),
+    ]
+
+
+def test_byte_order_mark_and_crlf_are_tolerated(tmp_path: Path) -> None:
+    add_pictures(tmp_path, ["a.jpg", "b.jpg"])
+    (tmp_path / "Flickr8k.token.txt").write_bytes(b"\xef\xbb\xbfa.jpg#0\tA dog .\r\nb.jpg#0\tA cat .\r\n")
+    (tmp_path / "Flickr_8k.trainImages.txt").write_bytes(b"\xef\xbb\xbfa.jpg\r\nb.jpg\r\n")
+    corpus = open_corpus(tmp_path)
+    assert corpus.problems == ()
+    assert [example.references for example in corpus.split("train")] == [("A dog .",), ("A cat .",)]
+
+
+def test_a_picture_in_two_splits_is_an_error(tmp_path: Path) -> None:
+    add_pictures(tmp_path, ["a.jpg", "b.jpg"])
+    (tmp_path / "Flickr8k.token.txt").write_text(token_rows("a.jpg", "b.jpg"))
+    (tmp_path / "Flickr_8k.trainImages.txt").write_text("a.jpg\nb.jpg\n")
+    (tmp_path / "Flickr_8k.testImages.txt").write_text("b.jpg\n")
+    with pytest.raises(DataError, match=r"b\.jpg \(train and test\)"):
+        open_corpus(tmp_path)
+
+
+def test_kaggle_layout(tmp_path: Path) -> None:
+    add_pictures(tmp_path, ["a.jpg", "b.jpg"])
+    (tmp_path / "captions.txt").write_bytes(
+        b"\xef\xbb\xbfimage,caption\r\n"
+        b'a.jpg,"A dog , a cat ."\r\n'
+        b'a.jpg,"A boy in a "" Kiss "" shirt ."\r\n'
+        b"a.jpg,A copy that quotes nothing , not even commas .\r\n"
+        b'b.jpg,A shirt saying " OK " .\r\n'
+    )
+    corpus = open_corpus(tmp_path)
+    assert corpus.problems == ()
+    assert [example.references for example in corpus.examples] == [
+        ("A dog , a cat .", 'A boy in a " Kiss " shirt .', "A copy that quotes nothing , not even commas ."),
+        ('A shirt saying " OK " .',),
+    ]
+
+
+def test_every_fault_of_the_kaggle_layout_is_listed(tmp_path: Path) -> None:
+    add_pictures(tmp_path, ["a.jpg", "uncaptioned.jpg", "empty.jpg"])
+    (tmp_path / "Images" / "empty.jpg").write_bytes(b"")
+    (tmp_path / "captions.txt").write_bytes(
+        b"image,caption\n"
+        b"a.jpg\n"
+        b"a.jpg,\n"
+        b",No name .\n"
+        b'a.jpg,"An unbalanced mark must not swallow what follows\n'
+        b"a.jpg,A dog .\n"
+        b"a.jpg,\xff\xfe\n"
+        b"lost.jpg,A cat .\n"
+        b"empty.jpg,A bird .\n"
+    )
+    corpus = open_corpus(tmp_path)
+    assert problems(corpus) == {
+        ("short_row", "captions.txt:2"),
+        ("short_row", "captions.txt:3"),
+        ("short_row", "captions.txt:4"),
+        ("short_row", "captions.txt:5"),
+        ("bad_encoding", "captions.txt:7"),
+        ("missing_picture", "lost.jpg"),
+        ("empty_picture", "empty.jpg"),
+        ("picture_without_captions", "uncaptioned.jpg"),
+    }
+    assert [example.references for example in corpus.examples] == [("A dog .",)]
+
+
+def kaggle_splits(root: Path, rows: list[str]) -> dict[str, str]:
+    """Read the rows as a Kaggle corpus: each picture's split."""
+    (root / "captions.txt").write_text("image,caption\n" + "".join(f"{name},A dog .\n" for name in rows))
+    corpus = open_corpus(root)
+    assert len({example.id for example in corpus.examples}) == len(corpus.examples)
+    return {example.id: example.split for example in corpus.examples}
+
+
+def test_kaggle_split_of_a_picture_depends_on_its_name_alone(tmp_path: Path) -> None:
+    everyone = [f"{number}_{number * 7919:x}.jpg" for number in range(400)]
+    add_pictures(tmp_path, everyone)
+    rows = [name for name in everyone for _ in range(5)]
+    whole = kaggle_splits(tmp_path, rows)
+    assert set(whole) == set(everyone)
+
+    generator = random.Random(0)
+    for _ in range(20):
+        part = generator.sample(rows, generator.randint(1, len(rows)))  # other pictures, rows and order
+        assert kaggle_splits(tmp_path, part).items() <= whole.items()
+
+    shares = {split: count / len(whole) for split, count in Counter(whole.values()).items()}
+    assert shares == pytest.approx({"train": 0.8, "dev": 0.1, "test": 0.1}, abs=0.05)
+
+
+def test_the_hash_split_stays_what_it_was(tmp_path: Path) -> None:
+    """Scores of a model trained on an earlier version would leak if a picture moved."""
+    pinned = {
+        "1000268201_693b08cb0e.jpg": "dev",
+        "1001773457_577c3a7d70.jpg": "train",
+        "1015584366_dfcec3c85a.jpg": "test",
+    }
+    add_pictures(tmp_path, pinned)
+    assert kaggle_splits(tmp_path, list(pinned)) == pinned
+
+
+def test_split_files_beside_the_kaggle_file_count(tmp_path: Path) -> None:
+    add_pictures(tmp_path, ["a.jpg", "b.jpg"])
+    (tmp_path / "captions.txt").write_text("image,caption\na.jpg,A dog .\nb.jpg,A cat .\n")
+    (tmp_path / "Flickr_8k.testImages.txt").write_text("a.jpg\n")
+    corpus = open_corpus(tmp_path)
+    assert {example.id: example.split for example in corpus.examples} == {"a.jpg": "test", "b.jpg": "none"}
+    assert corpus.split_origin == "the corpus's split files"
+
+
+def test_the_original_without_split_files_is_split_by_picture(tmp_path: Path) -> None:
+    everyone = [f"{number}.jpg" for number in range(50)]
+    add_pictures(tmp_path, everyone)
+    (tmp_path / "Flickr8k.token.txt").write_text(token_rows(*everyone))
+    original = {example.id: example.split for example in open_corpus(tmp_path).examples}
+    (tmp_path / "Flickr8k.token.txt").unlink()
+    assert original == kaggle_splits(tmp_path, everyone)
+
+
+def test_nothing_left_is_an_error_that_counts_the_losses(tmp_path: Path) -> None:
+    add_pictures(tmp_path, [])
+    (tmp_path / "Flickr8k.token.txt").write_text(token_rows("a.jpg", "b.jpg"))
+    with pytest.raises(DataError, match=r"no picture with a caption is left.*2 missing_picture.*a\.jpg"):
+        open_corpus(tmp_path)
+
+
+def test_an_empty_caption_file_is_an_error(tmp_path: Path) -> None:
+    add_pictures(tmp_path, ["a.jpg"])
+    (tmp_path / "Flickr8k.token.txt").write_bytes(b"")
+    with pytest.raises(DataError, match="1 picture_without_captions"):
+        open_corpus(tmp_path)
+
+
+def test_no_picture_folder_is_an_error_that_names_the_candidates(tmp_path: Path) -> None:
+    (tmp_path / "Flickr8k.token.txt").write_text(token_rows("a.jpg"))
+    with pytest.raises(DataError, match="Images/, Flicker8k_Dataset/, Flickr8k_Dataset/"):
+        open_corpus(tmp_path)

@@ -11,11 +11,11 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from pydantic import ValidationError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from captionist.errors import TrainingError
+from captionist.images import Preprocessing
 from captionist.model.config import ModelConfig
 from captionist.model.language import KeyValues, Language, load_language, rebuild_language
 from captionist.model.vision import Encoder, build_encoder
@@ -56,6 +56,7 @@ class VisionPrefixLM(nn.Module):
         self.end_id = language.end_id
         self.grid = config.prefix_grid or encoder.grid
         self.projection = nn.Linear(encoder.width, self.decoder.config.n_embd)
+        self.pooling: Tensor
         self.register_buffer("pooling", _pooling_matrix(encoder.grid, self.grid), persistent=False)
 
     @property
@@ -63,12 +64,19 @@ class VisionPrefixLM(nn.Module):
         """P, the number of visual tokens that GPT-2 sees."""
         return self.grid * self.grid
 
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """What pixels the encoder wants, for `images.prepare`."""
+        side = self.config.encoder.resolution
+        return Preprocessing(size=(side, side), mean=self.encoder.mean, std=self.encoder.std)
+
     def project(self, features: Tensor) -> Tensor:
         """The encoder's features float [B, F, C] (see `Encoder.backbone`) -> visual prefix float [B, P, D]."""
         tokens = self.encoder.neck(features)
         if self.grid != self.encoder.grid:
             tokens = self.pooling.to(tokens.dtype) @ tokens
-        return self.projection(tokens)
+        prefix: Tensor = self.projection(tokens)
+        return prefix
 
     def encode(self, pixels: Tensor) -> Tensor:
         """Pixels float [B, 3, H, W] -> visual prefix float [B, P, D]."""
@@ -131,7 +139,7 @@ class VisionPrefixLM(nn.Module):
         return self._decoded(*self.decoder(self.decoder.wte(tokens)[:, None], positions, None, past, True))
 
     def _decoded(self, hidden: Tensor, presents: list[KeyValues], attentions: list[Tensor]) -> Decoded:
-        attention = torch.stack([a[:, :, -1, : self.prefix_length] for a in attentions]).mean((0, 2))
+        attention = torch.stack([a[:, :, -1].narrow(-1, 0, self.prefix_length) for a in attentions]).mean((0, 2))
         keys = torch.stack([present.keys for present in presents], 1)
         values = torch.stack([present.values for present in presents], 1)
         return Decoded(self.decoder.logits(hidden[:, -1]), attention, keys, values)
@@ -167,7 +175,7 @@ def load_model(directory: Path) -> VisionPrefixLM:
         language = rebuild_language(description["decoder"], config.decoder.dropout, directory / "tokenizer.json")
         model = VisionPrefixLM(config, build_encoder(config.encoder, description["encoder"]), language)
         model.load_state_dict(load_file(directory / "model.safetensors"))
-    except (OSError, ValueError, KeyError, RuntimeError, ValidationError) as error:
+    except Exception as error:  # tokenizers raises bare Exception, safetensors a class without a base of its own
         raise TrainingError(f"{directory} holds no model that can be loaded: {error}") from error
     return model
 

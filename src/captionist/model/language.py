@@ -5,6 +5,7 @@ Weights come from any GPT2LMHeadModel checkpoint of transformers; a test holds b
 
 import json
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -151,7 +152,9 @@ class Language:
     @property
     def end_id(self) -> int:
         """The id of <|endoftext|>, which begins and ends every caption."""
-        return int(self.tokenizer.token_to_id(END_OF_TEXT))
+        end: int | None = self.tokenizer.token_to_id(END_OF_TEXT)
+        assert end is not None  # load_tokenizer has looked
+        return end
 
 
 def encode_caption(tokenizer: Tokenizer, caption: str) -> list[int]:
@@ -162,9 +165,12 @@ def encode_caption(tokenizer: Tokenizer, caption: str) -> list[int]:
 def load_tokenizer(weights: str) -> Tokenizer:
     """GPT-2's byte-level BPE from the hub or a directory. Raises RecipeError where there is none."""
     try:
-        return GPT2TokenizerFast.from_pretrained(weights).backend_tokenizer
+        tokenizer: Tokenizer = GPT2TokenizerFast.from_pretrained(weights).backend_tokenizer
     except (OSError, TypeError, ValueError) as error:
         raise RecipeError(f"No GPT-2 tokenizer at {weights!r}: {error}") from error
+    if tokenizer.token_to_id(END_OF_TEXT) is None:
+        raise RecipeError(f"The tokenizer at {weights!r} has no {END_OF_TEXT}, so it is not GPT-2's.")
+    return tokenizer
 
 
 def cut_tokenizer(tokenizer: Tokenizer, captions: list[str]) -> tuple[Tokenizer, list[int]]:
@@ -177,7 +183,7 @@ def cut_tokenizer(tokenizer: Tokenizer, captions: list[str]) -> tuple[Tokenizer,
     """
     model = json.loads(tokenizer.to_str())["model"]
     vocabulary: dict[str, int] = model["vocab"]
-    merges = [tuple(merge.split(" ")) if isinstance(merge, str) else tuple(merge) for merge in model["merges"]]
+    merges: list[tuple[str, str]] = [tuple(merge) for merge in model["merges"]]
     needed = {token for token in vocabulary if len(token) == 1} | {END_OF_TEXT}
     words = {token for encoding in tokenizer.encode_batch([" " + c for c in captions]) for token in encoding.tokens}
     ranks = {merge: rank for rank, merge in enumerate(merges)}
@@ -196,11 +202,11 @@ def cut_tokenizer(tokenizer: Tokenizer, captions: list[str]) -> tuple[Tokenizer,
     return reduced, [index for index, _ in kept]
 
 
-def _merge_path(token: str, ranks: dict[tuple[str, ...], int]) -> set[str]:
+def _merge_path(token: str, ranks: dict[tuple[str, str], int]) -> set[str]:
     """Every token that byte pair encoding forms on its way from single characters to `token`."""
     pieces, passed = list(token), {token}
     while len(pieces) > 1:
-        pairs = list(zip(pieces, pieces[1:], strict=False))
+        pairs = list(pairwise(pieces))
         best = min(range(len(pairs)), key=lambda i: ranks.get(pairs[i], len(ranks)))
         if pairs[best] not in ranks:
             break
@@ -220,7 +226,8 @@ def load_language(weights: str, dropout: float, captions: list[str] | None) -> L
     if captions is not None:
         tokenizer, kept = cut_tokenizer(tokenizer, captions)
         state["wte.weight"] = state["wte.weight"][kept]
-        config.vocab_size = len(kept)
+        end = tokenizer.token_to_id(END_OF_TEXT)
+        config.vocab_size, config.bos_token_id, config.eos_token_id = len(kept), end, end
     gpt2 = GPT2(config, dropout)
     gpt2.load_state_dict(state)
     return Language(gpt2, tokenizer)

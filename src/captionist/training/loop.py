@@ -88,19 +88,21 @@ class Trainer:
                 average.weights = {k: v.to(self.device) for k, v in self._restored["average"].items()}
             self._restored = None
         features = dev_features = None
-        if stage.objective == "caption" and stage.frozen == "backbone":
-            with self.accelerator.main_process_first():
-                features, dev_features = (
-                    open_features(
-                        self.model.encoder,
-                        pixels,
-                        key,
-                        self.recipe.data.cache,
-                        self.device,
-                        self.accelerator.mixed_precision == "bf16",
+        if stage.objective == "caption":
+            with self.accelerator.main_process_first():  # which alone fills the caches
+                pictures = ((self.data.pixels, self.data.key), (self.data.dev_pixels, self.data.dev_key))
+                if stage.frozen == "backbone":
+                    features, dev_features = (
+                        open_features(
+                            self.model.encoder,
+                            pixels,
+                            key,
+                            self.recipe.data.cache,
+                            self.device,
+                            self.accelerator.mixed_precision == "bf16",
+                        )
+                        for pixels, key in pictures
                     )
-                    for pixels, key in ((self.data.pixels, self.data.key), (self.data.dev_pixels, self.data.dev_key))
-                )
         wrapped, optimizer = self.accelerator.prepare(self.model, optimizer)
         return _StageState(stage, wrapped, optimizer, average, features, dev_features)
 
@@ -233,11 +235,11 @@ class Trainer:
         self._checkpoint(state)
 
     def _encoder(self, state: _StageState) -> Callable[[VisionPrefixLM, int, int], Tensor]:
+        # Copied, because torch wants no memory that it may not write to.
         def encode(model: VisionPrefixLM, start: int, stop: int) -> Tensor:
             if state.dev_features is not None:
-                return model.project(torch.from_numpy(state.dev_features[start:stop]).to(self.device).float())
-            return model.encode(
-                normalise(torch.from_numpy(self.data.dev_pixels[start:stop]).to(self.device), model.encoder)
-            )
+                return model.project(torch.from_numpy(np.array(state.dev_features[start:stop])).to(self.device).float())
+            pixels = torch.from_numpy(np.array(self.data.dev_pixels[start:stop])).to(self.device)
+            return model.encode(normalise(pixels, model.encoder))
 
         return encode

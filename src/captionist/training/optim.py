@@ -9,6 +9,9 @@ from captionist.errors import RecipeError
 from captionist.model.fusion import VisionPrefixLM
 from captionist.training.recipe import Stage
 
+# What is a vector, or a vector for each position, although its tensor has more dimensions.
+_VECTORS = ("wpe", "position_embeddings", "cls_token", "distillation_token", "register_tokens")
+
 
 def prepare_stage(model: VisionPrefixLM, stage: Stage) -> torch.optim.AdamW:
     """Freeze what the stage freezes and give the rest an AdamW (Loshchilov & Hutter 2019).
@@ -17,6 +20,7 @@ def prepare_stage(model: VisionPrefixLM, stage: Stage) -> torch.optim.AdamW:
     that trains has a rate of zero, or nothing trains.
     """
     backbone = model.encoder.backbone_modules()
+    spared = {id(p) for name, p in model.named_parameters() if p.ndim < 2 or any(part in name for part in _VECTORS)}
     frozen = len(backbone) if stage.frozen == "backbone" else stage.frozen
     if frozen > len(backbone):
         raise RecipeError(f"stage {stage.name}: frozen is {frozen}, but the backbone has {len(backbone)} parts.")
@@ -25,7 +29,7 @@ def prepare_stage(model: VisionPrefixLM, stage: Stage) -> torch.optim.AdamW:
 
     def add(parameters: list[nn.Parameter], rate: float) -> None:
         for decays in (True, False):
-            chosen = [p for p in parameters if (p.ndim >= 2 and p is not model.decoder.wpe.weight) is decays]
+            chosen = [p for p in parameters if (id(p) not in spared) is decays]
             if rate and chosen:
                 for parameter in chosen:
                     parameter.requires_grad_(True)

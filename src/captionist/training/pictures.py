@@ -40,7 +40,8 @@ def open_pixels(examples: Sequence[Example], resolution: int, cache: Path) -> ND
             for row, example in zip(pixels, examples, strict=True):
                 row[:] = images.squeeze(images.decode(example.image), (resolution, resolution))
             pixels.flush()
-    return np.load(path, mmap_mode="r")
+    stored: NDArray[np.uint8] = np.load(path, mmap_mode="r")
+    return stored
 
 
 def open_features(
@@ -58,13 +59,15 @@ def open_features(
     if not path.exists():
         _logger.info("computing the features of %d pictures to %s", len(pixels), path)
         shape = (len(pixels), encoder.grid**2, encoder.feature_width)
+        encoder.eval()
         with _Partial(path) as partial, torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, bf16):
             features = np.lib.format.open_memmap(partial, "w+", np.float16, shape)
             for start in range(0, len(pixels), 32):
                 batch = normalise(torch.from_numpy(np.array(pixels[start : start + 32])).to(device), encoder)
                 features[start : start + 32] = encoder.backbone(batch).to(torch.float16).cpu().numpy()
             features.flush()
-    return np.load(path, mmap_mode="r")
+    stored: NDArray[np.float16] = np.load(path, mmap_mode="r")
+    return stored
 
 
 def normalise(pixels: Tensor, encoder: Encoder) -> Tensor:

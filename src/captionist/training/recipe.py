@@ -57,9 +57,10 @@ class Stage(_Part):
 
 
 class ValidationConfig(_Part):
-    """How dev captions are written after each epoch."""
+    """How dev captions are written after each epoch; an exported bundle searches in the same way."""
 
     num_beams: int = Field(3, ge=1)
+    length_penalty: float = Field(1.0, description="see `inference.options.SearchOptions`")
     batch_size: int = Field(50, ge=1)
     limit: int | None = Field(None, ge=1, description="only the first so many dev pictures")
 
@@ -68,6 +69,7 @@ class Recipe(_Part):
     """Everything that determines a run, but for the machine."""
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
+    notes: str = Field("", description="Markdown for the model card: data, licences, what the model is good and bad at")
     seed: int = 0
     precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto: bf16 where the device is fast at it")
     checkpoint_every: int = Field(200, ge=1, description="steps between checkpoints inside an epoch")
@@ -87,7 +89,7 @@ def load_recipe(path: Path, overrides: list[str] | None = None) -> Recipe:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise RecipeError(f"{path}: cannot be read ({error.strerror}). Recipes are in recipes/.") from error
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise RecipeError(f"{path} is not YAML: {error}") from error
     if not isinstance(content, dict):
         raise RecipeError(f"{path} is not a recipe: a mapping with name, data, model and stages is needed.")

@@ -4,6 +4,8 @@ import json
 import logging
 import platform
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -30,29 +32,31 @@ def train(recipe: Path, overrides: list[str], resume: Path | None = None, runs: 
     Args: overrides: `key=value` laid over the recipe; resume: a run that was killed, to go on from its last
     checkpoint with the recipe that it kept (the one given must be the same).
 
-    Raises RecipeError, DataError, ImageError for what is wrong before training, TrainingError for what goes wrong in it.
+    Raises RecipeError, DataError or ImageError for what is wrong before training, TrainingError for what goes wrong in
+    it.
     """
     settings = load_recipe(recipe, overrides)
     accelerator = Accelerator(mixed_precision="bf16" if _wants_bf16(settings) else "no")
     run = resume or _new_run(settings, runs, accelerator)
     if resume:
         _require_same(settings, resume)
-    _log_to(run, accelerator)
-    torch.manual_seed(settings.seed)
-    checkpoint = latest_checkpoint(run) if resume else None
-    train_examples, dev = read_examples(settings.data, load_tokenizer(settings.model.decoder.weights))
-    if checkpoint:
-        model = load_model(checkpoint)
-    else:
-        model = build_model(settings.model, [caption for e in train_examples for caption in e.references])
-    _logger.info("%.1f million parameters, %d tokens", _millions(model), model.tokenizer.get_vocab_size())
-    data = TrainingData(settings.data, model.tokenizer, train_examples, dev, settings.model.encoder.resolution)
-    progress = read_progress(checkpoint) if checkpoint else Progress()
-    state = read_state(checkpoint) if checkpoint else None
-    try:
-        Trainer(settings, run, model, data, accelerator, progress, state).train()
-    except KeyboardInterrupt:
-        raise TrainingError(f"Stopped. Go on with: captionist train {recipe} --resume {run}") from None
+    with _log_to(run, accelerator):
+        torch.manual_seed(settings.seed)
+        checkpoint = latest_checkpoint(run) if resume else None
+        train_examples, dev = read_examples(settings.data, load_tokenizer(settings.model.decoder.weights))
+        if checkpoint:
+            model = load_model(checkpoint)
+        else:
+            model = build_model(settings.model, [caption for e in train_examples for caption in e.references])
+        _logger.info("%.1f million parameters, %d tokens", _millions(model), model.tokenizer.get_vocab_size())
+        dev = dev[: settings.validation.limit]
+        data = TrainingData(settings.data, model.tokenizer, train_examples, dev, settings.model.encoder.resolution)
+        progress = read_progress(checkpoint) if checkpoint else Progress()
+        state = read_state(checkpoint) if checkpoint else None
+        try:
+            Trainer(settings, run, model, data, accelerator, progress, state).train()
+        except KeyboardInterrupt:
+            raise TrainingError(f"Stopped. Go on with: captionist train {recipe} --resume {run}") from None
     return run
 
 
@@ -60,9 +64,10 @@ def _wants_bf16(recipe: Recipe) -> bool:
     if recipe.precision != "auto":
         return recipe.precision == "bf16"
     if torch.cuda.is_available():
-        return torch.cuda.is_bf16_supported()
+        return bool(torch.cuda.is_bf16_supported())
     # A CPU without matrix tiles gains nothing from bf16.
-    return bool(torch.cpu._is_amx_tile_supported())
+    tiles: bool = torch.cpu._is_amx_tile_supported()
+    return tiles
 
 
 def _millions(model: torch.nn.Module) -> float:
@@ -112,10 +117,19 @@ def _commit() -> str | None:
     return found.stdout.strip() or None
 
 
-def _log_to(run: Path, accelerator: Accelerator) -> None:
-    if accelerator.is_main_process:
-        handler = logging.FileHandler(run / "train.log", encoding="utf-8")
-        handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
-        package = logging.getLogger("captionist")
-        package.addHandler(handler)
-        package.setLevel(logging.INFO)
+@contextmanager
+def _log_to(run: Path, accelerator: Accelerator) -> Iterator[None]:
+    """What the package logs meanwhile goes to the run's train.log, on the main process."""
+    if not accelerator.is_main_process:
+        yield
+        return
+    handler = logging.FileHandler(run / "train.log", encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+    package = logging.getLogger("captionist")
+    package.addHandler(handler)
+    package.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        package.removeHandler(handler)
+        handler.close()

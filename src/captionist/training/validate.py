@@ -29,7 +29,8 @@ class Validator:
 
     def captions(self, model: VisionPrefixLM, encode: Encode) -> list[str]:
         """A caption for every picture. `encode(model, start, stop)` gives the visual prefix of a range of them."""
-        decoder, options = TorchDecoder(model), SearchOptions(num_beams=self.config.num_beams)
+        decoder = TorchDecoder(model)
+        options = SearchOptions(num_beams=self.config.num_beams, length_penalty=self.config.length_penalty)
         mine = []
         starts = range(0, len(self.examples), self.config.batch_size)
         for start in starts[self.process :: self.processes]:

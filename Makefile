@@ -1,0 +1,45 @@
+# make caption [IMAGE=...]   set up what captioning needs, and caption a photograph (or those in examples/)
+# make test                  set up everything and run all tests
+# make check                 lint, types, import rules
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+IMAGE ?= examples
+
+.PHONY: caption test check format score clean
+
+caption: $(VENV)/core
+	@$(BIN)/captionist caption "$(IMAGE)"
+
+test: $(VENV)/all
+	$(BIN)/python -m pytest
+
+check: $(VENV)/all
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest tests/test_imports.py
+
+format: $(VENV)/all
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+# The embedded model on dev, where the data is: `make score DATA=DIR`.
+DATA ?= ../shared/data/flickr8k
+score: $(VENV)/all
+	$(BIN)/captionist evaluate --data $(DATA) --split dev
+
+clean:
+	rm -rf $(VENV)
+
+# Each of these files stands for an environment that has been set up.
+$(VENV)/core: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) --editable .
+	touch $@
+
+$(VENV)/all: $(VENV)/core
+	$(PIP) torch==2.13.0
+	$(PIP) --editable ".[train,dev]"
+	touch $@

@@ -1,0 +1,64 @@
+"""Captionist describes a photograph in one English sentence, offline, on a plain CPU.
+
+>>> from captionist import Captioner
+>>> Captioner().caption("dog.jpg").text  # doctest: +SKIP
+'A brown dog runs through the grass.'
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from captionist.errors import (
+    BundleError,
+    CaptionistError,
+    CorruptImageError,
+    DataError,
+    EmptyImageError,
+    ImageError,
+    ImageNotFoundError,
+    ImageTooLargeError,
+    MissingExtraError,
+    NotAnImageError,
+    RecipeError,
+    ScoreError,
+    TrainingError,
+    UnsupportedImageError,
+)
+
+if TYPE_CHECKING:
+    from captionist.captioner import Caption, Captioner, CaptionResult, WordAttention
+
+__all__ = [
+    "BundleError",
+    "Caption",
+    "CaptionResult",
+    "Captioner",
+    "CaptionistError",
+    "CorruptImageError",
+    "DataError",
+    "EmptyImageError",
+    "ImageError",
+    "ImageNotFoundError",
+    "ImageTooLargeError",
+    "MissingExtraError",
+    "NotAnImageError",
+    "RecipeError",
+    "ScoreError",
+    "TrainingError",
+    "UnsupportedImageError",
+    "WordAttention",
+    "__version__",
+]
+
+# Loaded on first use: OpenCV and ONNX Runtime take half a second, which `captionist --help` need not wait for.
+_FROM_CAPTIONER = frozenset({"Caption", "CaptionResult", "Captioner", "WordAttention"})
+
+
+def __getattr__(name: str) -> Any:
+    if name in _FROM_CAPTIONER:
+        return getattr(import_module("captionist.captioner"), name)
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("captionist")
+    raise AttributeError(f"module 'captionist' has no attribute {name!r}")

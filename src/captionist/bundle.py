@@ -1,0 +1,228 @@
+"""A model on disk: a directory with graphs, tokenizer, settings, model card, scores and checksums."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from captionist.errors import BundleError
+
+CONFIG, TOKENIZER = "config.json", "tokenizer.json"
+ENCODER, PREFILL, STEP = "encoder.onnx", "prefill.onnx", "step.onnx"
+MODEL_CARD, SCORES, CHECKSUMS = "MODEL_CARD.md", "scores.json", "checksums.json"
+_REQUIRED = (CONFIG, TOKENIZER, ENCODER, PREFILL, STEP, MODEL_CARD, SCORES, CHECKSUMS)
+
+_EMBEDDED = Path(__file__).with_name("bundles")
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ImageConfig(_Strict):
+    """What pixels the encoder wants: RGB scaled to 0..1, then (value - mean) / std by channel."""
+
+    height: int = Field(gt=0)
+    width: int = Field(gt=0)
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+
+class DecoderConfig(_Strict):
+    """The language model. bos_id and eos_id are ids of the graphs; max_tokens is how many caption tokens fit."""
+
+    layers: int = Field(gt=0)
+    heads: int = Field(gt=0)
+    head_width: int = Field(gt=0)
+    width: int = Field(gt=0)
+    bos_id: int = Field(ge=0)
+    eos_id: int = Field(ge=0)
+    max_tokens: int = Field(gt=0)
+
+
+class SearchDefaults(_Strict):
+    """The search that the model's scores were measured with; see `inference.options.SearchOptions`."""
+
+    num_beams: int = Field(default=3, ge=1)
+    max_tokens: int = Field(default=30, ge=1)
+    min_tokens: int = Field(default=1, ge=0)
+    length_penalty: float = 1.0
+    no_repeat_ngram: int = Field(default=0, ge=0)
+    repetition_penalty: float = Field(default=1.0, gt=0)
+
+
+class BundleConfig(_Strict):
+    """config.json.
+
+    grid: rows and columns of the visual tokens, prefix_length of them, row by row.
+    vocabulary_size: V, the width of the logits and the number of tokens in tokenizer.json.
+    lowercase: whether the model was trained on lower-cased captions.
+    """
+
+    format_version: Literal[1] = 1
+    name: str = Field(min_length=1)
+    version: str = Field(min_length=1)
+    precision: Literal["fp32", "fp16", "int8"]
+    image: ImageConfig
+    grid: tuple[int, int]
+    prefix_length: int = Field(gt=0)
+    decoder: DecoderConfig
+    vocabulary_size: int = Field(gt=0)
+    search: SearchDefaults = SearchDefaults()
+    lowercase: bool
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        rows, columns = self.grid
+        if min(self.grid) < 1 or rows * columns != self.prefix_length:
+            raise ValueError(f"a grid of {rows} x {columns} does not hold prefix_length={self.prefix_length} tokens")
+        if max(self.decoder.bos_id, self.decoder.eos_id) >= self.vocabulary_size:
+            raise ValueError(f"bos_id and eos_id must be below vocabulary_size={self.vocabulary_size}")
+        return self
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """An opened bundle."""
+
+    path: Path
+    config: BundleConfig
+
+    @classmethod
+    def open(cls, model: str | Path | None = None) -> "Bundle":
+        """Open the bundle at a path, or the embedded one of that name; None is the embedded model.
+
+        Looks whether the files are there and the configuration is sound; `verify` reads every byte.
+        Raises BundleError.
+        """
+        path = embedded() if model is None else _locate(model)
+        missing = [name for name in _REQUIRED if not (path / name).is_file()]
+        if missing:
+            raise BundleError(
+                f"{path} is not a complete bundle: it lacks {', '.join(missing)}; "
+                "make one with `captionist export RUN BUNDLE`"
+            )
+        return cls(path, _read_config(path / CONFIG))
+
+    @property
+    def size(self) -> int:
+        """Bytes of all its files."""
+        return sum(file.stat().st_size for file in _files(self.path))
+
+    @cached_property
+    def scores(self) -> dict[str, Any]:
+        """scores.json: what the model reached, and on what. Raises BundleError if it is not a JSON object."""
+        scores = _read_json(self.path / SCORES)
+        if not isinstance(scores, dict):
+            raise BundleError(f"{self.path / SCORES} should hold a JSON object")
+        return scores
+
+    @property
+    def model_card(self) -> str:
+        """MODEL_CARD.md, Markdown."""
+        return (self.path / MODEL_CARD).read_text(encoding="utf-8")
+
+    def verify(self) -> int:
+        """Compare every file with its checksum; returns how many there are.
+
+        Raises BundleError naming every file that was altered, is missing or was never listed.
+        """
+        expected = _read_json(self.path / CHECKSUMS)
+        if not isinstance(expected, dict):
+            raise BundleError(f"{self.path / CHECKSUMS} should hold a JSON object of file names and SHA-256 sums")
+        actual = _checksums(self.path)
+        faults = [f"{name} is missing" for name in sorted(expected.keys() - actual.keys())]
+        faults += [f"{name} is not listed" for name in sorted(actual.keys() - expected.keys())]
+        faults += [
+            f"{name} was altered" for name in sorted(actual.keys() & expected.keys()) if actual[name] != expected[name]
+        ]
+        if faults:
+            raise BundleError(
+                f"{self.path} is damaged: {'; '.join(faults)}. Reinstall captionist, or export the model again"
+            )
+        return len(actual)
+
+
+def write_config(directory: Path, config: BundleConfig) -> None:
+    """Write config.json."""
+    (directory / CONFIG).write_text(config.model_dump_json(indent=2) + "\n", encoding="utf-8")
+
+
+def write_checksums(directory: Path) -> None:
+    """Write checksums.json over all files of a bundle: the last step of making one."""
+    (directory / CHECKSUMS).write_text(json.dumps(_checksums(directory), indent=2) + "\n", encoding="utf-8")
+
+
+def list_bundles(root: Path = _EMBEDDED) -> list[Bundle]:
+    """The bundles inside the package, by name. Raises BundleError where one cannot be opened."""
+    return [Bundle.open(path) for path in _bundle_paths(root)]
+
+
+def embedded(root: Path = _EMBEDDED) -> Path:
+    """The one model inside the package. Raises BundleError if there is none, or more than one to choose from."""
+    paths = _bundle_paths(root)
+    if not paths:
+        raise BundleError(
+            "this installation holds no model: pass --model BUNDLE (or Captioner(model=...)), reinstall captionist, "
+            "or train and export a model"
+        )
+    if len(paths) > 1:
+        raise BundleError(f"choose a model with --model: {', '.join(path.name for path in paths)}")
+    return paths[0]
+
+
+def _bundle_paths(root: Path) -> list[Path]:
+    return sorted(path.parent for path in root.glob(f"*/{CONFIG}"))
+
+
+def _locate(model: str | Path) -> Path:
+    path = Path(model).expanduser()
+    if path.is_dir():
+        return path
+    names = [bundle.name for bundle in _bundle_paths(_EMBEDDED)]
+    if str(model) in names:
+        return _EMBEDDED / model
+    if path.exists():
+        raise BundleError(f"{path} is a file, but a bundle is a directory: pass the directory that holds {CONFIG}")
+    known = f"the models inside the package are {', '.join(names)}" if names else "the package holds no model"
+    raise BundleError(f"there is no bundle {str(model)!r}: pass its directory ({known})")
+
+
+def _read_config(path: Path) -> BundleConfig:
+    values = _read_json(path)
+    version = values.get("format_version") if isinstance(values, dict) else None
+    if version != 1:
+        raise BundleError(
+            f"{path} has format version {version!r}, but this captionist reads version 1: "
+            "upgrade captionist, or export the model again"
+        )
+    try:
+        return BundleConfig.model_validate_json(json.dumps(values))
+    except ValidationError as error:
+        faults = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'config'}: {e['msg']}" for e in error.errors())
+        raise BundleError(f"{path} is not valid ({faults}): export the model again") from error
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise BundleError(f"{path} cannot be read ({error}): export the model again") from error
+
+
+def _files(directory: Path) -> list[Path]:
+    return sorted(path for path in directory.rglob("*") if path.is_file())
+
+
+def _checksums(directory: Path) -> dict[str, str]:
+    sums = {}
+    for file in _files(directory):
+        name = file.relative_to(directory).as_posix()
+        if name != CHECKSUMS:
+            with file.open("rb") as stream:
+                sums[name] = hashlib.file_digest(stream, "sha256").hexdigest()
+    return sums

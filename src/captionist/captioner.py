@@ -1,0 +1,150 @@
+"""Pictures in, captions out."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import NamedTuple, Unpack
+
+import numpy as np
+from numpy.typing import NDArray
+
+from captionist import images
+from captionist.bundle import TOKENIZER, Bundle
+from captionist.errors import BundleError, ImageError, NotAnImageError
+from captionist.inference.engine import Engine
+from captionist.inference.search import Hypothesis, SearchOptions, SearchOverrides, search
+from captionist.inference.sentence import sentence
+from captionist.inference.tokenizer import CaptionTokenizer
+
+ImageInput = bytes | str | Path | NDArray[np.uint8]
+"""The bytes of a picture file, a path to one, or uint8 [H, W, 3] in RGB order."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class WordAttention:
+    """Where the model looked as it wrote a word: float32 [rows, cols] over the picture, summing to 1."""
+
+    word: str
+    weights: NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Caption:
+    """A sentence about a picture.
+
+    text: upper-case first letter, final period. log_probability: natural logarithm of the model's probability of all of
+    it. alternatives: the other captions asked for, best first, each of another text. word_attention: one entry a word.
+    """
+
+    text: str
+    log_probability: float
+    alternatives: tuple["Caption", ...]
+    word_attention: tuple[WordAttention, ...]
+
+
+class CaptionResult(NamedTuple):
+    """What became of one picture of many: a caption or an error, the other being None."""
+
+    source: ImageInput
+    caption: Caption | None
+    error: ImageError | None
+
+
+class Captioner:
+    """A loaded model. Safe to use from several threads at once."""
+
+    def __init__(self, model: str | Path | None = None, *, threads: int | None = None) -> None:
+        """model: a bundle's directory, or the name of one inside the package; None is the embedded model. threads: by
+        default the cores that this process really has. Raises BundleError."""
+        self.bundle = Bundle.open(model)
+        config = self.bundle.config
+        self.tokenizer = CaptionTokenizer(self.bundle.path / TOKENIZER)
+        if len(self.tokenizer) != config.vocabulary_size:
+            raise BundleError(
+                f"{self.bundle.path}: {TOKENIZER} has {len(self.tokenizer)} tokens, but the graphs have "
+                f"{config.vocabulary_size}: export the model again"
+            )
+        try:
+            self.defaults = SearchOptions(**config.search.model_dump())
+        except ValueError as error:
+            raise BundleError(f"{self.bundle.path}: {error}: export the model again") from error
+        self._preprocessing = images.Preprocessing(
+            size=(config.image.height, config.image.width), mean=config.image.mean, std=config.image.std
+        )
+        self._engine = Engine(self.bundle, threads)
+
+    def caption(self, image: ImageInput, **options: Unpack[SearchOverrides]) -> Caption:
+        """Describe one picture. options: see `SearchOptions`; those not given are the model's own.
+
+        Raises ImageError where it cannot be read, ValueError for wrong options.
+        """
+        return self._describe([self._pixels(image)], self.defaults.override(**options))[0]
+
+    def caption_many(
+        self, images: Iterable[ImageInput], batch_size: int = 16, **options: Unpack[SearchOverrides]
+    ) -> Iterator[CaptionResult]:
+        """Describe many pictures, in their order and as they come; one that cannot be read yields its error.
+
+        Raises ValueError for wrong options, at once.
+        """
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, but it is {batch_size}")
+        return self._caption_many(iter(images), batch_size, self.defaults.override(**options))
+
+    def _caption_many(
+        self, sources: Iterator[ImageInput], batch_size: int, options: SearchOptions
+    ) -> Iterator[CaptionResult]:
+        while batch := [self._read(source) for source in islice(sources, batch_size)]:
+            good = [pixels for _, pixels, _ in batch if pixels is not None]
+            captions = iter(self._describe(good, options))
+            for source, pixels, error in batch:
+                yield CaptionResult(source, None if pixels is None else next(captions), error)
+
+    def _read(self, source: ImageInput) -> tuple[ImageInput, NDArray[np.float32] | None, ImageError | None]:
+        try:
+            return source, self._pixels(source), None
+        except ImageError as error:
+            return source, None, error
+
+    def _pixels(self, image: ImageInput) -> NDArray[np.float32]:
+        """float32 [3, H, W], as the encoder wants it."""
+        if not isinstance(image, np.ndarray):
+            return images.prepare(images.decode(image), self._preprocessing)
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
+            raise NotAnImageError(
+                f"a picture given as an array must be uint8 [H, W, 3] in RGB order, not {image.dtype} "
+                f"{list(image.shape)}"
+            )
+        return images.prepare(image, self._preprocessing)
+
+    def _describe(self, pixels: Sequence[NDArray[np.float32]], options: SearchOptions) -> list[Caption]:
+        if not pixels:
+            return []
+        visual_tokens = self._engine.encode(np.stack(pixels))
+        found = search(self._engine.decoder, visual_tokens, len(pixels), options, self.tokenizer.word_start)
+        return [self._best([self._caption(hypothesis) for hypothesis in hypotheses]) for hypotheses in found]
+
+    def _best(self, captions: list[Caption]) -> Caption:
+        """The first of some captions with the rest as its alternatives; different tokens may read the same."""
+        distinct = list({caption.text: caption for caption in reversed(captions)}.values())[::-1]
+        best, *others = distinct
+        return Caption(best.text, best.log_probability, tuple(others), best.word_attention)
+
+    def _caption(self, hypothesis: Hypothesis) -> Caption:
+        return Caption(
+            text=sentence(self.tokenizer.decode(hypothesis.tokens)),
+            log_probability=hypothesis.log_probability,
+            alternatives=(),
+            word_attention=tuple(
+                WordAttention(word.text, self._over_grid(hypothesis.attention[list(word.places)]))
+                for word in self.tokenizer.words(hypothesis.tokens)
+            ),
+        )
+
+    def _over_grid(self, attention: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Mean of a word's tokens on the picture's grid, as shares of it: float32 [T, P] -> [rows, cols]."""
+        grid: NDArray[np.float32] = attention.mean(axis=0).reshape(self.bundle.config.grid)
+        # The rest of the attention went to earlier words; a grid that got none at all is read as an even look.
+        total = grid.sum()
+        return grid / total if total > 0 else np.full_like(grid, 1 / grid.size)

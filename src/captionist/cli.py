@@ -1,0 +1,58 @@
+"""The `captionist` command: parse, delegate, print. Heavy imports wait inside the commands, so that --help is quick."""
+
+import sys
+from collections.abc import Sequence
+from io import TextIOWrapper
+from typing import Annotated
+
+import typer
+
+from captionist.commands import corpora, models
+from captionist.commands.caption import caption
+from captionist.commands.scores import evaluate, score
+from captionist.commands.training import export, train
+from captionist.errors import CaptionistError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Exit codes: 0 all good, 1 some inputs failed (the rest were done), 2 wrong usage.",
+)
+for command in (caption, evaluate, score, train, export):
+    app.command()(command)
+app.add_typer(corpora.app, name="data")
+app.add_typer(models.app, name="model")
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        import captionist
+
+        typer.echo(f"captionist {captionist.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _captionist(
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and leave.")
+    ] = False,
+) -> None:
+    """Describe photographs in one English sentence, offline."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and leave with its exit code (SystemExit); arguments are the process's by default."""
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="surrogateescape")  # file names that are not UTF-8 come out as they went in
+    try:
+        app(args=arguments, prog_name="captionist")
+    except CaptionistError as error:
+        typer.echo(f"captionist: {error}", err=True)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""The commands of `captionist`: each parses its options, delegates and prints."""

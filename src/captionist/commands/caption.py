@@ -1,0 +1,116 @@
+"""captionist caption."""
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, TextIO
+
+import typer
+
+from captionist.commands.terminal import BeamsOption, ModelOption, progress
+
+if TYPE_CHECKING:
+    from captionist.captioner import Caption
+    from captionist.inference.search import SearchOverrides
+
+# A tab or a line break in a file name would look like the end of a field or of a record.
+_ESCAPES = str.maketrans({"\t": "\\t", "\n": "\\n", "\r": "\\r"})
+
+
+def caption(
+    paths: Annotated[
+        list[str], typer.Argument(metavar="PATH...", help="Pictures, folders, globs, or - for standard input.")
+    ],
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line, errors included.")] = False,
+    model: ModelOption = None,
+    num_beams: BeamsOption = None,
+    num_captions: Annotated[
+        int | None, typer.Option(min=1, metavar="K", help="Captions of each picture, best first, a line each.")
+    ] = None,
+    max_words: Annotated[int | None, typer.Option(min=1, metavar="N", help="Longest caption, in whole words.")] = None,
+    explain: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Write each picture there with a heat map for every word.")
+    ] = None,
+) -> None:
+    """Describe pictures: prints the path, a tab and a sentence for each.
+
+    Folders are searched with their sub-folders, hidden files left out. A file that cannot be read gives one line on
+    standard error and exit code 1; the others are captioned all the same. In a path, tabs and line breaks are printed
+    as \\t, \\n and \\r; --json has paths as they are.
+    """
+    from captionist.sources import find_sources
+
+    found = find_sources(paths, _read_stdin)
+    for name, message in found.errors:
+        _print_error(name, message, as_json)
+    failures = len(found.errors)
+    if found.sources:
+        from captionist.captioner import Captioner
+        from captionist.explain import SheetFolder, draw
+        from captionist.images import decode
+
+        captioner = Captioner(model)
+        try:
+            results = captioner.caption_many(
+                (source.image for source in found.sources), **_overrides(num_beams, num_captions, max_words)
+            )
+        except ValueError as error:
+            raise typer.BadParameter(str(error)) from error
+        sheets = SheetFolder(explain) if explain else None
+        with progress("captioning", len(found.sources)) as advance:
+            for source, result in zip(found.sources, results, strict=True):
+                if result.error is not None:
+                    failures += 1
+                    _print_error(source.name, source.message(result.error), as_json)
+                if result.caption is not None:
+                    _print_caption(source.name, result.caption, as_json)
+                    if sheets:
+                        sheets.save(source.stem, draw(decode(source.image), result.caption))
+                advance()
+    raise typer.Exit(1 if failures else 0)
+
+
+def _overrides(num_beams: int | None, num_captions: int | None, max_words: int | None) -> "SearchOverrides":
+    overrides: SearchOverrides = {}
+    if num_beams is not None:
+        overrides["num_beams"] = num_beams
+    if num_captions is not None:
+        overrides["num_captions"] = num_captions
+    if max_words is not None:
+        overrides["max_words"] = max_words
+    return overrides
+
+
+def _read_stdin() -> bytes:
+    from captionist.images import ImageLimits
+
+    # One byte more than is allowed is enough to be refused.
+    return sys.stdin.buffer.read(ImageLimits().max_bytes + 1)
+
+
+def _print_caption(name: str, caption: "Caption", as_json: bool) -> None:
+    if as_json:
+        alternatives = [{"caption": c.text, "log_probability": c.log_probability} for c in caption.alternatives]
+        _print_json(path=name, caption=caption.text, log_probability=caption.log_probability, alternatives=alternatives)
+        return
+    for one in (caption, *caption.alternatives):
+        _print_line(sys.stdout, f"{name.translate(_ESCAPES)}\t{one.text}")
+
+
+def _print_error(name: str, message: str, as_json: bool) -> None:
+    if as_json:
+        _print_json(path=name, error=message)
+    else:
+        _print_line(sys.stderr, f"{name}: {message}".translate(_ESCAPES))
+
+
+def _print_json(**fields: object) -> None:
+    # Pure ASCII, so that the line is valid JSON in any locale and for file names that are not UTF-8.
+    _print_line(sys.stdout, json.dumps(fields))
+
+
+def _print_line(stream: TextIO, line: str) -> None:
+    """Write a line and let go of it, so that what a stopped run printed is whole. typer.echo would write past the
+    progress bar, which stands in for the streams while it is drawn."""
+    stream.write(f"{line}\n")
+    stream.flush()

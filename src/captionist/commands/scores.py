@@ -1,0 +1,77 @@
+"""captionist evaluate, captionist score."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from captionist.commands.terminal import (
+    BeamsOption,
+    FormatOption,
+    ModelOption,
+    needs_extra,
+    progress,
+    writable,
+    write_text,
+)
+
+JsonOption = Annotated[
+    Path | None, typer.Option("--json", metavar="FILE", callback=writable, help="Write the scores there as JSON.")
+]
+
+
+def evaluate(
+    data: Annotated[Path, typer.Option(metavar="DIR", help="A corpus, such as Flickr8k.")],
+    split: Annotated[str, typer.Option(metavar="SPLIT", help="train, dev or test.")],
+    format: FormatOption = "auto",
+    model: ModelOption = None,
+    num_beams: BeamsOption = None,
+    limit: Annotated[int | None, typer.Option(min=1, metavar="N", help="Only the first N pictures.")] = None,
+    json_file: JsonOption = None,
+    report: Annotated[
+        Path | None, typer.Option(metavar="FILE.html", callback=writable, help="Write a page to read there.")
+    ] = None,
+) -> None:
+    """Caption the pictures of a corpus and score the captions against its references."""
+    with needs_extra("train"):
+        from captionist.data import open_corpus
+        from captionist.evaluation.report import write_report
+        from captionist.evaluation.run import evaluate as run
+        from captionist.evaluation.scores import render
+    from rich.console import Console
+
+    from captionist.captioner import Captioner
+
+    examples = open_corpus(data, format).split(split)[:limit]
+    captioner = Captioner(model)
+    with progress("captioning", len(examples)) as advance:
+        if num_beams is None:
+            evaluation = run(examples, captioner, advance)
+        else:
+            evaluation = run(examples, captioner, advance, num_beams=num_beams)
+    Console().print(render(evaluation.scores))
+    for message in evaluation.failures:
+        typer.echo(message, err=True)
+    if json_file:
+        write_text(json_file, evaluation.to_json())
+    if report:
+        title = f"{captioner.bundle.config.name} on {data.name}, split {split}"
+        write_report(report, title, evaluation.scores, evaluation.rows)
+    raise typer.Exit(1 if evaluation.failures else 0)
+
+
+def score(
+    references: Annotated[Path, typer.Option(metavar="REFS.json", help='{"id": ["reference", ...]}')],
+    candidates: Annotated[Path, typer.Option(metavar="CANDS.json", help='{"id": "caption"}')],
+    json_file: JsonOption = None,
+) -> None:
+    """Score captions that were written by any program, or by people."""
+    with needs_extra("train"):
+        from captionist.evaluation.files import load_caption_file
+        from captionist.evaluation.scores import render, score_captions
+    from rich.console import Console
+
+    scores = score_captions(load_caption_file(references, "references"), load_caption_file(candidates, "candidates"))
+    Console().print(render(scores))
+    if json_file:
+        write_text(json_file, scores.model_dump_json(indent=2) + "\n")

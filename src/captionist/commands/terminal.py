@@ -1,0 +1,71 @@
+"""What the commands share: progress, missing extras, files to write, options."""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from captionist.errors import CaptionistError, MissingExtraError
+
+ModelOption = Annotated[
+    str | None,
+    typer.Option("--model", metavar="BUNDLE", help="A bundle's directory, or the name of a model inside the package."),
+]
+BeamsOption = Annotated[
+    int | None,
+    typer.Option("--num-beams", min=1, metavar="N", help="Hypotheses kept in the search; 1 is greedy and fastest."),
+]
+FormatOption = Annotated[
+    str,
+    typer.Option("--format", metavar="FORMAT", help="flickr8k, flickr30k, coco, or auto: by the files that are there."),
+]
+
+
+@contextmanager
+def progress(description: str, total: int) -> Iterator[Callable[[], None]]:
+    """A bar on standard error where that is a terminal; gives the function that moves it by one."""
+    if not sys.stderr.isatty():
+        yield lambda: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    # Lines for a file or a pipe must not be drawn over the bar, but those for the same terminal must.
+    redirect = sys.stdout.isatty()
+    with Progress(*columns, console=Console(stderr=True), redirect_stdout=redirect, transient=True) as bar:
+        task = bar.add_task(description, total=total)
+        yield lambda: bar.advance(task)
+
+
+@contextmanager
+def needs_extra(extra: str) -> Iterator[None]:
+    """Around imports of optional dependencies: says which extra to install (MissingExtraError) where one is missing."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if (error.name or "").split(".")[0] == "captionist":
+            raise
+        raise MissingExtraError(
+            f"this needs the package {error.name}, which is not installed: pip install 'captionist[{extra}]'"
+        ) from error
+
+
+def writable(path: Path | None) -> Path | None:
+    """Check of an option that names a file to write, so that no long work is lost to a misspelt folder."""
+    if path is not None and (path.is_dir() or not path.parent.is_dir()):
+        raise typer.BadParameter(
+            f"{path} cannot be written: " + ("it is a folder" if path.is_dir() else "no such folder")
+        )
+    return path
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file. Raises CaptionistError where that fails."""
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise CaptionistError(f"{path} cannot be written ({error.strerror}): name another file") from error

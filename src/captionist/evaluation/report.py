@@ -1,0 +1,178 @@
+"""The page on which a person reads the scores: one HTML file that needs nothing else and asks for nothing."""
+
+import base64
+import random
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from html import escape
+from importlib.resources import files
+from itertools import chain
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from captionist.errors import ScoreError
+from captionist.evaluation.plots import length_plot, vocabulary_plot
+from captionist.evaluation.scores import Measure, Scores
+from captionist.evaluation.tokenize import tokenize
+from captionist.evaluation.words import Words
+
+_SHOWN = 12
+_THUMBNAIL_PIXELS = 224
+_JPEG_QUALITY = 80
+
+# Whatever a caption or a file name holds, a browser shows this page without asking anyone for anything.
+_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+
+
+@dataclass(frozen=True)
+class ReportRow:
+    """One scored picture; `cider` is its CIDEr-D times 100, from `cider_by_picture`."""
+
+    id: str
+    image: Path
+    candidate: str
+    references: Sequence[str]
+    cider: float
+
+
+def write_report(path: Path, title: str, scores: Scores, rows: Sequence[ReportRow]) -> None:
+    """Write one self-contained HTML page to `path`: scores, plots of lengths and vocabulary, and pictures.
+
+    Shown are 12 pictures drawn at random (the same ones for the same ids), the 12 with the highest CIDEr-D and the 12
+    with the lowest, each as a JPEG of at most 224 pixels inside the page. A picture that OpenCV cannot read leaves a
+    frame that says so.
+
+    Raises ScoreError if there are no rows or the page cannot be written.
+    """
+    if not rows:
+        raise ScoreError("There is nothing to report: give at least one scored picture.")
+    ordered = sorted(rows, key=lambda row: (-row.cider, row.id))
+    drawn = random.Random(0).sample(sorted(rows, key=lambda row: row.id), min(_SHOWN, len(rows)))
+    sections = [
+        _score_section(scores),
+        _plot_section(rows),
+        _picture_section("Random pictures", "A fair impression: drawn without regard to the score.", drawn),
+        _picture_section("Best pictures", "Highest CIDEr-D first.", ordered[:_SHOWN]),
+        _picture_section("Worst pictures", "Lowest CIDEr-D first.", ordered[: -_SHOWN - 1 : -1]),
+    ]
+    style = files("captionist.evaluation").joinpath("report.css").read_text(encoding="utf-8")
+    page = f"""<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy" content="{_POLICY}">
+<title>{escape(title)}</title>
+<style>
+{style}</style>
+</head>
+<body>
+<main>
+<h1>{escape(title)}</h1>
+{"".join(sections)}</main>
+</body>
+</html>
+"""
+    try:
+        path.write_text(page, encoding="utf-8")
+    except OSError as error:
+        raise ScoreError(f"{path}: the report cannot be written ({error.strerror}). Give another path.") from error
+
+
+def _score_section(scores: Scores) -> str:
+    facts = [
+        f"{scores.pictures:,} pictures",
+        f"{scores.references_per_picture:.3g} references each",
+        f"{scores.mean_words:.1f} words a caption",
+        f"{scores.distinct_share:.1%} of the captions distinct",
+    ]
+    if scores.empty_candidates:
+        facts.append(f"{scores.empty_candidates:,} captions without a word, scored as zero")
+    measures = scores.measures()
+    full_scale = max(100.0, *(measure.high for measure in measures.values()))
+    return f"""<ul class="facts muted">{_items(facts)}</ul>
+<div class="panel">
+<table>
+<thead><tr><th scope="col">Score</th><th scope="col" class="number">Value</th>
+<th scope="col" class="number">95 % interval</th><td class="scale"></td></tr></thead>
+<tbody>
+{"".join(_score_row(name, measure, full_scale) for name, measure in measures.items())}</tbody>
+</table>
+</div>
+<p class="muted">Words: {escape(scores.tokenisation)}. Intervals: bootstrap over pictures.</p>
+{"".join(f'<p class="note">{escape(note)}</p>' for note in scores.notes)}
+"""
+
+
+def _score_row(name: str, measure: Measure, full_scale: float) -> str:
+    value, low, high = (100 * figure / full_scale for figure in (measure.value, measure.low, measure.high))
+    return f"""<tr><th scope="row">{escape(name)}</th><td class="number value">{measure.value:.1f}</td>
+<td class="number">{measure.low:.1f} to {measure.high:.1f}</td>
+<td class="scale"><span class="bar" aria-hidden="true"><span style="width:{value:.2f}%"></span>\
+<span class="interval" style="left:{low:.2f}%;width:{high - low:.2f}%"></span></span></td></tr>
+"""
+
+
+def _plot_section(rows: Sequence[ReportRow]) -> str:
+    candidates = [tokenize(row.candidate) for row in rows]
+    references = [tokenize(reference) for row in rows for reference in row.references]
+    lengths = (
+        f"How long the sentences are: {_mean_length(candidates):.1f} words on average in the candidates, "
+        f"{_mean_length(references):.1f} in the references."
+    )
+    words, reference_words = set(chain.from_iterable(candidates)), set(chain.from_iterable(references))
+    vocabulary = (
+        f"How often each word is used, the most frequent first: the candidates use {len(words):,} different words, the "
+        f"references {len(reference_words):,}; {len(words - reference_words):,} of the candidates' are in no reference."
+    )
+    return f"""<h2>Length and vocabulary</h2>
+<div class="plots">
+<figure class="panel">{length_plot(candidates, references)}<figcaption>{lengths}</figcaption></figure>
+<figure class="panel">{vocabulary_plot(candidates, references)}<figcaption>{vocabulary}</figcaption></figure>
+</div>
+"""
+
+
+def _mean_length(sentences: Sequence[Words]) -> float:
+    return sum(map(len, sentences)) / len(sentences)
+
+
+def _picture_section(heading: str, explanation: str, rows: Iterable[ReportRow]) -> str:
+    return f"""<h2>{heading}</h2>
+<p class="muted">{explanation}</p>
+<ul class="pictures">
+{"".join(map(_picture, rows))}</ul>
+"""
+
+
+def _picture(row: ReportRow) -> str:
+    return f"""<li class="panel">
+{_thumbnail(row)}
+<p class="candidate">{escape(row.candidate) or "(no caption)"}</p>
+<p class="from muted"><strong>CIDEr-D {row.cider:.1f}</strong>{escape(row.id)}</p>
+<ul class="references">{_items(row.references)}</ul>
+</li>
+"""
+
+
+def _thumbnail(row: ReportRow) -> str:
+    """Return an img element that carries the picture, described by what a person said of it."""
+    try:
+        picture = cv2.imdecode(np.fromfile(row.image, dtype=np.uint8), cv2.IMREAD_COLOR)
+    except (OSError, cv2.error):  # missing, or empty
+        picture = None
+    if picture is None:
+        return '<div class="unreadable">picture cannot be read</div>'
+    height, width = picture.shape[:2]
+    scale = min(1.0, _THUMBNAIL_PIXELS / max(height, width))
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    small = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
+    _, jpeg = cv2.imencode(".jpg", small, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
+    data = base64.b64encode(jpeg.tobytes()).decode("ascii")
+    return f'<img src="data:image/jpeg;base64,{data}" alt="{escape(row.references[0])}">'
+
+
+def _items(texts: Iterable[str]) -> str:
+    return "".join(f"<li>{escape(text)}</li>" for text in texts)

@@ -1,0 +1,1 @@
+"""Caption generation on plain arrays: ONNX Runtime sessions, search, constraints, tokenizer. No torch in here."""

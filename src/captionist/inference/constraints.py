@@ -1,0 +1,68 @@
+"""Which tokens may come next: length limits and repetition."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from captionist.inference.options import SearchOptions
+
+
+class Constraints:
+    """Turns the model's log probabilities into those that a search ranks by; a forbidden token gets minus infinity.
+
+    The end of text is always allowed where nothing else is, so that a search cannot get stuck.
+    """
+
+    def __init__(
+        self, options: SearchOptions, *, eos_id: int, max_tokens: int, word_start: NDArray[np.bool_] | None
+    ) -> None:
+        """max_tokens: positions that the decoder has left. word_start: bool [V], tokens that begin with white space;
+        needed for max_words (ValueError without it)."""
+        if options.max_words is not None and word_start is None:
+            raise ValueError("max_words needs to know which tokens start a word: pass word_start of the tokenizer")
+        self.max_tokens = min(options.max_tokens, max_tokens)
+        self._options = options
+        self._eos = eos_id
+        self._word_start = word_start
+
+    def apply(self, log_probs: NDArray[np.float32], tokens: NDArray[np.int64]) -> NDArray[np.float32]:
+        """float32 [R, V] for R captions of T tokens each. log_probs: [R, V], left as it is; tokens: [R, T]."""
+        length = tokens.shape[1]
+        if length >= self.max_tokens:
+            return self._only_eos(log_probs)
+        ranked = log_probs.copy()
+        if self._options.repetition_penalty != 1.0:
+            rows = np.arange(len(tokens))[:, None]
+            ranked[rows, tokens] = log_probs[rows, tokens] * np.float32(self._options.repetition_penalty)
+        self._forbid_repeated_ngrams(ranked, tokens)
+        full = self._at_word_limit(tokens)
+        if self._word_start is not None and full.any():
+            ranked[np.ix_(full, self._word_start)] = -np.inf
+        # The end of text has a say of its own: none of the rules above may take it away.
+        ranked[:, self._eos] = log_probs[:, self._eos]
+        if length < self._options.min_tokens:
+            ranked[~full, self._eos] = -np.inf
+            stuck = np.isneginf(ranked.max(axis=1))
+            ranked[stuck, self._eos] = log_probs[stuck, self._eos]
+        return ranked
+
+    def _only_eos(self, log_probs: NDArray[np.float32]) -> NDArray[np.float32]:
+        ranked = np.full_like(log_probs, -np.inf)
+        ranked[:, self._eos] = log_probs[:, self._eos]
+        return ranked
+
+    def _forbid_repeated_ngrams(self, ranked: NDArray[np.float32], tokens: NDArray[np.int64]) -> None:
+        size = self._options.no_repeat_ngram
+        if size == 0 or tokens.shape[1] < size:
+            return
+        windows = np.lib.stride_tricks.sliding_window_view(tokens, size, axis=1)
+        tail = tokens[:, tokens.shape[1] - size + 1 :]
+        rows, starts = np.nonzero((windows[:, :, :-1] == tail[:, None]).all(axis=2))
+        ranked[rows, windows[rows, starts, -1]] = -np.inf
+
+    def _at_word_limit(self, tokens: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """bool [R]: captions that hold all the words they may; the first token always starts one."""
+        if self._options.max_words is None or self._word_start is None or tokens.shape[1] == 0:
+            return np.zeros(len(tokens), np.bool_)
+        words = 1 + self._word_start[tokens[:, 1:]].sum(axis=1)
+        full: NDArray[np.bool_] = words >= self._options.max_words
+        return full

@@ -1,0 +1,42 @@
+"""What the search asks of a language model, whichever library runs it."""
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What a decoder says about the next token of R rows.
+
+    logits: float32 [R, V], before the softmax.
+    attention: float32 [R, P], how much the newest position looks at each of the P visual tokens.
+    state: whatever the decoder needs to go on (its key-value cache); the search only hands it back.
+    """
+
+    logits: NDArray[np.float32]
+    attention: NDArray[np.float32]
+    state: Any
+
+
+class Decoder(Protocol):
+    """A language model that writes after a visual prefix. A row is one caption in the making."""
+
+    @property
+    def eos_id(self) -> int:
+        """The token that ends a caption."""
+
+    @property
+    def max_tokens(self) -> int:
+        """How many caption tokens fit after the visual prefix and the begin-of-text token."""
+
+    def prefill(self, visual_tokens: Any) -> Step:
+        """Read the visual tokens of B pictures and the begin-of-text token: B rows, one a picture, in order."""
+
+    def step(self, tokens: NDArray[np.int64], state: Any) -> Step:
+        """Append one token to each of R rows, which may belong to any mix of pictures."""
+
+    def reorder(self, state: Any, rows: NDArray[np.int64]) -> Any:
+        """The state of the given rows, in that order; a row may be named several times or not at all."""

@@ -1,0 +1,69 @@
+"""Captions drawn at random from the model's distribution."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from captionist.inference.constraints import Constraints
+from captionist.inference.decoder import Decoder
+from captionist.inference.hypotheses import Hypothesis, Rows, log_softmax
+from captionist.inference.options import Sampling, SearchOptions
+
+
+def sample(
+    decoder: Decoder,
+    visual_tokens: Any,
+    batch: int,
+    options: SearchOptions,
+    constraints: Constraints,
+    sampling: Sampling,
+) -> list[list[Hypothesis]]:
+    """`num_captions` independent captions of each picture, the best score first; the same one may come twice.
+
+    Every picture draws from a generator of its own, started from the seed: its captions do not depend on its batch.
+    """
+    count = options.num_captions
+    generators = [np.random.default_rng(sampling.seed) for _ in range(batch)]
+    finished: list[list[Hypothesis]] = [[] for _ in range(batch)]
+    step = decoder.prefill(visual_tokens)
+    rows = np.repeat(np.arange(batch), count)
+    live = Rows.start(rows, step.attention.shape[1])
+    slots = np.tile(np.arange(count), batch)
+    logits, attention, state = step.logits[rows], step.attention[rows], decoder.reorder(step.state, rows)
+    while True:
+        log_probs = log_softmax(logits)
+        ranked = constraints.apply(log_probs, live.tokens)
+        # A number for every caption, finished or not, keeps each one on its own stream of numbers.
+        draws = np.stack([generator.random(count) for generator in generators])
+        tokens = _draw(ranked, draws[live.picture, slots], sampling)
+        ends = tokens == decoder.eos_id
+        for row in np.flatnonzero(ends).tolist():
+            eos = (row, decoder.eos_id)
+            hypothesis = live.finish(row, float(log_probs[eos]), float(ranked[eos]), options.length_penalty)
+            finished[live.picture[row]].append(hypothesis)
+        rows = np.flatnonzero(~ends)
+        if not rows.size:
+            return [sorted(captions, key=lambda caption: -caption.score) for captions in finished]
+        live = live.extend(rows, tokens[rows], log_probs, ranked, attention)
+        slots = slots[rows]
+        step = decoder.step(tokens[rows], decoder.reorder(state, rows))
+        logits, attention, state = step.logits, step.attention, step.state
+
+
+def _draw(ranked: NDArray[np.float32], draws: NDArray[np.float64], sampling: Sampling) -> NDArray[np.int64]:
+    """int64 [R]: a token for each row, by inverting the cumulative distribution at `draws` (float64 [R] in [0, 1))."""
+    scaled = ranked.astype(np.float64) / sampling.temperature
+    order = np.argsort(-scaled, axis=1, kind="stable")
+    scaled = np.take_along_axis(scaled, order, axis=1)
+    weights = np.exp(scaled - scaled[:, :1])
+    if sampling.top_k:
+        weights[:, sampling.top_k :] = 0
+    before = np.cumsum(weights, axis=1) - weights
+    # A token stays if those before it do not hold top_p yet, so the first always does.
+    weights[before >= sampling.top_p * weights.sum(axis=1, keepdims=True)] = 0
+    cumulative = np.cumsum(weights, axis=1)
+    # Strictly above, so that a draw of exactly 0 never picks a token of no weight.
+    place = (cumulative > draws[:, None] * cumulative[:, -1:]).argmax(axis=1)
+    tokens: NDArray[np.int64] = np.take_along_axis(order, place[:, None], axis=1)[:, 0]
+    return tokens

@@ -1,0 +1,33 @@
+"""How many cores this process may really use, containers included."""
+
+import math
+import os
+from pathlib import Path
+
+
+def available_cores(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
+    """Cores of this process: those it may be scheduled on, or its container's quota where that is less.
+
+    A quota of a part of a core is rounded up. Without this, a container limited to 2 of 64 cores would start 64 threads
+    and spend its time being throttled.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quota = _quota(cgroup)
+    return cores if quota is None else max(1, min(cores, math.ceil(quota)))
+
+
+def _quota(cgroup: Path) -> float | None:
+    """Cores that the control group allows (version 2, then version 1); None where it sets no limit."""
+    try:
+        allowed, period = (cgroup / "cpu.max").read_text().split()
+    except (OSError, ValueError):
+        try:
+            allowed = (cgroup / "cpu" / "cpu.cfs_quota_us").read_text().strip()
+            period = (cgroup / "cpu" / "cpu.cfs_period_us").read_text().strip()
+        except OSError:
+            return None
+    try:
+        cores = int(allowed) / int(period)
+    except (ValueError, ZeroDivisionError):  # "max" is version 2's word for no limit
+        return None
+    return cores if cores > 0 else None  # and -1 is version 1's

@@ -1,0 +1,159 @@
+"""`captionist export`: the best model of a run becomes a bundle that needs no torch.
+
+The graphs are compared with the model before the bundle gets its name, and the bundle is scored as users will run it.
+"""
+
+import json
+import logging
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+import torch
+
+from captionist import bundle as bundles
+from captionist.bundle import Bundle, BundleConfig
+from captionist.captioner import Captioner
+from captionist.data import Example, open_corpus
+from captionist.errors import BundleError, DataError
+from captionist.evaluation.run import evaluate
+from captionist.images import decode, prepare
+from captionist.inference.engine import Engine
+from captionist.inference.search import SearchOptions, search
+from captionist.model.card import model_card
+from captionist.model.decoder import TorchDecoder
+from captionist.model.fusion import VisionPrefixLM, load_model
+from captionist.model.graphs import Precision, round_to_half, write_graphs
+from captionist.training.recipe import Recipe, load_recipe
+
+_logger = logging.getLogger(__name__)
+
+_TOLERANCE = 1e-3
+_PARITY_PICTURES = 100
+_VERSION = "1"
+
+
+@dataclass(frozen=True)
+class Parity:
+    """The bundle against the torch model on the first pictures of dev.
+
+    logits: the largest difference between first-word logits. captions: how many greedy captions are the same.
+    """
+
+    pictures: int
+    captions: int
+    logits: float
+
+
+def export(run: Path, bundle: Path, precision: Precision = "fp16") -> Bundle:
+    """Write the best model of a run as a bundle.
+
+    Raises BundleError where the bundle exists or the graphs do not agree with the model, TrainingError where the run
+    holds no model, RecipeError where it has no recipe.
+    """
+    if precision not in get_args(Precision):
+        raise BundleError(f"{precision!r} is no precision: choose one of {', '.join(get_args(Precision))}.")
+    if bundle.exists():
+        raise BundleError(f"{bundle} exists already: choose another name, or delete it first.")
+    recipe = load_recipe(run / "recipe.yaml")
+    model = load_model(run / "best")
+    partial = bundle.with_name(f".{bundle.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    try:
+        _write(model, recipe, run, partial, bundle.name, precision)
+        partial.rename(bundle)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return Bundle.open(bundle)
+
+
+def _write(model: VisionPrefixLM, recipe: Recipe, run: Path, directory: Path, name: str, precision: Precision) -> None:
+    model = model.cpu().float().eval()
+    if precision != "fp32":
+        round_to_half(model)  # the comparison is then with the very weights that the bundle holds
+    write_graphs(model, directory, precision)
+    model.tokenizer.save(str(directory / bundles.TOKENIZER))
+    bundles.write_config(directory, _config(model, recipe, name, precision))
+    (directory / bundles.SCORES).write_text("{}", encoding="utf-8")
+    (directory / bundles.MODEL_CARD).write_text("", encoding="utf-8")
+    bundles.write_checksums(directory)
+
+    scores: dict[str, Any] = {"split": "dev", "corpus": recipe.data.root.name}
+    try:
+        dev = _dev_examples(recipe)
+    except DataError as error:
+        scores["note"] = f"Not scored when it was exported: {error}"
+        dev = ()
+    if dev:
+        parity = compare(model, directory, dev[:_PARITY_PICTURES])
+        _logger.info("against torch: %s", parity)
+        if precision != "int8" and (parity.logits > _TOLERANCE or parity.captions < 0.99 * parity.pictures):
+            raise BundleError(f"The graphs do not agree with the model ({parity}): this is a fault of the export.")
+        scores |= {"parity": asdict(parity), **_score(directory, dev)}
+    (directory / bundles.SCORES).write_text(json.dumps(scores, indent=2) + "\n", encoding="utf-8")
+    card = model_card(
+        recipe, json.loads((run / "environment.json").read_text(encoding="utf-8")), model, scores, precision
+    )
+    (directory / bundles.MODEL_CARD).write_text(card, encoding="utf-8")
+    bundles.write_checksums(directory)
+
+
+def compare(model: VisionPrefixLM, directory: Path, examples: Sequence[Example]) -> Parity:
+    """Run the torch model and a bundle's graphs on the same pictures."""
+    pixels = np.stack([prepare(decode(example.image), model.preprocessing) for example in examples])
+    engine, torch_decoder = Engine(Bundle.open(directory)), TorchDecoder(model)
+    greedy = SearchOptions(num_beams=1)
+    same, largest = 0, 0.0
+    for start in range(0, len(examples), 20):
+        batch = pixels[start : start + 20]
+        with torch.inference_mode():
+            theirs = model.encode(torch.from_numpy(batch))
+        ours = engine.encode(batch)
+        difference = torch_decoder.prefill(theirs).logits - engine.decoder.prefill(ours).logits
+        largest = max(largest, float(np.abs(difference).max()))
+        pairs = zip(
+            search(torch_decoder, theirs, len(batch), greedy),
+            search(engine.decoder, ours, len(batch), greedy),
+            strict=True,
+        )
+        same += sum(a[0].tokens == b[0].tokens for a, b in pairs)
+    return Parity(len(examples), same, round(largest, 7))
+
+
+def _dev_examples(recipe: Recipe) -> tuple[Example, ...]:
+    return open_corpus(recipe.data.root, recipe.data.format).split("dev")
+
+
+def _score(directory: Path, examples: Sequence[Example]) -> dict[str, Any]:
+    return dict(evaluate(examples, Captioner(directory)).scores.model_dump())
+
+
+def _config(model: VisionPrefixLM, recipe: Recipe, name: str, precision: Precision) -> BundleConfig:
+    settings, pixels = model.decoder.config, model.preprocessing
+    height, width = pixels.size
+    return BundleConfig(
+        name=name,
+        version=_VERSION,
+        precision=precision,
+        image=bundles.ImageConfig(height=height, width=width, mean=pixels.mean, std=pixels.std),
+        grid=(model.grid, model.grid),
+        prefix_length=model.prefix_length,
+        decoder=bundles.DecoderConfig(
+            layers=settings.n_layer,
+            heads=settings.n_head,
+            head_width=settings.n_embd // settings.n_head,
+            width=settings.n_embd,
+            bos_id=model.end_id,
+            eos_id=model.end_id,
+            max_tokens=settings.n_positions - model.prefix_length - 1,
+        ),
+        vocabulary_size=model.tokenizer.get_vocab_size(),
+        search=bundles.SearchDefaults(
+            num_beams=recipe.validation.num_beams, length_penalty=recipe.validation.length_penalty
+        ),
+        lowercase=recipe.data.lowercase,
+    )

@@ -1,0 +1,152 @@
+"""The model's three ONNX graphs, and the one file of weights that they share."""
+
+import hashlib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import onnx
+import torch
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+from onnxruntime.quantization import quantize_dynamic
+from torch import Tensor, nn
+from torch.export import Dim
+
+from captionist.bundle import ENCODER, PREFILL, STEP
+from captionist.model.fusion import VisionPrefixLM
+
+Precision = Literal["fp32", "fp16", "int8"]
+"""fp16: weights are stored in half precision, which halves the bundle, and arithmetic stays in float32.
+int8: matrix products are done in 8-bit integers, and what else there is of weights is stored as in fp16."""
+
+WEIGHTS = "weights.bin"
+_OPSET = 20
+_SHARED_FROM = 1024  # bytes; smaller tensors stay inside their graph
+
+
+class _Encode(nn.Module):
+    def __init__(self, model: VisionPrefixLM) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        return self.model.encode(pixels)
+
+
+class _Prefill(_Encode):
+    def forward(self, visual_tokens: Tensor) -> tuple[Tensor, ...]:  # type: ignore[override]
+        return tuple(self.model.prefill(visual_tokens))
+
+
+class _Step(_Encode):
+    def forward(self, tokens: Tensor, keys: Tensor, values: Tensor) -> tuple[Tensor, ...]:  # type: ignore[override]
+        return tuple(self.model.step(tokens, keys, values))
+
+
+def write_graphs(model: VisionPrefixLM, directory: Path, precision: Precision) -> None:
+    """Write encoder.onnx, prefill.onnx, step.onnx and weights.bin; batch and cache length are dynamic.
+
+    Args: model in evaluation mode on the CPU; precision as in `Precision`.
+    """
+    settings, width = model.decoder.config, model.decoder.config.n_embd
+    resolution = model.config.encoder.resolution
+    cache = torch.zeros(3, settings.n_layer, settings.n_head, model.prefix_length + 2, width // settings.n_head)
+    batch, length = Dim("batch"), Dim("length", max=settings.n_positions - 1)
+    growing = {0: batch, 3: length}
+    _export(
+        _Encode(model),
+        (torch.zeros(2, 3, resolution, resolution),),
+        ["visual_tokens"],
+        [{0: batch}],
+        directory / ENCODER,
+    )
+    prefilled = ["logits", "attention", "keys", "values"]
+    _export(
+        _Prefill(model), (torch.zeros(2, model.prefix_length, width),), prefilled, [{0: batch}], directory / PREFILL
+    )
+    _export(
+        _Step(model),
+        (torch.ones(3, dtype=torch.int64), cache, cache.clone()),
+        ["logits", "attention", "keys_out", "values_out"],
+        [{0: batch}, growing, growing],
+        directory / STEP,
+    )
+    graphs = [directory / name for name in (ENCODER, PREFILL, STEP)]
+    if precision == "int8":
+        for path in graphs:
+            # Activations are measured as they come; convolutions stay in float32, which is faster so.
+            quantize_dynamic(path, path, op_types_to_quantize=["MatMul", "Gemm"], per_channel=True)
+    share_weights(graphs, directory / WEIGHTS, half=precision != "fp32")
+
+
+def round_to_half(model: VisionPrefixLM) -> None:
+    """Give the model the weights that a bundle in half precision holds."""
+    for parameter in model.parameters():
+        if parameter.nbytes >= _SHARED_FROM:
+            parameter.data = parameter.data.half().float()
+
+
+def _export(
+    module: nn.Module, arguments: tuple[Tensor, ...], outputs: list[str], shapes: list[dict[int, Dim]], path: Path
+) -> None:
+    program = torch.onnx.export(
+        module.eval(),
+        arguments,
+        dynamo=True,
+        opset_version=_OPSET,
+        output_names=outputs,
+        dynamic_shapes=tuple(shapes),
+        verbose=False,
+    )
+    assert program is not None
+    onnx.save(program.model_proto, path)
+
+
+def share_weights(graphs: Iterable[Path], weights: Path, half: bool) -> None:
+    """Move the graphs' weights to one file, each distinct tensor once: prefill and step have the same ones."""
+    offsets: dict[str, int] = {}
+    with weights.open("wb") as file:
+        for path in graphs:
+            graph = onnx.load(path)
+            casts = []
+            for tensor in graph.graph.initializer:
+                values = numpy_helper.to_array(tensor)
+                if values.nbytes < _SHARED_FROM:
+                    continue
+                if half and values.dtype == np.float32:
+                    values = values.astype(np.float16)
+                    stored = f"{tensor.name}.half"
+                    casts.append(helper.make_node("Cast", [stored], [tensor.name], to=TensorProto.FLOAT))
+                    tensor.name = stored
+                content = np.ascontiguousarray(values).tobytes()
+                digest = hashlib.sha256(content).hexdigest()
+                if digest not in offsets:
+                    file.write(b"\0" * (-file.tell() % 64))  # aligned, so that the file can be mapped
+                    offsets[digest] = file.tell()
+                    file.write(content)
+                _point_to(tensor, values, weights.name, offsets[digest], len(content))
+            for node in reversed(casts):
+                graph.graph.node.insert(0, node)
+            _forget_origins(graph)
+            onnx.save(graph, path)
+
+
+def _point_to(tensor: TensorProto, values: NDArray[Any], file: str, offset: int, length: int) -> None:
+    tensor.data_type = helper.np_dtype_to_tensor_dtype(values.dtype)
+    tensor.ClearField("raw_data")
+    tensor.data_location = TensorProto.EXTERNAL
+    del tensor.external_data[:]
+    for key, value in (("location", file), ("offset", str(offset)), ("length", str(length))):
+        tensor.external_data.add(key=key, value=value)
+
+
+def _forget_origins(graph: onnx.ModelProto) -> None:
+    """Drop what the exporter notes about the source lines: it is long, and names paths of the machine."""
+    del graph.graph.metadata_props[:]
+    for node in graph.graph.node:
+        del node.metadata_props[:]
+        node.doc_string = ""
+    for value in graph.graph.value_info:
+        del value.metadata_props[:]

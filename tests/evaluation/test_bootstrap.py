@@ -1,0 +1,61 @@
+import numpy as np
+import pytest
+
+from captionist.evaluation.bootstrap import bleu_of_sums, bleu_statistics, interval, resampled_sums
+from captionist.evaluation.scorers import bleu
+from tests.evaluation.samples import random_corpus
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_bleu_from_statistics_is_nltks(seed: int) -> None:
+    references, candidates = random_corpus(80, seed)
+
+    values = bleu_of_sums(bleu_statistics(references, candidates).sum(axis=0))
+
+    assert values[3] > 0
+    np.testing.assert_allclose(values, bleu(references, candidates), rtol=1e-12)
+
+
+def test_a_resample_scores_as_its_pictures_do() -> None:
+    references, candidates = random_corpus(20)
+    statistics = bleu_statistics(references, candidates)
+    drawn = np.random.default_rng(0).integers(20, size=20)  # what the first of the resamples with seed 0 draws
+
+    (sums,) = resampled_sums(statistics, resamples=1, seed=0)
+
+    expected = bleu([references[i] for i in drawn], [candidates[i] for i in drawn])
+    np.testing.assert_allclose(bleu_of_sums(sums), expected, rtol=1e-12)
+
+
+def test_no_overlap_is_zero_without_a_warning() -> None:
+    statistics = bleu_statistics([[["a", "b"]], [["c"]]], [["x", "y"], []])
+
+    np.testing.assert_array_equal(bleu_of_sums(statistics.sum(axis=0)), np.zeros(4))
+
+
+def test_the_interval_holds_the_value_and_narrows_with_more_pictures() -> None:
+    widths = []
+    for pictures in (50, 800):
+        references, candidates = random_corpus(pictures)
+        samples = bleu_of_sums(resampled_sums(bleu_statistics(references, candidates)))[:, 1]
+        low, high = interval(samples)
+        assert low < bleu(references, candidates)[1] < high
+        widths.append(high - low)
+
+    assert widths[1] == pytest.approx(widths[0] / 4, rel=0.5)  # 16 times the pictures, a quarter of the width
+
+
+def test_the_interval_of_a_mean_is_two_standard_errors_each_way() -> None:
+    values = np.random.default_rng(1).normal(5, 2, size=(400, 1))
+
+    low, high = interval(resampled_sums(values)[:, 0] / len(values))
+
+    standard_error = values.std() / np.sqrt(len(values))
+    np.testing.assert_allclose([low, high], values.mean() + np.array([-1.96, 1.96]) * standard_error, atol=0.03)
+
+
+def test_the_same_seed_gives_the_same_resamples() -> None:
+    values = np.arange(12.0).reshape(6, 2)
+
+    np.testing.assert_array_equal(resampled_sums(values, 5, seed=3), resampled_sums(values, 5, seed=3))
+    assert not np.array_equal(resampled_sums(values, 5, seed=3), resampled_sums(values, 5, seed=4))

@@ -1,0 +1,58 @@
+"""A captioner scored on a small corpus."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from captionist.captioner import Captioner
+from captionist.data import Example
+from captionist.errors import ScoreError
+from captionist.evaluation.run import evaluate
+from captionist.evaluation.scores import score_captions
+from tests.pictures import write_png
+from tests.tiny_bundle import SENTENCES, write_tiny_bundle
+
+
+@pytest.fixture(scope="module")
+def captioner(tmp_path_factory: pytest.TempPathFactory) -> Captioner:
+    return Captioner(write_tiny_bundle(tmp_path_factory.mktemp("bundle") / "tiny"), threads=1)
+
+
+@pytest.fixture(autouse=True)
+def _no_java(monkeypatch: pytest.MonkeyPatch) -> None:
+    """METEOR takes seconds to start and has tests of its own."""
+    monkeypatch.setenv("PATH", "")
+
+
+@pytest.fixture
+def examples(tmp_path: Path) -> list[Example]:
+    """Five pictures, one of which cannot be read."""
+    pictures = [write_png(tmp_path / f"{seed}.png", seed) for seed in range(5)]
+    pictures[2].write_bytes(b"not a picture")
+    return [Example(path.name, path, tuple(SENTENCES), "dev") for path in pictures]
+
+
+def test_scores_are_those_of_the_captions(captioner: Captioner, examples: list[Example]) -> None:
+    steps: list[int] = []
+    evaluation = evaluate(examples, captioner, lambda: steps.append(1), num_beams=1)
+    assert len(steps) == 5
+    good = [example for example in examples if example.id != "2.png"]
+    captions = {example.id: captioner.caption(example.image, num_beams=1).text for example in good}
+    assert {row.id: row.candidate for row in evaluation.rows} == captions
+    assert evaluation.scores == score_captions({e.id: e.references for e in good}, captions)
+    assert len(evaluation.failures) == 1
+    assert "2.png" in evaluation.failures[0]
+
+
+def test_the_json_says_what_was_scored_and_how(captioner: Captioner, examples: list[Example]) -> None:
+    content = json.loads(evaluate(examples, captioner, num_beams=1).to_json())
+    assert content["model"] == "tiny"
+    assert content["search"]["num_beams"] == 1
+    assert content["scores"]["pictures"] == len(content["captions"]) == 4
+    assert len(content["failures"]) == 1
+
+
+def test_no_readable_picture_is_an_error(captioner: Captioner, examples: list[Example]) -> None:
+    with pytest.raises(ScoreError, match="none of the 1 pictures"):
+        evaluate(examples[2:3], captioner)

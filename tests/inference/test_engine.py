@@ -1,0 +1,102 @@
+"""The graphs behind the decoder protocol, and how many threads they get."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from captionist.bundle import ENCODER, STEP, Bundle
+from captionist.errors import BundleError
+from captionist.inference.engine import Engine
+from captionist.inference.search import SearchOptions, search
+from captionist.inference.threads import available_cores
+from tests.tiny_bundle import HEADS, PREFIX, SIZE, WIDTH, write_tiny_bundle
+
+
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Engine:
+    return Engine(Bundle.open(write_tiny_bundle(tmp_path_factory.mktemp("bundle") / "tiny")), threads=1)
+
+
+@pytest.fixture
+def pixels() -> NDArray[np.float32]:
+    return np.random.default_rng(0).normal(size=(3, 3, SIZE, SIZE)).astype(np.float32)
+
+
+def test_the_cache_grows_by_one_position_a_step(engine: Engine, pixels: NDArray[np.float32]) -> None:
+    visual_tokens = engine.encode(pixels)
+    assert visual_tokens.shape == (3, PREFIX, WIDTH)
+    step = engine.decoder.prefill(visual_tokens)
+    vocabulary = step.logits.shape[1]
+    for length in range(2, 5):
+        step = engine.decoder.step(np.array([1, 2, 3]), step.state)
+        assert step.logits.shape == (3, vocabulary)
+        assert step.attention.shape == (3, PREFIX)
+        assert [part.shape for part in step.state] == [(3, 1, HEADS, PREFIX + length, WIDTH // HEADS)] * 2
+
+
+def test_reordered_rows_go_on_as_their_originals_would(engine: Engine, pixels: NDArray[np.float32]) -> None:
+    decoder = engine.decoder
+    step = decoder.step(np.array([1, 2, 3]), decoder.prefill(engine.encode(pixels)).state)
+    rows, tokens = np.array([2, 0, 2]), np.array([4, 5, 6])
+    mixed = decoder.step(tokens, decoder.reorder(step.state, rows))
+    for place, row in enumerate(rows):
+        alone = decoder.step(tokens[place : place + 1], decoder.reorder(step.state, rows[place : place + 1]))
+        np.testing.assert_allclose(mixed.logits[place], alone.logits[0], atol=1e-5)
+        np.testing.assert_allclose(mixed.attention[place], alone.attention[0], atol=1e-6)
+        assert row in (0, 2)
+
+
+def test_log_probabilities_are_those_of_the_graphs(engine: Engine, pixels: NDArray[np.float32]) -> None:
+    """Every caption is fed again token by token, without beams."""
+    visual_tokens = engine.encode(pixels)
+    options = SearchOptions(num_beams=3, num_captions=3, max_tokens=6)
+    for picture, found in enumerate(search(engine.decoder, visual_tokens, 3, options)):
+        for hypothesis in found:
+            step, total = engine.decoder.prefill(visual_tokens[picture : picture + 1]), 0.0
+            for place, token in enumerate((*hypothesis.tokens, engine.decoder.eos_id)):
+                logits = step.logits[0].astype(np.float64)
+                total += logits[token] - np.log(np.exp(logits - logits.max()).sum()) - logits.max()
+                if place < len(hypothesis.tokens):
+                    np.testing.assert_allclose(hypothesis.attention[place], step.attention[0], atol=1e-5)
+                    step = engine.decoder.step(np.array([token]), step.state)
+            assert hypothesis.log_probability == pytest.approx(total, abs=1e-3)
+
+
+def test_a_damaged_graph_is_an_error(tmp_path: Path) -> None:
+    path = write_tiny_bundle(tmp_path / "tiny")
+    (path / STEP).write_bytes((path / STEP).read_bytes()[:100])
+    with pytest.raises(BundleError, match="model verify"):
+        Engine(Bundle.open(path))
+
+
+def test_a_graph_of_another_form_is_an_error(tmp_path: Path) -> None:
+    path = write_tiny_bundle(tmp_path / "tiny")
+    (path / STEP).write_bytes((path / ENCODER).read_bytes())
+    with pytest.raises(BundleError, match="export the model again"):
+        Engine(Bundle.open(path))
+
+
+def test_no_threads_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="threads"):
+        Engine(Bundle.open(write_tiny_bundle(tmp_path / "tiny")), threads=0)
+
+
+@pytest.mark.parametrize(
+    ("files", "quota"),
+    [
+        ({"cpu.max": "100000 100000\n"}, 1),
+        ({"cpu.max": "50000 100000\n"}, 1),
+        ({"cpu.max": "max 100000\n"}, None),
+        ({"cpu/cpu.cfs_quota_us": "100000\n", "cpu/cpu.cfs_period_us": "100000\n"}, 1),
+        ({"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, None),
+        ({}, None),
+    ],
+)
+def test_cores_are_those_of_the_container(tmp_path: Path, files: dict[str, str], quota: int | None) -> None:
+    unlimited = available_cores(tmp_path / "none")
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    assert available_cores(tmp_path) == (unlimited if quota is None else min(quota, unlimited))

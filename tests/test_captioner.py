@@ -1,0 +1,122 @@
+"""Pictures in, captions out, with the tiny model."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from captionist import (
+    Caption,
+    Captioner,
+    CorruptImageError,
+    EmptyImageError,
+    ImageNotFoundError,
+    NotAnImageError,
+)
+from captionist.captioner import ImageInput
+from captionist.inference.search import Sampling
+from tests.pictures import patchwork, write_png
+from tests.tiny_bundle import GRID, write_tiny_bundle
+
+
+@pytest.fixture(scope="module")
+def captioner(tmp_path_factory: pytest.TempPathFactory) -> Captioner:
+    return Captioner(write_tiny_bundle(tmp_path_factory.mktemp("bundle") / "tiny"), threads=1)
+
+
+def text_of(caption: Caption) -> tuple[str, ...]:
+    return (caption.text, *(other.text for other in caption.alternatives))
+
+
+def test_bytes_path_and_array_give_one_caption(captioner: Captioner, tmp_path: Path) -> None:
+    path = write_png(tmp_path / "a.png", 1)
+    captions = [captioner.caption(source).text for source in (path, str(path), path.read_bytes(), patchwork(1))]
+    assert len(set(captions)) == 1
+
+
+def test_the_picture_decides_the_caption(captioner: Captioner) -> None:
+    assert len({captioner.caption(patchwork(seed)).text for seed in range(8)}) >= 4
+
+
+def test_a_caption_is_a_sentence_with_its_words_on_the_grid(captioner: Captioner) -> None:
+    for seed in range(8):
+        caption = captioner.caption(patchwork(seed))
+        assert caption.text[0].isupper()
+        assert caption.text.endswith(".")
+        assert caption.log_probability < 0
+        bare = [word.strip(".,-") for word in caption.text.lower().split()]
+        assert [word.word.lower() for word in caption.word_attention] == bare
+        for word in caption.word_attention:
+            assert word.weights.shape == GRID
+            assert word.weights.dtype == np.float32
+            assert word.weights.sum() == pytest.approx(1, abs=1e-5)
+        assert caption.alternatives == ()
+
+
+def test_alternatives_follow_the_best_and_differ_from_it(captioner: Captioner) -> None:
+    caption = captioner.caption(patchwork(1), num_captions=4)
+    texts = text_of(caption)
+    assert 2 <= len(texts) <= 4
+    assert len(set(texts)) == len(texts)
+
+
+def test_many_pictures_give_what_each_gives_alone(captioner: Captioner) -> None:
+    pictures = [patchwork(seed) for seed in range(7)]
+    for batch_size in (1, 3, 16):
+        results = list(captioner.caption_many(pictures, batch_size))
+        assert [r.caption.text for r in results if r.caption] == [captioner.caption(p).text for p in pictures]
+
+
+def test_a_bad_picture_never_stops_the_others(captioner: Captioner, tmp_path: Path) -> None:
+    good = write_png(tmp_path / "good.png", 2)
+    cut = tmp_path / "cut.png"
+    cut.write_bytes(good.read_bytes()[:-40])
+    sources: list[ImageInput] = [b"", good, b"just text", tmp_path / "none.png", cut, np.zeros((4, 4), np.uint8), good]
+    errors = [EmptyImageError, None, NotAnImageError, ImageNotFoundError, CorruptImageError, NotAnImageError, None]
+    results = list(captioner.caption_many(sources, batch_size=3))
+    assert [result.source is source for result, source in zip(results, sources, strict=True)] == [True] * 7
+    assert [type(result.error) if result.error else None for result in results] == errors
+    assert [result.caption is None for result in results] == [error is not None for error in errors]
+
+
+def test_nothing_is_read_before_it_is_asked_for(captioner: Captioner) -> None:
+    read = []
+
+    def stream() -> Iterator[NDArray[np.uint8]]:
+        for seed in range(6):
+            read.append(seed)
+            yield patchwork(seed)
+
+    results = captioner.caption_many(stream(), batch_size=2)
+    assert read == []
+    next(results)
+    assert read == [0, 1]
+
+
+def test_max_words_counts_words_of_the_sentence(captioner: Captioner) -> None:
+    longest = [len(captioner.caption(patchwork(seed), max_words=3).text.split()) for seed in range(8)]
+    assert max(longest) == 3
+
+
+def test_a_seed_makes_sampling_repeatable(captioner: Captioner) -> None:
+    def draw(seed: int) -> tuple[str, ...]:
+        return text_of(captioner.caption(patchwork(1), num_captions=4, sample=Sampling(seed=seed)))
+
+    assert draw(1) == draw(1)
+    assert draw(1) != draw(2)
+
+
+@pytest.mark.parametrize("options", [{"num_beams": 0}, {"num_beams": 2, "num_captions": 3}, {"max_words": 0}])
+def test_wrong_options_are_refused_at_once(captioner: Captioner, options: dict[str, int]) -> None:
+    with pytest.raises(ValueError, match="must be at"):
+        captioner.caption_many([], **options)  # type: ignore[arg-type]
+
+
+def test_threads_may_share_a_captioner(captioner: Captioner) -> None:
+    pictures = [patchwork(seed) for seed in range(12)]
+    expected = [captioner.caption(picture).text for picture in pictures]
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(lambda picture: captioner.caption(picture).text, pictures)) == expected

@@ -1,0 +1,328 @@
+"""The command line, run as its users run it."""
+
+import contextlib
+import json
+import os
+import pty
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from captionist.cli import main
+from captionist.images import decode
+from tests.pictures import write_png
+from tests.tiny_bundle import SENTENCES, write_tiny_bundle
+
+COMMAND = [sys.executable, "-m", "captionist.cli"]
+
+
+@dataclass
+class Outcome:
+    code: int
+    out: str
+    err: str
+
+    @property
+    def records(self) -> list[dict[str, object]]:
+        return [json.loads(line) for line in self.out.splitlines()]
+
+
+Run = Callable[..., Outcome]
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def call(*arguments: object) -> Outcome:
+        with pytest.raises(SystemExit) as left:
+            main([str(argument) for argument in arguments])
+        out, err = capsys.readouterr()
+        return Outcome(int(left.value.code or 0), out, err)
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_bundle(tmp_path_factory.mktemp("bundle") / "tiny")
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    for seed, name in enumerate(["a.png", "b.png", "sub/a.png", ".hidden.png"]):
+        write_png(tmp_path / "photos" / name, seed)
+    return tmp_path / "photos"
+
+
+def test_a_line_for_each_picture(run: Run, model: Path, photos: Path) -> None:
+    outcome = run("caption", photos, "--model", model)
+    assert (outcome.code, outcome.err) == (0, "")
+    fields = [line.split("\t") for line in outcome.out.splitlines()]
+    assert [path for path, _ in fields] == [f"{photos}/{name}" for name in ("a.png", "b.png", "sub/a.png")]
+    assert all(text[0].isupper() and text.endswith(".") for _, text in fields)
+    assert len({text for _, text in fields}) == 3
+
+
+def test_one_json_object_a_line(run: Run, model: Path, photos: Path) -> None:
+    outcome = run("caption", photos / "a.png", photos / "none.png", "--model", model, "--json", "--num-captions", 3)
+    assert (outcome.code, outcome.err) == (1, "")
+    good, bad = outcome.records
+    assert list(good) == ["path", "caption", "log_probability", "alternatives"]
+    assert isinstance(good["alternatives"], list)
+    assert len(good["alternatives"]) == 2
+    assert list(good["alternatives"][0]) == ["caption", "log_probability"]
+    assert list(bad) == ["path", "error"]
+    assert bad["path"] == f"{photos}/none.png"
+
+
+def test_more_captions_are_more_lines_of_the_same_path(run: Run, model: Path, photos: Path) -> None:
+    lines = run("caption", photos / "a.png", "--model", model, "--num-captions", 3).out.splitlines()
+    assert [line.split("\t")[0] for line in lines] == [f"{photos}/a.png"] * 3
+    assert len(set(lines)) == 3
+
+
+def test_max_words_is_kept(run: Run, model: Path, photos: Path) -> None:
+    lines = run("caption", photos, "--model", model, "--max-words", 2).out.splitlines()
+    assert max(len(line.split("\t")[1].split()) for line in lines) <= 2
+
+
+def test_bad_files_give_a_line_each_and_the_good_ones_are_captioned(run: Run, model: Path, photos: Path) -> None:
+    cut = (photos / "a.png").read_bytes()[:-30]
+    for name, content in (("c-cut.png", cut), ("d-empty.jpg", b""), ("e-text.jpg", b"hello\n" * 9)):
+        (photos / name).write_bytes(content)
+    outcome = run("caption", photos, photos / "gone.png", "--model", model)
+    assert outcome.code == 1
+    assert len(outcome.out.splitlines()) == 3
+    names = [line.split(": ")[0] for line in outcome.err.splitlines()]
+    assert names == [f"{photos}/{name}" for name in ("c-cut.png", "d-empty.jpg", "e-text.jpg", "gone.png")]
+
+
+def test_an_empty_folder_and_an_unmatched_glob_are_errors(run: Run, model: Path, tmp_path: Path) -> None:
+    outcome = run("caption", tmp_path, tmp_path / "*.jpg", "--model", model)
+    assert (outcome.code, outcome.out) == (1, "")
+    assert [line.split(": ")[0] for line in outcome.err.splitlines()] == [str(tmp_path), f"{tmp_path}/*.jpg"]
+
+
+def test_a_tab_in_a_name_cannot_be_taken_for_a_field(run: Run, model: Path, photos: Path) -> None:
+    path = write_png(photos / "x\ty\nz.png", 1)
+    outcome = run("caption", path, "--model", model)
+    assert outcome.out.count("\t") == outcome.out.count("\n") == 1
+    assert outcome.out.startswith(f"{photos}/x\\ty\\nz.png\t")
+    assert run("caption", path, "--model", model, "--json").records[0]["path"] == str(path)
+
+
+def test_explain_writes_a_sheet_for_each_picture(run: Run, model: Path, photos: Path, tmp_path: Path) -> None:
+    assert run("caption", photos, "--model", model, "--explain", tmp_path / "sheets").code == 0
+    sheets = sorted((tmp_path / "sheets").iterdir())
+    assert [sheet.name for sheet in sheets] == ["a-2.jpg", "a.jpg", "b.jpg"]
+    assert all(decode(sheet).shape[1] > 200 for sheet in sheets)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["caption"],
+        ["caption", "a.png", "--num-beams", "0"],
+        ["caption", "a.png", "--num-beams", "two"],
+        ["caption", "a.png", "--colour"],
+        ["describe", "a.png"],
+        ["evaluate", "--data", "."],
+        ["export", "run", "bundle", "--precision", "int4"],
+        ["score", "--references", "a.json", "--candidates", "b.json", "--json", "no/such/folder.json"],
+    ],
+)
+def test_wrong_usage_is_code_2(run: Run, arguments: list[str]) -> None:
+    assert run(*arguments).code == 2
+
+
+def test_more_captions_than_beams_is_wrong_usage(run: Run, model: Path, photos: Path) -> None:
+    outcome = run("caption", photos, "--model", model, "--num-beams", 2, "--num-captions", 3)
+    assert (outcome.code, outcome.out) == (2, "")
+    assert "num_beams" in outcome.err
+
+
+def test_errors_are_one_line_and_no_traceback(run: Run, photos: Path, tmp_path: Path) -> None:
+    for arguments in (
+        ["caption", photos, "--model", "nonesuch"],
+        ["model", "verify", tmp_path],
+        ["data", "inspect", tmp_path / "none"],
+        ["score", "--references", tmp_path / "none.json", "--candidates", tmp_path / "none.json"],
+        ["evaluate", "--data", tmp_path, "--split", "dev"],
+    ):
+        outcome = run(*arguments)
+        assert (outcome.code, outcome.out) == (1, "")
+        assert outcome.err.startswith("captionist: ")
+        assert outcome.err.count("\n") == 1
+
+
+def test_models_are_shown_and_verified(run: Run, model: Path, tmp_path: Path) -> None:
+    shown = run("model", "show", model)
+    assert shown.code == 0
+    assert '"cider": 0.0' in shown.out
+    assert "# tiny" in shown.out
+    assert "7 files match" in run("model", "verify", model).out
+    assert run("model", "list").code == 0
+    copy = write_tiny_bundle(tmp_path / "copy")
+    (copy / "scores.json").write_text("{}")
+    damaged = run("model", "verify", copy)
+    assert damaged.code == 1
+    assert "scores.json was altered" in damaged.err
+
+
+@pytest.fixture
+def no_java(monkeypatch: pytest.MonkeyPatch) -> None:
+    """METEOR takes seconds to start; its absence is a note among the scores."""
+    monkeypatch.setenv("PATH", "")
+
+
+@pytest.fixture
+def corpus(tmp_path: Path) -> Path:
+    """Six pictures in Kaggle's layout of Flickr8k."""
+    rows = ["image,caption"]
+    for seed in range(6):
+        write_png(tmp_path / "corpus" / "Images" / f"{seed}.jpg", seed)
+        rows += [f"{seed}.jpg,{sentence.strip()}" for sentence in SENTENCES]
+    (tmp_path / "corpus" / "captions.txt").write_text("\n".join(rows) + "\n")
+    return tmp_path / "corpus"
+
+
+def test_a_corpus_is_inspected(run: Run, corpus: Path, model: Path) -> None:
+    outcome = run("data", "inspect", corpus, "--model", model, "--max-caption-tokens", 9)
+    assert outcome.code == 0
+    assert "24" in outcome.out
+
+
+@pytest.mark.usefixtures("no_java")
+def test_a_model_is_evaluated_on_a_corpus(run: Run, corpus: Path, model: Path, tmp_path: Path) -> None:
+    scores, page = tmp_path / "scores.json", tmp_path / "page.html"
+    outcome = run(
+        *("evaluate", "--data", corpus, "--split", "train", "--model", model, "--limit", 3, "--num-beams", 1),
+        *("--json", scores, "--report", page),
+    )
+    assert (outcome.code, outcome.err) == (0, "")
+    assert "BLEU-4" in outcome.out
+    content = json.loads(scores.read_text())
+    assert (content["scores"]["pictures"], content["search"]["num_beams"]) == (3, 1)
+    assert page.read_text().startswith("<!doctype html>")
+
+
+@pytest.mark.usefixtures("no_java")
+def test_captions_of_any_origin_are_scored(run: Run, tmp_path: Path) -> None:
+    references, candidates, result = (tmp_path / f"{name}.json" for name in ("refs", "cands", "scores"))
+    references.write_text(json.dumps({"1": ["a dog runs on grass"], "2": ["two men sit on a bench"]}))
+    candidates.write_text(json.dumps({"1": "a dog runs on grass", "2": "two men sit on a bench"}))
+    outcome = run("score", "--references", references, "--candidates", candidates, "--json", result)
+    assert outcome.code == 0
+    assert json.loads(result.read_text())["bleu_4"]["value"] == pytest.approx(100)
+
+
+def test_help_needs_no_heavy_library() -> None:
+    code = (
+        "import sys, captionist.cli\n"
+        "heavy = {'numpy', 'cv2', 'onnxruntime', 'tokenizers', 'torch', 'transformers'}\n"
+        "sys.stderr.write(' '.join(heavy & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stderr == ""
+
+
+@pytest.mark.parametrize(
+    "arguments", [["train", "recipe.yaml"], ["export", "run", "bundle"], ["score", "--references=a", "--candidates=b"]]
+)
+def test_a_missing_extra_is_named(arguments: list[str]) -> None:
+    """None in sys.modules is Python's own way to make an import fail."""
+    code = (
+        "import sys\n"
+        "sys.modules['torch'] = sys.modules['nltk'] = None\n"
+        "from captionist.cli import main\n"
+        "main(sys.argv[1:])"
+    )
+    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.count("\n") == 1
+    assert "pip install 'captionist[train]'" in done.stderr
+
+
+def test_captioning_needs_no_torch(model: Path, photos: Path) -> None:
+    code = (
+        "import sys\n"
+        "from captionist import Captioner\n"
+        "Captioner(sys.argv[1]).caption(sys.argv[2])\n"
+        "sys.stderr.write(' '.join({'torch', 'transformers', 'nltk'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code, model, photos / "a.png"], capture_output=True, text=True)
+    assert done.stderr == ""
+
+
+def test_standard_input_and_names_that_are_not_utf8(model: Path, photos: Path) -> None:
+    odd = os.fsencode(photos) + b"/caf\xe9.png"
+    os.link(photos / "b.png", odd)
+    picture = (photos / "a.png").read_bytes()
+    command: list[str | bytes] = [*COMMAND, "caption", "-", odd, "--model", str(model)]
+    done = subprocess.run(command, input=picture, capture_output=True)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert [line.split(b"\t")[0] for line in done.stdout.splitlines()] == [b"-", odd]
+    as_json = subprocess.run([*command, "--json"], input=picture, capture_output=True)
+    assert [os.fsencode(json.loads(line)["path"]) for line in as_json.stdout.splitlines()] == [b"-", odd]
+
+
+def test_a_closed_pipe_is_quiet(model: Path, photos: Path) -> None:
+    for seed in range(40):
+        write_png(photos / f"more{seed}.png", seed)
+    with subprocess.Popen(
+        [*COMMAND, "caption", photos, "--model", model], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.stderr.read() == b""
+
+
+def test_on_a_terminal_lines_and_the_bar_keep_apart(model: Path, photos: Path) -> None:
+    """Run under a pseudo-terminal of 200 columns: every line starts at the left, though a bar is being drawn."""
+    (photos / "bad.png").write_bytes(b"text")
+    ours, theirs = pty.openpty()
+    environment = os.environ | {"COLUMNS": "200", "TERM": "xterm"}
+    command: list[str | Path] = [*COMMAND, "caption", photos, "--model", model]
+    process = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, env=environment)
+    os.close(theirs)
+    screen = b""
+    with contextlib.suppress(OSError):  # how Linux says that the other end was closed
+        while part := os.read(ours, 65536):
+            screen += part
+    os.close(ours)
+    assert process.wait() == 1
+    assert b"captioning" in screen
+    bare = re.sub(rb"\x1b\[[0-9;?]*[a-zA-Z]", b"", screen)
+    lines = re.findall(rb"(?:^|[\r\n])" + re.escape(os.fsencode(photos)) + rb"[^\r\n]*", bare)
+    assert len(lines) == 4
+
+
+def test_ctrl_c_stops_cleanly(model: Path, photos: Path) -> None:
+    for seed in range(3000):
+        (photos / f"link{seed}.png").symlink_to(photos / "a.png")
+    with subprocess.Popen(
+        [*COMMAND, "caption", photos, "--model", model, "--json"],
+        bufsize=0,  # else readline takes more than a line, which communicate would never see
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        assert process.stdout is not None
+        first = process.stdout.readline()
+        time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert b"Traceback" not in err
+    lines = (first + out).splitlines()
+    assert 1 <= len(lines) < 3000
+    assert all("caption" in json.loads(line) for line in lines)

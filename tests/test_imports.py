@@ -1,0 +1,87 @@
+"""Who may import whom: the rules of the house, held against the source and against a running interpreter."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).parents[1] / "src" / "captionist"
+
+# What may stand at the top of the modules of each part, or inside their functions, from the package itself. A part is
+# a module or a package directly below captionist.
+ALLOWED = {
+    "__init__": {"captioner", "errors"},
+    "errors": set(),
+    "image_formats": {"errors"},
+    "image_headers": {"errors", "image_formats"},
+    "images": {"errors", "image_formats", "image_headers"},
+    "bundle": {"errors"},
+    "inference": {"bundle", "errors"},
+    "captioner": {"bundle", "errors", "images", "inference"},
+    "explain": {"captioner", "errors"},
+    "sources": {"errors"},
+    "data": {"errors"},
+    "evaluation": {"captioner", "data", "errors", "images", "inference"},
+    "model": {"errors", "images", "inference"},
+    "training": {"data", "errors", "evaluation", "images", "inference", "model"},
+    "cli": {"commands", "errors"},
+}
+# Export is where the trained model meets everything that a bundle is made and checked with.
+EXPORT = {"model/export.py", "model/graphs.py", "model/card.py"}
+EXPORT_ALLOWED = {"bundle", "captioner", "data", "errors", "evaluation", "images", "inference", "model", "training"}
+
+# Only the extra `train` installs these.
+TRAINING_ONLY = {
+    "torch",
+    "transformers",
+    "accelerate",
+    "safetensors",
+    "nltk",
+    "pycocoevalcap",
+    "matplotlib",
+    "onnx",
+    "yaml",
+}
+
+
+def imports(path: Path) -> set[str]:
+    """Every module that a file imports, wherever in it."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path} has a relative import"
+            found |= {node.module or ""} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def parts(path: Path) -> set[str]:
+    """The parts of captionist that a file imports."""
+    inside = (name.split(".") for name in imports(path) if name.startswith("captionist."))
+    names = {p.stem for p in SOURCE.glob("*.py")} | {p.name for p in SOURCE.iterdir() if p.is_dir()}
+    return {name[1] for name in inside if name[1] in names}
+
+
+FILES = sorted(SOURCE.rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(SOURCE).as_posix())
+def test_a_module_imports_only_what_its_part_may(path: Path) -> None:
+    name = path.relative_to(SOURCE).as_posix()
+    part = name.split("/")[0].removesuffix(".py")
+    if part == "commands":  # the commands are where everything is put together
+        return
+    allowed = EXPORT_ALLOWED if name in EXPORT else ALLOWED[part] | {part}
+    assert parts(path) <= allowed
+
+
+@pytest.mark.parametrize(
+    "module", ["captionist", "captionist.captioner", "captionist.cli", "captionist.inference.search"]
+)
+def test_captioning_loads_nothing_that_only_training_needs(module: str) -> None:
+    script = f"import sys, {module}; print(*{{name.split('.')[0] for name in sys.modules}})"
+    loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split()
+    assert not TRAINING_ONLY & set(loaded)

@@ -1,0 +1,114 @@
+"""What the command line's arguments lead to."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from captionist.errors import EmptyImageError
+from captionist.sources import Found, Source, find_sources
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A current folder with pictures (of no content: nobody opens them here)."""
+    for name in ("b.jpg", "a.png", ".hidden.jpg", "sub/c.gif", "sub/deep/d.jpg", ".git/e.jpg", "sub/notes.txt"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def no_stdin() -> bytes:
+    raise AssertionError("standard input was not asked for")
+
+
+def find(*arguments: str) -> Found:
+    return find_sources(arguments, no_stdin)
+
+
+def names(found: Found) -> list[str]:
+    return [source.name for source in found.sources]
+
+
+@pytest.mark.usefixtures("here")
+def test_a_folder_gives_its_files_sorted_without_hidden_ones() -> None:
+    found = find(".")
+    assert names(found) == ["./a.png", "./b.jpg", "./sub/c.gif", "./sub/notes.txt", "./sub/deep/d.jpg"]
+    assert found.errors == []
+
+
+@pytest.mark.usefixtures("here")
+def test_names_stay_as_they_were_given() -> None:
+    assert names(find("./b.jpg", "sub/../a.png", "missing.jpg")) == ["./b.jpg", "sub/../a.png", "missing.jpg"]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "expected"),
+    [
+        ("*.jpg", ["b.jpg"]),
+        ("?.*", ["a.png", "b.jpg"]),
+        ("**/*.jpg", ["b.jpg", "sub/deep/d.jpg"]),
+        ("s*b", ["sub/c.gif", "sub/notes.txt", "sub/deep/d.jpg"]),
+    ],
+)
+@pytest.mark.usefixtures("here")
+def test_globs(pattern: str, expected: list[str]) -> None:
+    assert names(find(pattern)) == expected
+
+
+def test_a_file_with_brackets_in_its_name_is_itself(here: Path) -> None:
+    (here / "a[1].png").write_bytes(b"")
+    assert names(find("a[1].png")) == ["a[1].png"]
+
+
+@pytest.mark.usefixtures("here")
+def test_a_file_is_taken_once_however_often_it_is_named() -> None:
+    assert names(find("b.jpg", "./b.jpg", "*.jpg", ".", os.path.abspath("b.jpg")))[:2] == ["b.jpg", "./a.png"]  # noqa: PTH100
+
+
+@pytest.mark.usefixtures("here")
+def test_what_leads_to_nothing_is_an_error_each() -> None:
+    found = find("empty", "*.bmp", "b.jpg")
+    assert names(found) == ["b.jpg"]
+    assert [(name, "holds no files" in text or "no file matches" in text) for name, text in found.errors] == [
+        ("empty", True),
+        ("*.bmp", True),
+    ]
+
+
+def test_pipes_in_a_folder_are_left_alone_and_dead_links_are_not(here: Path) -> None:
+    os.mkfifo(here / "empty" / "pipe.jpg")
+    (here / "empty" / "link.jpg").symlink_to("nowhere.jpg")
+    (here / "empty" / "round").symlink_to(here / "empty")
+    assert names(find("empty")) == ["empty/link.jpg"]
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read every folder")
+def test_an_unreadable_folder_is_an_error(here: Path) -> None:
+    (here / "sub").chmod(0)
+    try:
+        found = find("sub")
+    finally:
+        (here / "sub").chmod(0o755)
+    assert [name for name, _ in found.errors] == ["sub"]
+    assert "permissions" in found.errors[0][1]
+
+
+def test_standard_input_is_read_once() -> None:
+    reads = []
+
+    def read() -> bytes:
+        reads.append(1)
+        return b"picture"
+
+    found = find_sources(["-", "-"], read)
+    assert found.sources == [Source("-", b"picture")]
+    assert len(reads) == 1
+    assert found.sources[0].stem == "stdin"
+
+
+def test_a_message_names_its_picture_once() -> None:
+    assert Source("./a.jpg", Path("./a.jpg")).message(EmptyImageError("a.jpg: no bytes")) == "no bytes"
+    assert Source("-", b"").message(EmptyImageError("<bytes>: no bytes")) == "no bytes"

@@ -1,0 +1,222 @@
+"""A complete bundle of a few kilobytes: one attention layer with random weights, built without torch.
+
+It looks at the picture, keeps a key-value cache and ends its captions, so everything but the quality of the captions
+can be tested with it.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+from tokenizers import Tokenizer
+from tokenizers.decoders import ByteLevel as ByteLevelDecoder
+from tokenizers.models import BPE
+from tokenizers.pre_tokenizers import ByteLevel
+from tokenizers.trainers import BpeTrainer
+
+from captionist import bundle
+
+END_OF_TEXT = "<|endoftext|>"
+SIZE, PATCH, GRID, WIDTH, HEADS = 16, 4, (4, 4), 8, 2
+PREFIX = GRID[0] * GRID[1]
+Shape = Sequence[str | int]
+SENTENCES = [
+    " a brown dog runs through the green grass",
+    " two children play with a red ball on the beach",
+    " a man in a blue shirt rides his bicycle",
+    " the woman's black-and-white cat sleeps near a window .",
+]
+
+
+def write_tiny_bundle(directory: Path, *, seed: int = 0, name: str = "tiny") -> Path:
+    """Write a bundle into a new directory and return it. Other seeds give other captions."""
+    directory.mkdir(parents=True)
+    tokenizer = _tokenizer()
+    tokenizer.save(str(directory / bundle.TOKENIZER))
+    pieces = {token for text in SENTENCES for token in tokenizer.encode(text).ids}
+    vocabulary = tokenizer.get_vocab_size()
+    unused = [token for token in range(vocabulary) if token not in pieces]
+    eos_id = tokenizer.token_to_id(END_OF_TEXT)
+    for file, model in _graphs(np.random.default_rng(seed), vocabulary, eos_id, unused).items():
+        onnx.save(model, str(directory / file))
+    config = bundle.BundleConfig(
+        name=name,
+        version="1",
+        precision="fp32",
+        image=bundle.ImageConfig(height=SIZE, width=SIZE, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25)),
+        grid=GRID,
+        prefix_length=PREFIX,
+        decoder=bundle.DecoderConfig(
+            layers=1, heads=HEADS, head_width=WIDTH // HEADS, width=WIDTH, bos_id=eos_id, eos_id=eos_id, max_tokens=20
+        ),
+        vocabulary_size=vocabulary,
+        search=bundle.SearchDefaults(num_beams=2, max_tokens=8, no_repeat_ngram=2),
+        lowercase=True,
+    )
+    bundle.write_config(directory, config)
+    (directory / bundle.MODEL_CARD).write_text(f"# {name}\n\nRandom weights, for tests.\n")
+    (directory / bundle.SCORES).write_text(json.dumps({"split": "dev", "cider": 0.0}))
+    bundle.write_checksums(directory)
+    return directory
+
+
+def _tokenizer() -> Tokenizer:
+    tokenizer = Tokenizer(BPE())
+    tokenizer.pre_tokenizer = ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = ByteLevelDecoder()
+    trainer = BpeTrainer(
+        vocab_size=400,
+        special_tokens=[END_OF_TEXT],
+        initial_alphabet=ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(SENTENCES * 3, trainer)
+    return tokenizer
+
+
+def _graphs(
+    generator: np.random.Generator, vocabulary: int, eos_id: int, unused: list[int]
+) -> dict[str, onnx.ModelProto]:
+    """The three graphs. The encoder averages patches; prefill and step share embeddings and one attention layer."""
+
+    def normal(*shape: int, scale: float = 1.0) -> NDArray[np.float32]:
+        return generator.normal(scale=scale, size=shape).astype(np.float32)
+
+    out_bias = normal(vocabulary, scale=0.5)
+    out_bias[unused] = -100  # single bytes and the like, which make no legible caption
+    out_bias[eos_id] = 1.5
+    shared: dict[str, NDArray[Any]] = {
+        "embeddings": normal(vocabulary, WIDTH),
+        "query": normal(WIDTH, WIDTH, scale=0.7),
+        "key": normal(WIDTH, WIDTH, scale=0.7),
+        "value": normal(WIDTH, WIDTH),
+        "out": normal(WIDTH, vocabulary, scale=0.7),
+        "out_bias": out_bias,
+        "scale": np.array((WIDTH // HEADS) ** -0.5, np.float32),
+        "split_heads": np.array([0, -1, HEADS, WIDTH // HEADS]),
+        "one_query": np.array([0, 1, WIDTH]),
+        "flat": np.array([0, WIDTH]),
+        "layer_axis": np.array([1]),
+        "position_axis": np.array([2]),
+        "heads_axis": np.array([1]),
+        "visual_start": np.array([0]),
+        "visual_end": np.array([PREFIX]),
+    }
+    encoder: dict[str, NDArray[Any]] = {
+        "patches": normal(WIDTH, 3, PATCH, PATCH, scale=0.4),
+        "tokens": np.array([0, WIDTH, PREFIX]),
+    }
+    encode = [
+        helper.make_node("Conv", ["pixels", "patches"], ["map"], strides=[PATCH, PATCH]),
+        helper.make_node("Reshape", ["map", "tokens"], ["columns"]),
+        helper.make_node("Transpose", ["columns"], ["visual_tokens"], perm=[0, 2, 1]),
+    ]
+    begin: dict[str, NDArray[Any]] = {
+        "begin": np.array([eos_id]),
+        "row_shape": np.array([1, 1, WIDTH]),
+        "axis_0": np.array([0]),
+    }
+    prefill = [
+        helper.make_node("Gather", ["embeddings", "begin"], ["begin_row"]),
+        helper.make_node("Reshape", ["begin_row", "row_shape"], ["begin_one"]),
+        helper.make_node("Shape", ["visual_tokens"], ["batch_size"], start=0, end=1),
+        helper.make_node("Concat", ["batch_size", "one_one"], ["begin_shape"], axis=0),
+        helper.make_node("Expand", ["begin_one", "begin_shape"], ["newest"]),
+        helper.make_node("Concat", ["visual_tokens", "newest"], ["added"], axis=1),
+        *_keys_and_values("keys", "values"),
+        *_attend("keys", "values"),
+    ]
+    begin["one_one"] = np.array([1, 1])
+    step = [
+        helper.make_node("Gather", ["embeddings", "tokens"], ["row"]),
+        helper.make_node("Unsqueeze", ["row", "layer_axis"], ["added"]),
+        helper.make_node("Identity", ["added"], ["newest"]),
+        *_keys_and_values("new_keys", "new_values"),
+        helper.make_node("Concat", ["keys", "new_keys"], ["keys_out"], axis=3),
+        helper.make_node("Concat", ["values", "new_values"], ["values_out"], axis=3),
+        *_attend("keys_out", "values_out"),
+    ]
+    cache: Shape = ["R", 1, HEADS, "S", WIDTH // HEADS]
+    scores: dict[str, Shape] = {"logits": ["B", vocabulary], "attention": ["B", PREFIX]}
+    return {
+        bundle.ENCODER: _model(
+            encode, encoder, {"pixels": ["B", 3, SIZE, SIZE]}, {"visual_tokens": ["B", PREFIX, WIDTH]}
+        ),
+        bundle.PREFILL: _model(
+            prefill,
+            shared | begin,
+            {"visual_tokens": ["B", PREFIX, WIDTH]},
+            scores | {"keys": cache, "values": cache},
+        ),
+        bundle.STEP: _model(
+            step,
+            shared,
+            {"tokens": ["R"], "keys": cache, "values": cache},
+            scores | {"keys_out": cache, "values_out": cache},
+        ),
+    }
+
+
+def _keys_and_values(keys: str, values: str) -> list[onnx.NodeProto]:
+    """[B, T, WIDTH] `added` -> [B, 1, HEADS, T, WIDTH / HEADS] of each."""
+    nodes = []
+    for weight, result in (("key", keys), ("value", values)):
+        nodes += [
+            helper.make_node("MatMul", ["added", weight], [f"{result}_flat"]),
+            helper.make_node("Reshape", [f"{result}_flat", "split_heads"], [f"{result}_split"]),
+            helper.make_node("Transpose", [f"{result}_split"], [f"{result}_heads"], perm=[0, 2, 1, 3]),
+            helper.make_node("Unsqueeze", [f"{result}_heads", "layer_axis"], [result]),
+        ]
+    return nodes
+
+
+def _attend(keys: str, values: str) -> list[onnx.NodeProto]:
+    """The newest position looks at all of the cache -> `logits` and `attention`."""
+    return [
+        helper.make_node("MatMul", ["newest", "query"], ["query_flat"]),
+        helper.make_node("Reshape", ["query_flat", "split_heads"], ["query_split"]),
+        helper.make_node("Transpose", ["query_split"], ["query_heads"], perm=[0, 2, 1, 3]),
+        helper.make_node("Squeeze", [keys, "layer_axis"], ["all_keys"]),
+        helper.make_node("Squeeze", [values, "layer_axis"], ["all_values"]),
+        helper.make_node("Transpose", ["all_keys"], ["keys_turned"], perm=[0, 1, 3, 2]),
+        helper.make_node("MatMul", ["query_heads", "keys_turned"], ["products"]),
+        helper.make_node("Mul", ["products", "scale"], ["scaled"]),
+        helper.make_node("Softmax", ["scaled"], ["weights"], axis=-1),
+        helper.make_node("MatMul", ["weights", "all_values"], ["context_heads"]),
+        helper.make_node("Transpose", ["context_heads"], ["context_split"], perm=[0, 2, 1, 3]),
+        helper.make_node("Reshape", ["context_split", "one_query"], ["context"]),
+        helper.make_node("Add", ["context", "newest"], ["hidden"]),
+        helper.make_node("Reshape", ["hidden", "flat"], ["hidden_row"]),
+        helper.make_node("MatMul", ["hidden_row", "out"], ["unbiased"]),
+        helper.make_node("Add", ["unbiased", "out_bias"], ["logits"]),
+        helper.make_node("Squeeze", ["weights", "position_axis"], ["weights_row"]),
+        helper.make_node("ReduceMean", ["weights_row", "heads_axis"], ["looks"], keepdims=0),
+        helper.make_node("Slice", ["looks", "visual_start", "visual_end", "layer_axis"], ["attention"]),
+    ]
+
+
+def _model(
+    nodes: list[onnx.NodeProto],
+    constants: Mapping[str, NDArray[Any]],
+    inputs: Mapping[str, Shape],
+    outputs: Mapping[str, Shape],
+) -> onnx.ModelProto:
+    used = {name for node in nodes for name in node.input}
+    graph = helper.make_graph(
+        nodes,
+        "tiny",
+        [
+            helper.make_tensor_value_info(name, TensorProto.INT64 if name == "tokens" else TensorProto.FLOAT, shape)
+            for name, shape in inputs.items()
+        ],
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in outputs.items()],
+        [numpy_helper.from_array(value, name=name) for name, value in constants.items() if name in used],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    onnx.checker.check_model(model)
+    return model

@@ -1,7 +1,7 @@
 # make caption [IMAGE=...]   set up what captioning needs, and caption a photograph (or those in examples/)
 # make test                  set up everything and run all tests
 # make check                 lint, types, import rules
-PYTHON ?= python3.11
+PYTHON ?= $(or $(shell command -v python3.11),python3)
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt

@@ -130,13 +130,13 @@ class VisionPrefixLM(nn.Module):
         length = self.prefix_length + 1
         mask = torch.ones(length, length, dtype=torch.bool, device=visual_tokens.device).tril()
         positions = torch.arange(length, device=visual_tokens.device)
-        return self._decoded(*self.decoder(torch.cat((visual_tokens, begin), 1), positions, mask, None, True))
+        return self._decoded(*self.decoder(torch.cat((visual_tokens, begin), 1), positions, mask))
 
     def step(self, tokens: Tensor, keys: Tensor, values: Tensor) -> Decoded:
         """Read one more token a row: tokens int64 [R], the cache as `prefill` or the last step returned it."""
         past = [KeyValues(keys[:, i], values[:, i]) for i in range(keys.shape[1])]
         positions = torch.full((1,), keys.shape[3], device=tokens.device)
-        return self._decoded(*self.decoder(self.decoder.wte(tokens)[:, None], positions, None, past, True))
+        return self._decoded(*self.decoder(self.decoder.wte(tokens)[:, None], positions, None, past))
 
     def _decoded(self, hidden: Tensor, presents: list[KeyValues], attentions: list[Tensor]) -> Decoded:
         attention = torch.stack([a[:, :, -1].narrow(-1, 0, self.prefix_length) for a in attentions]).mean((0, 2))

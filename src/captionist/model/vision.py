@@ -20,6 +20,8 @@ from captionist.errors import RecipeError
 from captionist.model import stem
 from captionist.model.config import HybridConfig, VitConfig
 
+_FIRST_SCALE = 0.1
+
 
 class Encoder(nn.Module):
     """Pixels float [B, 3, H, W] -> visual tokens float [B, grid * grid, width], row by row from the top left."""
@@ -148,7 +150,10 @@ class HybridEncoder(Encoder):
             )
         for ours, theirs in zip(self.blocks, layers[len(layers) - config.blocks :], strict=True):
             ours.load_state_dict(theirs.state_dict())
-        self.norm.load_state_dict(vit.layernorm.state_dict())
+            # The blocks were made for another input: a small LayerScale (Touvron et al. 2021) lets the features of
+            # the stem through at first, and training turns the blocks up as they come to fit.
+            for scale in (ours.layer_scale1, ours.layer_scale2):
+                nn.init.constant_(scale.lambda1, _FIRST_SCALE)
         side = int((vit.embeddings.position_embeddings.shape[1] - 1) ** 0.5)
         grid = vit.embeddings.position_embeddings.data[:, 1:].reshape(1, side, side, -1).permute(0, 3, 1, 2)
         resized = F.interpolate(grid, (self.grid, self.grid), mode="bicubic", antialias=True)
@@ -165,7 +170,7 @@ def build_encoder(config: VitConfig | HybridConfig, architecture: dict[str, Any]
             settings = (
                 Dinov2Config.from_dict(architecture) if architecture else Dinov2Config.from_pretrained(config.weights)
             )
-            settings._attn_implementation = "sdpa"  # what from_pretrained would choose; our blocks stand alone
+            settings._attn_implementation = "eager"  # for these few tokens faster than the fused one on a CPU
             hybrid = HybridEncoder(config, settings)
             if architecture is None:
                 hybrid.load_pretrained(config)

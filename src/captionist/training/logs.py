@@ -73,7 +73,7 @@ def draw(run: Path) -> None:
 def _append(path: Path, fields: tuple[str, ...], values: dict[str, Any]) -> None:
     new = not path.exists() or path.stat().st_size == 0  # a kill may come between the making and the first line
     with path.open("a", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, fields)
+        writer = csv.DictWriter(file, fields, lineterminator="\n")
         if new:
             writer.writeheader()
         writer.writerow(values)

@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 IMAGE ?= examples
 
-.PHONY: caption test check format score clean
+.PHONY: caption test check format clean
 
 caption: $(VENV)/core
 	@$(BIN)/captionist caption "$(IMAGE)"
@@ -24,11 +24,6 @@ check: $(VENV)/all
 format: $(VENV)/all
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
-
-# The embedded model on dev, where the data is: `make score DATA=DIR`.
-DATA ?= ../shared/data/flickr8k
-score: $(VENV)/all
-	$(BIN)/captionist evaluate --data $(DATA) --split dev
 
 clean:
 	rm -rf $(VENV)

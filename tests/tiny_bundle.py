@@ -41,7 +41,7 @@ def write_tiny_bundle(directory: Path, *, seed: int = 0, name: str = "tiny") -> 
     pieces = {token for text in SENTENCES for token in tokenizer.encode(text).ids}
     vocabulary = tokenizer.get_vocab_size()
     unused = [token for token in range(vocabulary) if token not in pieces]
-    eos_id = tokenizer.token_to_id(END_OF_TEXT)
+    eos_id = tokenizer.get_vocab()[END_OF_TEXT]
     for file, model in _graphs(np.random.default_rng(seed), vocabulary, eos_id, unused).items():
         onnx.save(model, str(directory / file))
     config = bundle.BundleConfig(

@@ -83,12 +83,18 @@ class VisionPrefixLM(nn.Module):
         return self.project(self.encoder.backbone(pixels))
 
     def forward(
-        self, captions: Tensor, pixels: Tensor | None = None, features: Tensor | None = None, label_smoothing: float = 0
+        self,
+        captions: Tensor,
+        pixels: Tensor | None = None,
+        features: Tensor | None = None,
+        label_smoothing: float = 0,
+        weights: Tensor | None = None,
     ) -> TokenLoss:
         """The loss of C captions for each of B pictures.
 
         Args: captions int64 [B, C, T], filled with IGNORE behind each caption, or whole where a picture has fewer;
-        one of pixels float [B, 3, H, W] and features float [B, F, C]; neither: a language model on text alone.
+        one of pixels float [B, 3, H, W] and features float [B, F, C]; neither: a language model on text alone;
+        weights float [B, C]: what each caption's loss is multiplied by.
         """
         batch, count, _ = captions.shape
         if features is not None:
@@ -107,9 +113,11 @@ class VisionPrefixLM(nn.Module):
         counted = labels.flatten(1) != IGNORE
         logits = self.decoder.logits(hidden[:, prefix.shape[1] :][counted])
         loss = F.cross_entropy(
-            logits.float(), labels.flatten(1)[counted], reduction="sum", label_smoothing=label_smoothing
+            logits.float(), labels.flatten(1)[counted], reduction="none", label_smoothing=label_smoothing
         )
-        return TokenLoss(loss, int(counted.sum()))
+        if weights is not None:
+            loss = loss * weights.repeat_interleave(length, dim=1)[counted]
+        return TokenLoss(loss.sum(), int(counted.sum()))
 
     def _shift(self, captions: Tensor) -> tuple[Tensor, Tensor]:
         """Inputs that begin, and labels that end, with <|endoftext|>: int64 [B, C, T + 1] each.

@@ -152,8 +152,9 @@ class HybridEncoder(Encoder):
             ours.load_state_dict(theirs.state_dict())
             # The blocks were made for another input: a small LayerScale (Touvron et al. 2021) lets the features of
             # the stem through at first, and training turns the blocks up as they come to fit.
-            for scale in (ours.layer_scale1, ours.layer_scale2):
-                nn.init.constant_(scale.lambda1, _FIRST_SCALE)
+            for name, parameter in ours.named_parameters():
+                if name.endswith("lambda1"):
+                    nn.init.constant_(parameter, _FIRST_SCALE)
         side = int((vit.embeddings.position_embeddings.shape[1] - 1) ** 0.5)
         grid = vit.embeddings.position_embeddings.data[:, 1:].reshape(1, side, side, -1).permute(0, 3, 1, 2)
         resized = F.interpolate(grid, (self.grid, self.grid), mode="bicubic", antialias=True)

@@ -35,6 +35,12 @@ class CaptionTable:
         return sum(len(caption) + 1 for index in indices for caption in self._captions[index])
 
 
+def count_tokens(captions: Tensor) -> int:
+    """How many tokens the loss of these captions counts: int64 [B, C, T], filled with IGNORE."""
+    lengths = (captions != IGNORE).sum(2)
+    return int((lengths + (lengths > 0)).sum())
+
+
 def epoch_batches(size: int, batch_size: int, key: Sequence[int]) -> list[NDArray[np.int64]]:
     """The global batches of one epoch in an order drawn from `key`; a last, smaller batch is left out.
 

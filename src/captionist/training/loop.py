@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from torch import Tensor
 from captionist.errors import TrainingError
 from captionist.model.fusion import VisionPrefixLM
 from captionist.training.augment import augment
-from captionist.training.batches import epoch_batches, share
+from captionist.training.batches import count_tokens, epoch_batches, share
 from captionist.training.checkpoint import Progress, save_checkpoint
 from captionist.training.dataset import TrainingData
 from captionist.training.logs import RunLog
@@ -30,6 +31,7 @@ from captionist.training.optim import WeightAverage, learning_rate, prepare_stag
 from captionist.training.pictures import normalise, open_features
 from captionist.training.progress import Reporter
 from captionist.training.recipe import Recipe, Stage
+from captionist.training.self_critical import SelfCritic, sample_captions
 from captionist.training.validate import Validator
 
 _logger = logging.getLogger(__name__)
@@ -68,6 +70,11 @@ class Trainer:
         self.validator = Validator(data.dev, recipe.validation, accelerator.process_index, accelerator.num_processes)
         model.to(self.device)
 
+    @cached_property
+    def critic(self) -> SelfCritic:
+        """What self-critical stages reward captions by."""
+        return SelfCritic(self.data)
+
     def train(self) -> None:
         """Run to the end of the last stage. Raises TrainingError where the loss is not finite."""
         with Reporter(self.main) as reporter:
@@ -88,7 +95,7 @@ class Trainer:
                 average.weights = {k: v.to(self.device) for k, v in self._restored["average"].items()}
             self._restored = None
         features = dev_features = None
-        if stage.objective == "caption":
+        if stage.objective != "text":
             with self.accelerator.main_process_first():  # which alone fills the caches
                 pictures = ((self.data.pixels, self.data.key), (self.data.dev_pixels, self.data.dev_key))
                 if stage.frozen == "backbone":
@@ -124,7 +131,8 @@ class Trainer:
         batches = epoch_batches(len(table), stage.batch_size, (self.recipe.seed, index, progress.epoch))
         steps = len(batches) * stage.epochs
         reporter.stage(stage.name, steps, progress.epoch * len(batches) + progress.step)
-        self.model.train()
+        # Dropout would make the samples of self-critical training another model's than the one that is trained.
+        self.model.train(stage.objective != "self_critical")
         since, pictures = time.monotonic(), 0
         for batch in batches[progress.step :]:
             done = progress.epoch * len(batches) + progress.step
@@ -163,15 +171,20 @@ class Trainer:
         generator = torch.Generator().manual_seed(seed)
         for group in state.optimizer.param_groups:
             group["lr"] = group["initial_lr"] * rate
-        table = self.data.text if stage.objective == "text" else self.data.captions
-        tokens = table.tokens(batch)
+        shares = share(batch, process, processes, stage.accumulate)
+        if stage.objective == "self_critical":
+            parts = [self._sampled(state, part, generator) for part in shares]
+            counts = torch.tensor(sum(count_tokens(part["captions"]) for part in parts), device=self.device)
+            tokens = max(int(self.accelerator.reduce(counts)), 1)
+        else:
+            parts = [self._inputs(state, part, generator) for part in shares]
+            tokens = (self.data.text if stage.objective == "text" else self.data.captions).tokens(batch)
         total = torch.zeros((), device=self.device)
-        parts = share(batch, process, processes, stage.accumulate)
         for number, part in enumerate(parts):
             # Only the last part's backward pass makes the processes exchange gradients.
             with nullcontext() if number == len(parts) - 1 else self.accelerator.no_sync(state.model):
                 with self.accelerator.autocast():
-                    result = state.model(**self._inputs(state, part, generator), label_smoothing=stage.label_smoothing)
+                    result = state.model(**part, label_smoothing=stage.label_smoothing)
                 # Gradients are averaged over the processes, but the loss is one over all tokens of the global batch.
                 self.accelerator.backward(result.total * processes / tokens)
             total += result.total.detach()
@@ -199,6 +212,17 @@ class Trainer:
         if state.stage.augment:
             pixels = augment(pixels, self.data.flippable[part], generator)
         return {"captions": captions, "pixels": normalise(pixels, self.model.encoder)}
+
+    def _sampled(self, state: _StageState, part: NDArray[np.int64], generator: torch.Generator) -> dict[str, Tensor]:
+        """As `_inputs`, but with captions that the model writes itself, each weighed by its advantage."""
+        inputs = self._inputs(state, part, generator)
+        with torch.no_grad(), self.accelerator.autocast():
+            if "features" in inputs:
+                prefix = self.model.project(inputs["features"])
+            else:
+                prefix = self.model.encode(inputs["pixels"])
+            captions = sample_captions(self.model, prefix, state.stage.samples, self.recipe.data.max_caption_tokens)
+        return inputs | {"captions": captions, "weights": self.critic.advantages(captions, part)}
 
     def _checkpoint(self, state: _StageState) -> None:
         if self.main:

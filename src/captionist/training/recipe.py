@@ -39,7 +39,10 @@ class Stage(_Part):
     """Epochs under one set of rules; an optimizer of its own, warm-up and a cosine down to zero."""
 
     name: str
-    objective: Literal["caption", "text"] = "caption"
+    objective: Literal["caption", "text", "self_critical"] = Field(
+        "caption", description="cross-entropy on pictures' captions; on text alone; or CIDEr-D of sampled captions"
+    )
+    samples: int = Field(5, ge=2, description="captions that self_critical draws for each picture")
     epochs: int = Field(ge=1)
     batch_size: int = Field(ge=1, description="pictures in an optimizer step, over all processes")
     accumulate: int = Field(1, ge=1, description="the batch is cut into so many parts to fit memory")

@@ -1,0 +1,63 @@
+"""Self-critical sequence training (Rennie et al. 2017): captions the model samples itself, weighed by their CIDEr-D.
+
+The baseline of a sample is the mean reward of the picture's other samples (Luo 2020, "A Better Variant of
+Self-Critical Sequence Training"), which needs no greedy captions.
+"""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from captionist.evaluation.cider import CiderD
+from captionist.evaluation.tokenize import tokenize
+from captionist.model.fusion import IGNORE, VisionPrefixLM
+from captionist.training.dataset import TrainingData
+
+
+class SelfCritic:
+    """Rewards captions of train pictures by CIDEr-D, with the document frequencies of the train references."""
+
+    def __init__(self, data: TrainingData) -> None:
+        self._tokenizer = data.tokenizer
+        self._references = [[tokenize(reference) for reference in example.references] for example in data.train]
+        self._cider = CiderD(self._references)
+
+    def advantages(self, captions: Tensor, indices: NDArray[np.int64]) -> Tensor:
+        """How much better than the picture's other samples each caption is: int64 [B, C, T] -> float32 [B, C].
+
+        indices: int64 [B], which train pictures they describe.
+        """
+        batch, count, _ = captions.shape
+        rows = [[int(token) for token in row if token != IGNORE] for row in captions.flatten(0, 1).cpu()]
+        words = [tokenize(self._tokenizer.decode(row)) for row in rows]
+        references = [self._references[index] for index in indices for _ in range(count)]
+        rewards = torch.from_numpy(self._cider.score(words, references)).float().view(batch, count)
+        others = (rewards.sum(1, keepdim=True) - rewards) / (count - 1)
+        return (rewards - others).to(captions.device)
+
+
+@torch.no_grad()
+def sample_captions(model: VisionPrefixLM, visual_tokens: Tensor, count: int, max_tokens: int) -> Tensor:
+    """Draw captions from the model's own distribution, on its device: float [B, P, D] -> int64 [B, count, T].
+
+    Filled with IGNORE behind each end; a caption that does not end is cut at `max_tokens`. torch's global generator
+    draws. `inference.search` samples too, with every constraint that a user may set, but row by row on the CPU.
+    """
+    batch = visual_tokens.shape[0]
+    rows = torch.arange(batch, device=visual_tokens.device).repeat_interleave(count)
+    step = model.prefill(visual_tokens)
+    logits, keys, values = step.logits[rows], step.keys[rows], step.values[rows]
+    captions = torch.full((batch * count, max_tokens), IGNORE, device=visual_tokens.device)
+    alive = torch.arange(batch * count, device=visual_tokens.device)
+    for position in range(max_tokens):
+        tokens = torch.multinomial(logits.float().softmax(-1), 1)[:, 0]
+        going = tokens != model.end_id
+        alive, tokens = alive[going], tokens[going]
+        if not len(alive):
+            break
+        captions[alive, position] = tokens
+        step = model.step(tokens, keys[going], values[going])
+        logits, keys, values = step.logits, step.keys, step.values
+    longest = int((captions != IGNORE).sum(1).max())
+    return captions.view(batch, count, max_tokens)[:, :, : max(longest, 1)]

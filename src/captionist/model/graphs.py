@@ -1,6 +1,7 @@
 """The model's three ONNX graphs, and the one file of weights that they share."""
 
 import hashlib
+import logging
 import warnings
 from collections.abc import Iterable
 from pathlib import Path
@@ -92,6 +93,7 @@ def round_to_half(model: VisionPrefixLM) -> None:
 def _export(
     module: nn.Module, arguments: tuple[Tensor, ...], outputs: list[str], shapes: list[dict[int, Dim]], path: Path
 ) -> None:
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it reports every operator of torchvision as missing
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # about torch's own code
         warnings.filterwarnings("ignore", ".*axis name")  # that the inputs' batch is one axis is what we mean

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, Dinov2Config, Dinov2Model
@@ -137,11 +138,14 @@ class HybridEncoder(Encoder):
         return dict(self.settings.to_dict())
 
     def load_pretrained(self, config: HybridConfig) -> None:
-        """Start the stem from ImageNet and the blocks, positions and norm from the DINOv2 checkpoint's last ones."""
+        """Start the stem from ImageNet, the blocks and positions from the DINOv2 checkpoint (its last blocks)."""
         path = Path(config.stem_weights) / "model.safetensors"
         if not path.is_file():
             raise RecipeError(f"{path} does not exist. `python -m captionist.model.starting_weights` makes it.")
-        self.stem.load_imagenet(load_file(path))
+        try:
+            self.stem.load_imagenet(load_file(path))
+        except (KeyError, RuntimeError, SafetensorError) as error:
+            raise RecipeError(f"{path} does not hold EfficientNet-Lite2's weights: {error}") from error
         vit = Dinov2Model.from_pretrained(config.weights)
         layers = vit.encoder.layer
         if config.blocks > len(layers):

@@ -173,16 +173,17 @@ class Trainer:
             group["lr"] = group["initial_lr"] * rate
         shares = share(batch, process, processes, stage.accumulate)
         if stage.objective == "self_critical":
-            parts = [self._sampled(state, part, generator) for part in shares]
-            counts = torch.tensor(sum(count_tokens(part["captions"]) for part in parts), device=self.device)
-            tokens = max(int(self.accelerator.reduce(counts)), 1)
+            sampled = [self._sampled(state, part, generator) for part in shares]
+            counts = torch.tensor(sum(count_tokens(part["captions"]) for part in sampled), device=self.device)
+            parts, tokens = iter(sampled), max(int(self.accelerator.reduce(counts)), 1)
         else:
-            parts = [self._inputs(state, part, generator) for part in shares]
+            # One at a time, as accumulation is there to save memory.
+            parts = (self._inputs(state, part, generator) for part in shares)
             tokens = (self.data.text if stage.objective == "text" else self.data.captions).tokens(batch)
         total = torch.zeros((), device=self.device)
         for number, part in enumerate(parts):
             # Only the last part's backward pass makes the processes exchange gradients.
-            with nullcontext() if number == len(parts) - 1 else self.accelerator.no_sync(state.model):
+            with nullcontext() if number == len(shares) - 1 else self.accelerator.no_sync(state.model):
                 with self.accelerator.autocast():
                     result = state.model(**part, label_smoothing=stage.label_smoothing)
                 # Gradients are averaged over the processes, but the loss is one over all tokens of the global batch.

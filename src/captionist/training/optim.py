@@ -16,8 +16,8 @@ _VECTORS = ("wpe", "position_embeddings", "cls_token", "distillation_token", "re
 def prepare_stage(model: VisionPrefixLM, stage: Stage) -> torch.optim.AdamW:
     """Freeze what the stage freezes and give the rest an AdamW (Loshchilov & Hutter 2019).
 
-    Biases, norms, embeddings of positions and other vectors have no weight decay. Raises RecipeError where a part
-    that trains has a rate of zero, or nothing trains.
+    Biases, norms and other vectors have no weight decay, nor have the position embeddings of pretrained models.
+    Raises RecipeError where more is frozen than there is, or nothing trains.
     """
     backbone = model.encoder.backbone_modules()
     spared = {id(p) for name, p in model.named_parameters() if p.ndim < 2 or any(part in name for part in _VECTORS)}

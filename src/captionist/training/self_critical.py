@@ -23,18 +23,20 @@ class SelfCritic:
         self._references = [[tokenize(reference) for reference in example.references] for example in data.train]
         self._cider = CiderD(self._references)
 
-    def advantages(self, captions: Tensor, indices: NDArray[np.int64]) -> Tensor:
-        """How much better than the picture's other samples each caption is: int64 [B, C, T] -> float32 [B, C].
-
-        indices: int64 [B], which train pictures they describe.
-        """
+    def rewards(self, captions: Tensor, indices: NDArray[np.int64]) -> Tensor:
+        """CIDEr-D, from 0 to 10, of captions int64 [B, C, T] for the train pictures `indices` [B]: float32 [B, C]."""
         batch, count, _ = captions.shape
         rows = [[int(token) for token in row if token != IGNORE] for row in captions.flatten(0, 1).cpu()]
         words = [tokenize(self._tokenizer.decode(row)) for row in rows]
         references = [self._references[index] for index in indices for _ in range(count)]
-        rewards = torch.from_numpy(self._cider.score(words, references)).float().view(batch, count)
-        others = (rewards.sum(1, keepdim=True) - rewards) / (count - 1)
-        return (rewards - others).to(captions.device)
+        scores = self._cider.score(words, references)
+        return torch.from_numpy(scores).float().view(batch, count).to(captions.device)
+
+    def advantages(self, captions: Tensor, indices: NDArray[np.int64]) -> Tensor:
+        """How much better than the picture's other samples each caption is; shapes as in `rewards`."""
+        rewards = self.rewards(captions, indices)
+        others = (rewards.sum(1, keepdim=True) - rewards) / (captions.shape[1] - 1)
+        return rewards - others
 
 
 @torch.no_grad()

@@ -1,0 +1,158 @@
+"""Tiny, randomly initialised checkpoints in the hub's layout, so that tests load what a recipe would."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from tokenizers import ByteLevelBPETokenizer
+from torch import Tensor
+from transformers import (
+    DeiTConfig,
+    DeiTModel,
+    Dinov2Config,
+    Dinov2Model,
+    Dinov2WithRegistersConfig,
+    Dinov2WithRegistersModel,
+    GPT2Config,
+    GPT2LMHeadModel,
+    ViTConfig,
+    ViTModel,
+)
+
+from captionist.model.config import DecoderConfig, HybridConfig, ModelConfig, VitConfig
+from captionist.model.fusion import VisionPrefixLM, build_model
+
+WIDTH, PATCH, SIZE = 32, 8, 32
+CAPTIONS = (
+    "a red circle on a dark field .",
+    "a green square stands on a dark field .",
+    "two dogs run over the green grass .",
+    "a yellow triangle and a blue bar .",
+    "a man in a red shirt climbs a dark rock .",
+)
+MEAN = (0.5, 0.4, 0.3)
+STD = (0.5, 0.4, 0.6)
+VIT_FAMILIES = ("vit", "deit", "dinov2", "registers")
+
+# Repeats, kernel, expansion and channels of each stage of EfficientNet-Lite2, after the paper and its Lite variant.
+LITE2_STAGES = (
+    (1, 3, 1, 16),
+    (3, 3, 6, 24),
+    (3, 5, 6, 48),
+    (4, 3, 6, 88),
+    (4, 5, 6, 120),
+    (5, 5, 6, 208),
+    (1, 3, 6, 352),
+)
+
+
+@dataclass(frozen=True)
+class Checkpoints:
+    """A directory with one checkpoint of each kind in it."""
+
+    root: Path
+
+    def path(self, name: str) -> str:
+        return str(self.root / name)
+
+    def vit(self, family: str = "vit", resolution: int = SIZE) -> VitConfig:
+        return VitConfig(weights=self.path(family), resolution=resolution, mean=MEAN, std=STD)
+
+    def hybrid(self, blocks: int = 2, resolution: int = 64) -> HybridConfig:
+        return HybridConfig(
+            stem_weights=self.path("lite2"), weights=self.path("dinov2"), blocks=blocks, resolution=resolution
+        )
+
+    def config(self, encoder: VitConfig | HybridConfig, prefix_grid: int | None = None) -> ModelConfig:
+        return ModelConfig(encoder=encoder, decoder=DecoderConfig(weights=self.path("gpt2")), prefix_grid=prefix_grid)
+
+    def model(self, encoder: VitConfig | HybridConfig | None = None, prefix_grid: int | None = None) -> VisionPrefixLM:
+        """A model in evaluation mode; the same arguments give the same weights."""
+        torch.manual_seed(0)
+        return build_model(self.config(encoder or self.vit(), prefix_grid), []).eval()
+
+
+def make_checkpoints(root: Path) -> Checkpoints:
+    torch.manual_seed(0)
+    shape = {
+        "hidden_size": WIDTH,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "image_size": SIZE,
+        "patch_size": PATCH,
+        # Larger than the usual 0.02, so that random weights make outputs that differ by more than rounding.
+        "initializer_range": 0.2,
+    }
+    _varied(ViTModel(ViTConfig(intermediate_size=64, **shape))).save_pretrained(root / "vit")
+    _varied(DeiTModel(DeiTConfig(intermediate_size=64, **shape))).save_pretrained(root / "deit")
+    _varied(Dinov2Model(Dinov2Config(mlp_ratio=2, **shape))).save_pretrained(root / "dinov2")
+    registers = Dinov2WithRegistersConfig(mlp_ratio=2, num_register_tokens=3, **shape)
+    _varied(Dinov2WithRegistersModel(registers)).save_pretrained(root / "registers")
+    save_gpt2(root / "gpt2")
+    save_gpt2(root / "gpt2-exact", activation="gelu")
+    (root / "lite2").mkdir()
+    save_file(lite2_weights(), root / "lite2" / "model.safetensors")
+    return Checkpoints(root)
+
+
+def save_gpt2(directory: Path, activation: str = "gelu_new") -> None:
+    """A GPT-2 with the byte-level BPE that `CAPTIONS` give."""
+    directory.mkdir()
+    trained = ByteLevelBPETokenizer()
+    trained.train_from_iterator(iter([" " + c for c in CAPTIONS]), 360, min_frequency=1, show_progress=False)
+    trained.save_model(str(directory))
+    vocabulary = json.loads((directory / "vocab.json").read_text(encoding="utf-8"))
+    end = vocabulary["<|endoftext|>"] = len(vocabulary)  # the last one, as GPT-2's is
+    (directory / "vocab.json").write_text(json.dumps(vocabulary), encoding="utf-8")
+    config = GPT2Config(
+        vocab_size=len(vocabulary),
+        n_positions=64,
+        n_embd=WIDTH,
+        n_layer=2,
+        n_head=2,
+        activation_function=activation,
+        bos_token_id=end,
+        eos_token_id=end,
+        initializer_range=0.2,
+    )
+    _varied(GPT2LMHeadModel(config)).save_pretrained(directory)
+
+
+def lite2_weights() -> dict[str, Tensor]:
+    """EfficientNet-Lite2 as the package efficientnet-lite-pytorch names it, batch norms and classifier included."""
+    weights: dict[str, Tensor] = {}
+    generator = torch.Generator().manual_seed(0)
+
+    def conv(name: str, norm: str, outputs: int, inputs: int, kernel: int) -> None:
+        deviation = (2 / (inputs * kernel**2)) ** 0.5
+        weights[f"{name}.weight"] = torch.randn(outputs, inputs, kernel, kernel, generator=generator) * deviation
+        weights[f"{norm}.weight"] = torch.rand(outputs, generator=generator) + 0.5
+        weights[f"{norm}.bias"] = torch.randn(outputs, generator=generator)
+        weights[f"{norm}.running_mean"] = torch.randn(outputs, generator=generator) * 0.2
+        weights[f"{norm}.running_var"] = torch.rand(outputs, generator=generator) + 0.5
+        weights[f"{norm}.num_batches_tracked"] = torch.tensor(1)
+
+    conv("_conv_stem", "_bn0", 32, 3, 3)
+    inputs, index = 32, 0
+    for repeats, kernel, expansion, channels in LITE2_STAGES:
+        for _ in range(repeats):
+            block, hidden = f"_blocks.{index}.", inputs * expansion
+            if expansion > 1:
+                conv(f"{block}_expand_conv", f"{block}_bn0", hidden, inputs, 1)
+            conv(f"{block}_depthwise_conv", f"{block}_bn1", hidden, 1, kernel)
+            conv(f"{block}_project_conv", f"{block}_bn2", channels, hidden, 1)
+            inputs, index = channels, index + 1
+    conv("_conv_head", "_bn1", 1280, inputs, 1)
+    weights["_fc.weight"], weights["_fc.bias"] = torch.zeros(10, 1280), torch.zeros(10)
+    return weights
+
+
+def _varied(model: Any) -> Any:
+    """Biases and norms start as zeros and ones, with which a mixed-up one would not show."""
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter += 0.05 * torch.randn(parameter.shape)
+    return model

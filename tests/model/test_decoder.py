@@ -1,0 +1,110 @@
+"""The torch side of the Decoder protocol under the one search."""
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from captionist.inference.search import SearchOptions, search
+from captionist.model.decoder import TorchDecoder
+from captionist.model.fusion import VisionPrefixLM
+from tests.model.checkpoints import Checkpoints
+
+PICTURES = 3
+LONGEST = 12
+
+
+@pytest.fixture
+def model(checkpoints: Checkpoints) -> VisionPrefixLM:
+    return checkpoints.model(prefix_grid=2)
+
+
+@pytest.fixture
+def prefix(model: VisionPrefixLM) -> Tensor:
+    with torch.inference_mode():
+        return model.encode(torch.randn(PICTURES, 3, 32, 32, generator=torch.Generator().manual_seed(1)))
+
+
+def next_logits(model: VisionPrefixLM, prefix: Tensor, tokens: list[int]) -> Tensor:
+    """float [V] after the prefix float [1, P, D] and these tokens, with nothing cached."""
+    text = model.decoder.wte(torch.tensor([[model.end_id, *tokens]]))
+    length = prefix.shape[1] + text.shape[1]
+    mask = torch.ones(length, length, dtype=torch.bool).tril()
+    hidden, _, _ = model.decoder(torch.cat((prefix, text), 1), torch.arange(length), mask)
+    return model.decoder.logits(hidden[0, -1])
+
+
+def naive_greedy(model: VisionPrefixLM, prefix: Tensor) -> tuple[int, ...]:
+    tokens: list[int] = []
+    with torch.inference_mode():
+        while len(tokens) < LONGEST:
+            logits = next_logits(model, prefix, tokens)
+            if not tokens:
+                logits[model.end_id] = float("-inf")  # min_tokens is 1
+            best = int(logits.argmax())
+            if best == model.end_id:
+                break
+            tokens.append(best)
+    return tuple(tokens)
+
+
+def test_greedy_search_is_a_naive_loop(model: VisionPrefixLM, prefix: Tensor) -> None:
+    options = SearchOptions(num_beams=1, max_tokens=LONGEST)
+    found = [hypotheses[0].tokens for hypotheses in search(TorchDecoder(model), prefix, PICTURES, options)]
+    assert found == [naive_greedy(model, prefix[i : i + 1]) for i in range(PICTURES)]
+    assert len(set(found)) > 1
+
+
+def test_a_beam_reports_the_model_s_own_probabilities(model: VisionPrefixLM, prefix: Tensor) -> None:
+    """Rows are reordered at every step; a cache that went with the wrong caption would show in the sum."""
+    options = SearchOptions(num_beams=4, num_captions=4, max_tokens=6)
+    for picture, hypotheses in enumerate(search(TorchDecoder(model), prefix, PICTURES, options)):
+        assert len(hypotheses) == 4
+        assert len({h.tokens for h in hypotheses}) == 4
+        for hypothesis in hypotheses:
+            assert hypothesis.attention.shape == (len(hypothesis.tokens), model.prefix_length)
+            total, tokens = 0.0, list(hypothesis.tokens)
+            with torch.inference_mode():
+                for place, token in enumerate([*tokens, model.end_id]):
+                    total += float(
+                        next_logits(model, prefix[picture : picture + 1], tokens[:place]).log_softmax(0)[token]
+                    )
+            assert hypothesis.log_probability == pytest.approx(total, abs=1e-3)
+
+
+def test_a_beam_scores_no_less_than_greed(model: VisionPrefixLM, prefix: Tensor) -> None:
+    for picture in range(PICTURES):
+        one = prefix[picture : picture + 1]
+        greedy, beam = (
+            search(TorchDecoder(model), one, 1, SearchOptions(num_beams=beams, max_tokens=6))[0][0].score
+            for beams in (1, 6)
+        )
+        assert beam >= greedy - 1e-5
+
+
+def test_reorder_takes_rows_any_number_of_times(model: VisionPrefixLM, prefix: Tensor) -> None:
+    decoder = TorchDecoder(model)
+    state = decoder.prefill(prefix).state
+    rows = np.array([2, 0, 2, 2])
+    step = decoder.step(np.array([5, 5, 5, 6]), decoder.reorder(state, rows))
+    straight = decoder.step(np.full(PICTURES, 5), state)
+    for row, source in enumerate(rows[:3]):
+        assert np.allclose(step.logits[row], straight.logits[source], atol=1e-5)
+    assert not np.allclose(step.logits[3], straight.logits[2], atol=1e-2)
+
+
+def test_what_the_search_is_told(model: VisionPrefixLM, prefix: Tensor) -> None:
+    decoder = TorchDecoder(model)
+    assert decoder.eos_id == model.end_id
+    assert decoder.max_tokens == 64 - 4 - 1
+    step = decoder.prefill(prefix)
+    assert step.logits.dtype == step.attention.dtype == np.float32
+    assert step.logits.shape == (PICTURES, model.tokenizer.get_vocab_size())
+    assert not step.state[0].requires_grad
+
+
+def test_the_longest_caption_fits(model: VisionPrefixLM, prefix: Tensor) -> None:
+    """Every position that `max_tokens` promises has an embedding."""
+    options = SearchOptions(num_beams=1, min_tokens=59, max_tokens=59)
+    (found,) = search(TorchDecoder(model), prefix[:1], 1, options)
+    assert len(found[0].tokens) == 59

@@ -1,0 +1,205 @@
+"""From a run to a bundle: the graphs say what the model says, whatever the precision."""
+
+from pathlib import Path
+from typing import get_args
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+import torch
+import yaml
+from torch.export import Dim
+
+from captionist import Captioner
+from captionist.bundle import ENCODER, PREFILL, STEP, Bundle
+from captionist.data import open_corpus
+from captionist.errors import BundleError, TrainingError
+from captionist.images import decode, prepare
+from captionist.inference.engine import Engine
+from captionist.inference.search import SearchOptions, search
+from captionist.model.decoder import TorchDecoder
+from captionist.model.export import compare, export
+from captionist.model.fusion import VisionPrefixLM, load_model
+from captionist.model.graphs import WEIGHTS, Precision, _Encode, _export, round_to_half, share_weights
+from captionist.training.recipe import load_recipe
+from tests.model.checkpoints import Checkpoints
+from tests.training.corpus import NAMES
+
+REPOSITORY = Path(__file__).parents[2]
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+Bundles = dict[Precision, Bundle]
+
+
+@pytest.fixture(scope="module")
+def bundles(overfitted: Path, tmp_path_factory: pytest.TempPathFactory) -> Bundles:
+    """One of each precision. Scoring takes longest, so it is done for one; the others' corpus has gone."""
+    folder = tmp_path_factory.mktemp("bundles")
+    moved = folder / "run"
+    moved.mkdir()
+    (moved / "best").symlink_to(overfitted / "best")
+    (moved / "environment.json").write_bytes((overfitted / "environment.json").read_bytes())
+    recipe = yaml.safe_load((overfitted / "recipe.yaml").read_text(encoding="utf-8"))
+    recipe["data"]["root"] = str(folder / "gone")
+    (moved / "recipe.yaml").write_text(yaml.safe_dump(recipe), encoding="utf-8")
+    runs = {"fp32": moved, "fp16": overfitted, "int8": moved}
+    return {precision: export(runs[precision], folder / f"tiny-{precision}", precision) for precision in PRECISIONS}
+
+
+@pytest.fixture(scope="module")
+def examples(overfitted: Path) -> list[Path]:
+    recipe = load_recipe(overfitted / "recipe.yaml")
+    return [example.image for example in open_corpus(recipe.data.root).split("dev")]
+
+
+def torch_model(run: Path, precision: Precision) -> VisionPrefixLM:
+    model = load_model(run / "best").eval()
+    if precision != "fp32":
+        round_to_half(model)
+    return model
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_graphs_say_what_the_model_says(
+    bundles: Bundles, overfitted: Path, examples: list[Path], precision: Precision
+) -> None:
+    """Prefill and every step along a caption; int8 only by its captions."""
+    model, engine = torch_model(overfitted, precision), Engine(bundles[precision], threads=1)
+    pixels = np.stack([prepare(decode(path), model.preprocessing) for path in examples])
+    with torch.inference_mode():
+        theirs = model.encode(torch.from_numpy(pixels))
+    ours = engine.encode(pixels)
+    greedy, torch_decoder = SearchOptions(num_beams=1), TorchDecoder(model)
+    captions = [h[0].tokens for h in search(torch_decoder, theirs, len(pixels), greedy)]
+    assert [h[0].tokens for h in search(engine.decoder, ours, len(pixels), greedy)] == captions
+    if precision == "int8":
+        return
+    a, b = torch_decoder.prefill(theirs), engine.decoder.prefill(ours)
+    for place in range(6):
+        assert np.abs(a.logits - b.logits).max() < 1e-3
+        assert np.abs(a.attention - b.attention).max() < 1e-3
+        tokens = np.array([caption[place % len(caption)] for caption in captions])
+        a, b = torch_decoder.step(tokens, a.state), engine.decoder.step(tokens, b.state)
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_a_captioner_opens_it(bundles: Bundles, examples: list[Path], precision: Precision) -> None:
+    captioner = Captioner(bundles[precision].path, threads=1)
+    written = [captioner.caption(path).text for path in examples]
+    told = dict(zip((path.name for path in examples), written, strict=True))
+    right = [told[f"dev_{colour}_{shape}.png"] == f"A {colour} {shape}." for colour, shape in NAMES]
+    assert sum(right) >= 15
+    attention = captioner.caption(examples[0]).word_attention
+    assert [entry.weights.shape for entry in attention] == [(2, 2)] * 3
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_a_bundle_is_whole_and_tells_what_it_is(bundles: Bundles, precision: Precision) -> None:
+    bundle = bundles[precision]
+    assert bundle.verify() >= 8
+    assert bundle.config.precision == precision
+    assert bundle.config.name == f"tiny-{precision}"
+    assert bundle.config.search.num_beams == 1
+    assert bundle.config.lowercase
+    for said in (f"weights in {precision}", "Recipe `tiny` with seed 7", "together: 30 epochs on pictures"):
+        assert said in bundle.model_card
+
+
+def test_a_bundle_is_scored_as_users_will_run_it(bundles: Bundles) -> None:
+    bundle = bundles["fp16"]
+    parity = bundle.scores["parity"]
+    assert parity["pictures"] == parity["captions"] == bundle.scores["pictures"] == 16
+    assert 0 <= parity["logits"] < 1e-3
+    assert bundle.scores["bleu_1"]["value"] > 90
+    for said in ("| BLEU-4 |", "| CIDEr-D |", "agree with the torch model on 16 of 16 pictures", "corpus --split dev"):
+        assert said in bundle.model_card
+
+
+def test_a_run_whose_corpus_is_gone_is_exported_unscored(bundles: Bundles) -> None:
+    assert "Not scored when it was exported" in bundles["fp32"].scores["note"]
+    assert "Not scored when it was exported" in bundles["fp32"].model_card
+
+
+def test_prefill_and_step_share_their_weights(bundles: Bundles, overfitted: Path) -> None:
+    """weights.bin holds every weight once, where two graphs of their own would hold the decoder's twice."""
+    model = torch_model(overfitted, "fp32")
+    decoder, whole = (sum(p.nbytes for p in module.parameters()) for module in (model.decoder, model))
+    size = (bundles["fp32"].path / WEIGHTS).stat().st_size
+    assert size < whole + 0.3 * decoder
+    places = []
+    for name in (PREFILL, STEP):
+        graph = onnx.load(bundles["fp32"].path / name, load_external_data=False).graph
+        external = [
+            tuple(entry.value for entry in tensor.external_data) for tensor in graph.initializer if tensor.external_data
+        ]
+        assert external
+        places.append(set(external))
+    assert len(places[0] & places[1]) > 0.8 * len(places[1])
+
+
+def test_precisions_take_less_space(bundles: Bundles) -> None:
+    full, half, eighth = ((bundles[precision].path / WEIGHTS).stat().st_size for precision in PRECISIONS)
+    assert half < 0.55 * full
+    assert eighth < 0.8 * half
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_graphs_name_no_path_of_the_machine(bundles: Bundles, precision: Precision) -> None:
+    for file in bundles[precision].path.iterdir():
+        content = file.read_bytes()
+        for place in (REPOSITORY, Path(torch.__file__).parent, Path.home()):
+            assert str(place).encode() not in content, f"{place} in {file.name}"
+        assert b"site-packages" not in content
+        assert b".py" not in content
+
+
+def test_an_existing_bundle_is_left_alone(bundles: Bundles, overfitted: Path) -> None:
+    path = bundles["fp32"].path
+    with pytest.raises(BundleError, match=rf"{path.name} exists already"):
+        export(overfitted, path, "fp32")
+    assert bundles["fp32"].verify() >= 8
+
+
+def test_an_unknown_precision(overfitted: Path, tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match="'fp8' is no precision: choose one of fp32, fp16, int8"):
+        export(overfitted, tmp_path / "bundle", "fp8")  # type: ignore[arg-type]
+
+
+def test_a_run_without_a_model_leaves_nothing_behind(overfitted: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "recipe.yaml").write_bytes((overfitted / "recipe.yaml").read_bytes())
+    with pytest.raises(TrainingError, match="best holds no model"):
+        export(run, tmp_path / "bundle")
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+def test_a_disagreement_shows(bundles: Bundles, overfitted: Path) -> None:
+    """The check that guards every export is able to fail."""
+    recipe = load_recipe(overfitted / "recipe.yaml")
+    dev = open_corpus(recipe.data.root).split("dev")
+    model = torch_model(overfitted, "fp32")
+    assert compare(model, bundles["fp32"].path, dev).logits < 1e-3
+    model.projection.weight.data *= -1
+    parity = compare(model, bundles["fp32"].path, dev)
+    assert parity.logits > 0.1
+    assert parity.captions < parity.pictures
+
+
+@pytest.mark.parametrize("family", ["vit", "deit", "dinov2", "hybrid"])
+def test_every_encoder_can_be_exported(checkpoints: Checkpoints, tmp_path: Path, family: str) -> None:
+    """At another resolution than the checkpoint's, in half precision, for any number of pictures."""
+    encoder = checkpoints.hybrid(resolution=96) if family == "hybrid" else checkpoints.vit(family, resolution=48)
+    model = checkpoints.model(encoder, prefix_grid=2)
+    round_to_half(model)
+    side = model.config.encoder.resolution
+    graph = tmp_path / ENCODER
+    _export(_Encode(model), (torch.zeros(2, 3, side, side),), ["visual_tokens"], [{0: Dim("batch")}], graph)
+    share_weights([graph], tmp_path / WEIGHTS, half=True)
+    session = ort.InferenceSession(graph, providers=["CPUExecutionProvider"])
+    for count in (1, 3):
+        pixels = torch.randn(count, 3, side, side, generator=torch.Generator().manual_seed(count))
+        with torch.inference_mode():
+            expected = model.encode(pixels).numpy()
+        (ours,) = session.run(["visual_tokens"], {"pixels": pixels.numpy()})
+        assert np.abs(ours - expected).max() < 1e-3 * max(1, np.abs(expected).max())

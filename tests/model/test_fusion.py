@@ -1,0 +1,272 @@
+"""VisionPrefixLM: the packed loss, the end of text, decoding with a cache, saving."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from captionist import images
+from captionist.errors import TrainingError
+from captionist.inference.search import SearchOptions, search
+from captionist.model.decoder import TorchDecoder
+from captionist.model.fusion import IGNORE, VisionPrefixLM, load_model
+from captionist.model.language import encode_caption
+from captionist.training.pictures import normalise
+from tests.model.checkpoints import CAPTIONS, SIZE, VIT_FAMILIES, Checkpoints
+from tests.pictures import patchwork
+
+FAMILIES = (*VIT_FAMILIES, "hybrid")
+
+
+@pytest.fixture
+def model(checkpoints: Checkpoints) -> VisionPrefixLM:
+    return checkpoints.model(prefix_grid=2)
+
+
+def pictures(model: VisionPrefixLM, count: int) -> Tensor:
+    return torch.from_numpy(np.stack([images.prepare(patchwork(i), model.preprocessing) for i in range(count)]))
+
+
+def table(rows: list[list[list[int]]]) -> Tensor:
+    """int64 [B, C, T] of captions, filled with IGNORE."""
+    count, length = max(map(len, rows)), max(len(caption) for row in rows for caption in row)
+    filled = torch.full((len(rows), count, length), IGNORE)
+    for i, row in enumerate(rows):
+        for j, caption in enumerate(row):
+            filled[i, j, : len(caption)] = torch.tensor(caption)
+    return filled
+
+
+def tokens(model: VisionPrefixLM, *captions: str) -> list[list[int]]:
+    return [encode_caption(model.tokenizer, caption) for caption in captions]
+
+
+def full_logits(model: VisionPrefixLM, pixels: Tensor, caption: list[int]) -> Tensor:
+    """float [len(caption) + 1, V] of one picture, by plain causal attention over [prefix | begin | caption]."""
+    prefix = model.encode(pixels)
+    text = model.decoder.wte(torch.tensor([[model.end_id, *caption]]))
+    length = prefix.shape[1] + text.shape[1]
+    mask = torch.ones(length, length, dtype=torch.bool).tril()
+    hidden, _, _ = model.decoder(torch.cat((prefix, text), 1), torch.arange(length), mask)
+    return model.decoder.logits(hidden[0, prefix.shape[1] :])
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_packed_captions_lose_what_separate_ones_do(model: VisionPrefixLM, smoothing: float) -> None:
+    rows = [tokens(model, *CAPTIONS[:3]), tokens(model, *CAPTIONS[1:])]
+    pixels = pictures(model, 2)
+    with torch.inference_mode():
+        packed = model(table(rows), pixels=pixels, label_smoothing=smoothing)
+        expected = 0.0
+        for picture, row in zip(pixels, rows, strict=True):
+            for caption in row:
+                logits = full_logits(model, picture[None], caption)
+                labels = torch.tensor([*caption, model.end_id])
+                expected += float(F.cross_entropy(logits, labels, reduction="sum", label_smoothing=smoothing))
+    assert packed.tokens == sum(len(caption) + 1 for row in rows for caption in row)
+    assert float(packed.total) == pytest.approx(expected, abs=1e-3, rel=1e-5)
+    assert float(packed.total) / packed.tokens == pytest.approx(expected / packed.tokens, abs=1e-4)
+
+
+def test_a_picture_with_fewer_captions_adds_nothing(model: VisionPrefixLM) -> None:
+    long, short = tokens(model, *CAPTIONS[:3]), tokens(model, CAPTIONS[3])
+    pixels = pictures(model, 2)
+    with torch.inference_mode():
+        together = model(table([long, short]), pixels=pixels)
+        apart = [model(table([row]), pixels=pixels[i : i + 1]) for i, row in enumerate((long, short))]
+    assert together.tokens == sum(loss.tokens for loss in apart)
+    assert float(together.total) == pytest.approx(sum(float(loss.total) for loss in apart), abs=1e-3)
+
+
+def test_captions_do_not_see_each_other(model: VisionPrefixLM) -> None:
+    first, second, third = tokens(model, *CAPTIONS[:3])
+    pixels = pictures(model, 1)
+    with torch.inference_mode():
+        alone, with_second, with_third = (
+            float(model(table([row]), pixels=pixels).total) for row in ([first], [first, second], [first, third])
+        )
+        others = [float(model(table([[caption]]), pixels=pixels).total) for caption in (second, third)]
+    assert with_second - others[0] == pytest.approx(alone, abs=1e-3)
+    assert with_third - others[1] == pytest.approx(alone, abs=1e-3)
+
+
+def test_features_and_pixels_give_the_same_loss(model: VisionPrefixLM) -> None:
+    captions, pixels = table([tokens(model, *CAPTIONS[:2])] * 2), pictures(model, 2)
+    with torch.inference_mode():
+        features = model.encoder.backbone(pixels)
+        assert torch.equal(model(captions, pixels=pixels).total, model(captions, features=features).total)
+
+
+def test_text_alone_is_read_at_the_positions_behind_a_prefix(model: VisionPrefixLM) -> None:
+    """A stage on text would otherwise train position embeddings that captions of pictures never use."""
+    caption = tokens(model, CAPTIONS[0])
+    loss = model(table([caption]))
+    loss.total.backward()
+    gradient = model.decoder.wpe.weight.grad
+    assert gradient is not None
+    used = gradient.abs().sum(1).nonzero()[:, 0]
+    first = model.prefix_length
+    assert used.tolist() == list(range(first, first + len(caption[0]) + 1))
+    assert model.projection.weight.grad is None
+
+
+# The end of text and the filling are one token id, so a mask made from the id drops the end's label (the model then
+# never learns to stop), or keeps the filling's (it learns to write ends for ever).
+
+
+def test_the_end_is_a_label_once_a_caption_and_the_filling_never(model: VisionPrefixLM) -> None:
+    short, long = tokens(model, CAPTIONS[0], CAPTIONS[1])
+    assert len(short) < len(long)
+    inputs, labels = model._shift(table([[short, long], [long]]))
+    end = model.end_id
+    assert labels[0, 0].tolist() == [*short, end] + [IGNORE] * (len(long) - len(short))
+    assert labels[0, 1].tolist() == [*long, end]
+    assert labels[1, 1].tolist() == [IGNORE] * (len(long) + 1)
+    assert (labels == end).sum(2).tolist() == [[1, 1], [1, 0]]
+    assert inputs[0, 1].tolist() == [end, *long]
+    assert inputs[0, 0, : len(short) + 1].tolist() == [end, *short]
+
+
+def test_the_loss_counts_the_end(model: VisionPrefixLM) -> None:
+    """A model sure never to stop pays for exactly one end a caption."""
+    captions, pixels = table([tokens(model, CAPTIONS[0])]), pictures(model, 1)
+    never = torch.zeros(model.decoder.config.vocab_size)
+    never[model.end_id] = -50.0
+    logits = model.decoder.logits
+    with torch.inference_mode():
+        before = float(model(captions, pixels=pixels).total)
+        model.decoder.logits = lambda hidden: logits(hidden) + never  # type: ignore[method-assign]
+        after = float(model(captions, pixels=pixels).total)
+    assert 40 < after - before < 60
+
+
+def train_a_little(model: VisionPrefixLM, captions: Tensor, pixels: Tensor, steps: int) -> None:
+    torch.manual_seed(0)
+    model.train()
+    optimizer = torch.optim.AdamW(model.parameters(), 3e-3)
+    for _ in range(steps):
+        loss = model(captions, pixels=pixels)
+        (loss.total / loss.tokens).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    model.eval()
+
+
+def test_a_trained_model_stops_and_sees(model: VisionPrefixLM) -> None:
+    """Both silent failures at once: captions end where they should, and different pictures get different ones."""
+    count = 4
+    captions, pixels = table([[c] for c in tokens(model, *CAPTIONS[:count])]), pictures(model, count)
+    train_a_little(model, captions, pixels, 80)
+    with torch.inference_mode():
+        prefix = model.encode(pixels)
+    found = search(TorchDecoder(model), prefix, count, SearchOptions(num_beams=1))
+    written = [model.tokenizer.decode(list(hypotheses[0].tokens)) for hypotheses in found]
+    assert written == [f" {caption}" for caption in CAPTIONS[:count]]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_training_and_inference_feed_the_same_pixels(checkpoints: Checkpoints, family: str) -> None:
+    model = checkpoints.model(checkpoints.hybrid() if family == "hybrid" else checkpoints.vit(family))
+    side = model.config.encoder.resolution
+    decoded = [patchwork(seed, 97, 64) for seed in range(3)]
+    trained = normalise(torch.from_numpy(np.stack([images.squeeze(p, (side, side)) for p in decoded])), model.encoder)
+    inferred = np.stack([images.prepare(p, model.preprocessing) for p in decoded])
+    assert trained.dtype == torch.float32
+    assert np.abs(trained.numpy() - inferred).max() < 1e-5
+    assert -4 < inferred.min() < -0.5
+    assert 0.5 < inferred.max() < 4
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_pixels_of_a_wrong_range_show(checkpoints: Checkpoints, family: str) -> None:
+    """Pixels left at 0..255 make other features, and features that tell pictures apart less well."""
+    model = checkpoints.model(checkpoints.hybrid() if family == "hybrid" else checkpoints.vit(family))
+    side = model.config.encoder.resolution
+    raw = torch.from_numpy(np.stack([images.squeeze(patchwork(seed), (side, side)) for seed in range(2)]))
+    with torch.inference_mode():
+        right = model.encoder(normalise(raw, model.encoder))
+        wrong = model.encoder(raw.permute(0, 3, 1, 2).float())
+    assert float((right - wrong).abs().mean()) > 0.1 * float(right.abs().mean())
+
+
+@pytest.mark.parametrize("prefix_grid", [None, 2, 3])
+def test_a_cache_gives_the_logits_of_the_full_forward(checkpoints: Checkpoints, prefix_grid: int | None) -> None:
+    model = checkpoints.model(prefix_grid=prefix_grid)
+    caption, pixels = tokens(model, CAPTIONS[4])[0], pictures(model, 2)
+    with torch.inference_mode():
+        expected = torch.stack([full_logits(model, picture[None], caption) for picture in pixels])
+        decoded = model.prefill(model.encode(pixels))
+        assert torch.allclose(decoded.logits, expected[:, 0], atol=1e-4)
+        for place, token in enumerate(caption):
+            assert decoded.keys.shape == (2, 2, 2, model.prefix_length + 1 + place, 16)
+            assert decoded.attention.shape == (2, model.prefix_length)
+            assert (decoded.attention >= 0).all()
+            assert (decoded.attention.sum(1) <= 1 + 1e-6).all()
+            decoded = model.step(torch.full((2,), token), decoded.keys, decoded.values)
+            assert torch.allclose(decoded.logits, expected[:, place + 1], atol=1e-4)
+
+
+def test_the_attention_is_that_of_the_newest_token(model: VisionPrefixLM) -> None:
+    """Averaged over layers and heads; what is missing to 1 went to the text."""
+    caption, pixels = tokens(model, CAPTIONS[0])[0][:3], pictures(model, 1)
+    with torch.inference_mode():
+        prefix = model.encode(pixels)
+        text = model.decoder.wte(torch.tensor([[model.end_id, *caption]]))
+        length = prefix.shape[1] + text.shape[1]
+        mask = torch.ones(length, length, dtype=torch.bool).tril()
+        _, _, layers = model.decoder(torch.cat((prefix, text), 1), torch.arange(length), mask)
+        decoded = model.prefill(prefix)
+        for token in caption:
+            decoded = model.step(torch.tensor([token]), decoded.keys, decoded.values)
+    everything = torch.stack(layers)[:, 0, :, -1].mean((0, 1))
+    assert float(everything.sum()) == pytest.approx(1, abs=1e-5)
+    assert torch.allclose(decoded.attention[0], everything[: model.prefix_length], atol=1e-6)
+
+
+@pytest.mark.parametrize(("grid", "pooled"), [(4, 2), (4, 3), (4, 1), (4, 4)])
+def test_pooling_is_adaptive_average_pooling(checkpoints: Checkpoints, grid: int, pooled: int) -> None:
+    model = checkpoints.model(prefix_grid=pooled)
+    features = torch.randn(2, grid * grid, 32)
+    plane = features.transpose(1, 2).view(2, 32, grid, grid)
+    expected = F.adaptive_avg_pool2d(plane, pooled).flatten(2).transpose(1, 2)
+    with torch.inference_mode():
+        assert torch.allclose(model.project(features), model.projection(expected), atol=1e-5)
+    assert model.prefix_length == pooled**2
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_save_and_load(checkpoints: Checkpoints, tmp_path: Path, family: str) -> None:
+    encoder = checkpoints.hybrid() if family == "hybrid" else checkpoints.vit(family)
+    model = checkpoints.model(encoder, prefix_grid=2)
+    model.save(tmp_path)
+    loaded = load_model(tmp_path).eval()
+    pixels = pictures(model, 2)
+    with torch.inference_mode():
+        assert torch.equal(loaded.prefill(loaded.encode(pixels)).logits, model.prefill(model.encode(pixels)).logits)
+    assert loaded.config == model.config
+    assert loaded.preprocessing == model.preprocessing
+    assert loaded.tokenizer.to_str() == model.tokenizer.to_str()
+
+
+@pytest.mark.parametrize("file", ["model.json", "tokenizer.json", "model.safetensors"])
+@pytest.mark.parametrize("damage", ["missing", "empty", "cut", "text"])
+def test_a_damaged_directory(model: VisionPrefixLM, tmp_path: Path, file: str, damage: str) -> None:
+    directory = tmp_path / "damaged"
+    model.save(directory)
+    path = directory / file
+    content = path.read_bytes()
+    if damage == "missing":
+        path.unlink()
+    else:
+        path.write_bytes({"empty": b"", "cut": content[: len(content) // 2], "text": b"[1]"}[damage])
+    with pytest.raises(TrainingError, match="damaged"):
+        load_model(directory)
+
+
+def test_sizes(checkpoints: Checkpoints) -> None:
+    model = checkpoints.model()
+    assert model.prefix_length == (SIZE // 8) ** 2
+    assert model.preprocessing.size == (SIZE, SIZE)

@@ -1,0 +1,171 @@
+"""Every encoder gives the same thing: visual tokens on a grid, row by row."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+from transformers import AutoModel, Dinov2Model, ViTConfig, ViTModel
+
+from captionist.errors import RecipeError
+from captionist.model.config import HybridConfig, VitConfig
+from captionist.model.vision import Encoder, HybridEncoder, VitEncoder, build_encoder
+from tests.model.checkpoints import MEAN, PATCH, SIZE, STD, VIT_FAMILIES, WIDTH, Checkpoints
+
+FAMILIES = (*VIT_FAMILIES, "hybrid")
+
+
+def config_of(checkpoints: Checkpoints, family: str) -> VitConfig | HybridConfig:
+    return checkpoints.hybrid() if family == "hybrid" else checkpoints.vit(family)
+
+
+def noise(resolution: int, count: int = 2) -> Tensor:
+    return torch.randn(count, 3, resolution, resolution, generator=torch.Generator().manual_seed(3))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_tokens_fill_the_grid(checkpoints: Checkpoints, family: str) -> None:
+    config = config_of(checkpoints, family)
+    encoder = build_encoder(config, None).eval()
+    assert encoder.grid == config.resolution // (32 if family == "hybrid" else PATCH)
+    with torch.inference_mode():
+        features = encoder.backbone(noise(config.resolution))
+        tokens = encoder(noise(config.resolution))
+    assert features.shape == (2, encoder.grid**2, encoder.feature_width)
+    assert tokens.shape == (2, encoder.grid**2, WIDTH) == (2, encoder.grid**2, encoder.width)
+    assert torch.isfinite(tokens).all()
+    assert not torch.allclose(tokens[0], tokens[1], atol=1e-2)
+
+
+@pytest.mark.parametrize(("family", "others"), [("vit", 1), ("deit", 2), ("dinov2", 1), ("registers", 4)])
+def test_class_distillation_and_register_tokens_are_dropped(checkpoints: Checkpoints, family: str, others: int) -> None:
+    """They stand before the patches, in each family another number of them."""
+    encoder = build_encoder(checkpoints.vit(family), None).eval()
+    theirs = AutoModel.from_pretrained(checkpoints.path(family)).eval()
+    with torch.inference_mode():
+        everything = theirs(noise(SIZE)).last_hidden_state
+        assert everything.shape[1] == others + encoder.grid**2
+        assert torch.allclose(encoder(noise(SIZE)), everything[:, others:], atol=1e-5)
+
+
+@pytest.mark.parametrize("layers", [0, 1])
+@pytest.mark.parametrize(("row", "column"), [(0, 0), (0, 3), (3, 0), (2, 1)])
+def test_tokens_are_in_row_order(tmp_path: Path, layers: int, row: int, column: int) -> None:
+    torch.manual_seed(4)
+    ViTModel(
+        ViTConfig(
+            hidden_size=WIDTH,
+            num_hidden_layers=layers,
+            num_attention_heads=2,
+            intermediate_size=64,
+            image_size=SIZE,
+            patch_size=PATCH,
+        )
+    ).save_pretrained(tmp_path)
+    encoder = build_encoder(VitConfig(weights=str(tmp_path), resolution=SIZE, mean=MEAN, std=STD), None).eval()
+    assert_local(encoder, SIZE, PATCH, row, column)
+
+
+def test_the_hybrid_s_features_are_in_row_order(checkpoints: Checkpoints) -> None:
+    """A CNN sees too far for a changed patch to tell, so the features are compared with the feature map."""
+    encoder = build_encoder(checkpoints.hybrid(resolution=96), None).eval()
+    assert isinstance(encoder, HybridEncoder)
+    with torch.inference_mode():
+        plane, features = encoder.stem(noise(96)), encoder.backbone(noise(96))
+    for row in range(3):
+        for column in range(3):
+            assert torch.allclose(features[:, 3 * row + column], plane[:, :, row, column], atol=1e-2)
+
+
+def assert_local(encoder: Encoder, size: int, patch: int, row: int, column: int) -> None:
+    """Changing one patch changes the token of that place most."""
+    pixels = noise(size, 1)
+    changed = pixels.clone()
+    changed[:, :, row * patch : (row + 1) * patch, column * patch : (column + 1) * patch] += 2
+    with torch.inference_mode():
+        difference = (encoder(changed) - encoder(pixels)).norm(dim=2)[0]
+    assert int(difference.argmax()) == row * encoder.grid + column
+
+
+@pytest.mark.parametrize("family", VIT_FAMILIES)
+@pytest.mark.parametrize("resolution", [16, 48])
+def test_another_resolution_than_the_checkpoint_s(checkpoints: Checkpoints, family: str, resolution: int) -> None:
+    encoder = build_encoder(checkpoints.vit(family, resolution), None).eval()
+    with torch.inference_mode():
+        assert encoder(noise(resolution)).shape == (2, (resolution // PATCH) ** 2, WIDTH)
+
+
+@pytest.mark.parametrize("family", VIT_FAMILIES)
+def test_a_resolution_that_patches_do_not_fill(checkpoints: Checkpoints, family: str) -> None:
+    with pytest.raises(RecipeError, match=r"model\.encoder\.resolution is 36.*multiple of 8"):
+        build_encoder(checkpoints.vit(family, 36), None)
+
+
+@pytest.mark.parametrize("blocks", [0, 1, 2])
+def test_hybrid_blocks_start_from_the_checkpoint_s_last(checkpoints: Checkpoints, blocks: int) -> None:
+    encoder = build_encoder(checkpoints.hybrid(blocks), None)
+    assert isinstance(encoder, HybridEncoder)
+    source = Dinov2Model.from_pretrained(checkpoints.path("dinov2"))
+    assert len(encoder.blocks) == blocks
+    assert encoder.positions.shape == (4, WIDTH)
+    assert encoder.positions.abs().sum() > 0
+    for ours, theirs in zip(encoder.blocks, source.encoder.layer[2 - blocks :], strict=True):
+        expected = theirs.state_dict()
+        for name, tensor in ours.state_dict().items():
+            assert torch.equal(tensor, expected[name]) or "layer_scale" in name
+
+
+def test_more_hybrid_blocks_than_the_checkpoint_has(checkpoints: Checkpoints) -> None:
+    with pytest.raises(RecipeError, match=r"model\.encoder\.blocks is 3.*2"):
+        build_encoder(checkpoints.hybrid(blocks=3), None)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_an_architecture_rebuilds_without_weights(checkpoints: Checkpoints, family: str) -> None:
+    config = config_of(checkpoints, family)
+    original = build_encoder(config, None).eval()
+    elsewhere: VitConfig | HybridConfig = config.model_copy(update={"weights": "no-such-place"})
+    rebuilt = build_encoder(elsewhere, original.architecture()).eval()
+    rebuilt.load_state_dict(original.state_dict())
+    with torch.inference_mode():
+        assert torch.equal(rebuilt(noise(config.resolution)), original(noise(config.resolution)))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_backbone_and_neck_hold_every_parameter_once(checkpoints: Checkpoints, family: str) -> None:
+    """A parameter in neither would be frozen and left out of the features' cache key, whatever happens to it."""
+    encoder = build_encoder(config_of(checkpoints, family), None)
+    parts = [p for module in encoder.backbone_modules() for p in module.parameters()] + encoder.neck_parameters()
+    assert len({id(p) for p in parts}) == len(parts)
+    assert {id(p) for p in parts} == {id(p) for p in encoder.parameters()}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_parameter_gets_a_gradient(checkpoints: Checkpoints, family: str) -> None:
+    """Training on several processes waits for each; one that never comes stops it."""
+    config = config_of(checkpoints, family)
+    encoder = build_encoder(config, None)
+    encoder(noise(config.resolution)).square().mean().backward()
+    assert [name for name, p in encoder.named_parameters() if p.grad is None] == []
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_missing_weights_are_named(checkpoints: Checkpoints, tmp_path: Path, family: str) -> None:
+    with pytest.raises(RecipeError, match="no-such"):
+        build_encoder(
+            config_of(replace(checkpoints, root=tmp_path / "no-such"), family),
+            None,
+        )
+
+
+def test_a_missing_stem_is_named(checkpoints: Checkpoints, tmp_path: Path) -> None:
+    config = checkpoints.hybrid().model_copy(update={"stem_weights": str(tmp_path)})
+    with pytest.raises(RecipeError, match=r"model\.safetensors does not exist.*starting_weights"):
+        build_encoder(config, None)
+
+
+def test_a_vit_remembers_its_own_statistics(checkpoints: Checkpoints) -> None:
+    encoder = build_encoder(checkpoints.vit(), None)
+    assert isinstance(encoder, VitEncoder)
+    assert (encoder.mean, encoder.std) == (MEAN, STD)

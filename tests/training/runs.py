@@ -1,0 +1,90 @@
+"""Recipes of tiny runs, and a process of its own to run one in."""
+
+import functools
+import multiprocessing
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from captionist.training.run import train
+from tests.model.checkpoints import MEAN, SIZE, STD, Checkpoints, make_checkpoints
+from tests.training.corpus import write_corpus
+
+Json = dict[str, Any]
+
+
+def write_recipe(folder: Path, checkpoints: Checkpoints, stages: list[Json], **changes: Any) -> Path:
+    """A recipe on the corpus in folder/corpus, which is made if it is not there; `changes` are top-level keys."""
+    corpus = folder / "corpus"
+    if not corpus.exists():
+        write_corpus(corpus)
+    recipe = {
+        "name": "tiny",
+        "seed": 7,
+        "precision": "fp32",
+        "log_every": 1,
+        "data": {"root": str(corpus), "cache": str(folder / "cache")},
+        "model": {
+            "encoder": {
+                "family": "vit",
+                "weights": checkpoints.path("vit"),
+                "resolution": SIZE,
+                "mean": list(MEAN),
+                "std": list(STD),
+            },
+            "decoder": {"weights": checkpoints.path("gpt2"), "vocabulary": "corpus", "dropout": 0.0},
+            "prefix_grid": 2,
+        },
+        "stages": stages,
+        "validation": {"num_beams": 1},
+    } | changes
+    path = folder / "recipe.yaml"
+    path.write_text(yaml.safe_dump(recipe, sort_keys=False), encoding="utf-8")
+    return path
+
+
+def frozen(**changes: Any) -> Json:
+    """A stage on the cached features of a frozen backbone."""
+    rates = {"projection": 3e-3, "decoder": 3e-3}
+    return {"name": "alignment", "epochs": 1, "batch_size": 4, "rates": rates} | changes
+
+
+def whole(**changes: Any) -> Json:
+    """A stage that trains the encoder too."""
+    rates = {"encoder": 1e-3, "projection": 3e-3, "decoder": 3e-3}
+    return {"name": "together", "frozen": 0, "epochs": 1, "batch_size": 4, "rates": rates} | changes
+
+
+def text(**changes: Any) -> Json:
+    """A stage on captions alone."""
+    return {"name": "language", "objective": "text", "epochs": 1, "batch_size": 2, "rates": {"decoder": 3e-3}} | changes
+
+
+@functools.cache
+def overfit(folder: Path) -> Path:
+    """A run that has learnt its sixteen pictures by heart; trained once for all tests that name the same folder."""
+    stages = [whole(epochs=30)]
+    folder.mkdir()
+    recipe = write_recipe(folder, make_checkpoints(folder / "checkpoints"), stages)
+    torch.set_num_threads(1)
+    return train(recipe, [], runs=folder / "runs")
+
+
+def start(recipe: Path, runs: Path, resume: Path | None = None) -> BaseProcess:
+    """Train in a process of its own, which may be killed.
+
+    It is forked from a server that has imported everything, as importing takes longer than these runs do.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["tests.training.runs"])
+    process = context.Process(target=_train, args=(recipe, runs, resume))
+    process.start()
+    return process
+
+
+def _train(recipe: Path, runs: Path, resume: Path | None) -> None:
+    torch.set_num_threads(1)
+    train(recipe, [], resume, runs)

@@ -1,0 +1,76 @@
+"""Augmentation may change a picture, but never make its captions false."""
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from captionist.training.augment import augment, may_flip
+
+
+@pytest.mark.parametrize(
+    ("captions", "expected"),
+    [
+        (("a dog runs .", "a dog ."), True),
+        (("a dog runs .", "a dog on the left ."), False),
+        (("Right of the house stands a man .",), False),
+        (("the left-hand player jumps",), False),
+        (("he turns LEFT",), False),
+        (("a bright leftover",), True),
+        ((), True),
+    ],
+)
+def test_what_may_be_flipped(captions: tuple[str, ...], expected: bool) -> None:
+    assert may_flip(captions) is expected
+
+
+def halves(count: int) -> Tensor:
+    """uint8 [count, 16, 24, 3]: the left half is dark, the right one bright."""
+    pixels = torch.full((count, 16, 24, 3), 40, dtype=torch.uint8)
+    pixels[:, :, 12:] = 200
+    return pixels
+
+
+def mirrored(pixels: Tensor) -> Tensor:
+    """bool [B]: the first column is brighter than the last."""
+    values = pixels.float()
+    return values[:, :, 0].mean((1, 2)) > values[:, :, -1].mean((1, 2))
+
+
+def test_only_flippable_pictures_are_mirrored() -> None:
+    flippable = torch.arange(600) % 2 == 0
+    changed = augment(halves(600), flippable, torch.Generator().manual_seed(0))
+    turned = mirrored(changed)
+    assert not turned[~flippable].any()
+    assert 100 < int(turned[flippable].sum()) < 200
+
+
+def test_shape_and_type_stay_and_the_input_too() -> None:
+    pixels = halves(5)
+    changed = augment(pixels, torch.ones(5, dtype=torch.bool), torch.Generator().manual_seed(0))
+    assert changed.shape == pixels.shape
+    assert changed.dtype == torch.uint8
+    assert torch.equal(pixels, halves(5))
+    assert len({row.numpy().tobytes() for row in changed}) == 5  # each picture by its own draw
+
+
+def test_the_generator_alone_decides() -> None:
+    flippable = torch.ones(8, dtype=torch.bool)
+    noise = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (8, 16, 16, 3), np.uint8))
+    torch.manual_seed(1)
+    first = augment(noise, flippable, torch.Generator().manual_seed(5))
+    torch.manual_seed(2)
+    same = augment(noise, flippable, torch.Generator().manual_seed(5))
+    other = augment(noise, flippable, torch.Generator().manual_seed(6))
+    assert torch.equal(first, same)
+    assert not torch.equal(first, other)
+
+
+def test_most_of_the_picture_stays() -> None:
+    """A crop keeps the middle: a bright square there, a ninth of the picture, is in every result."""
+    pixels = torch.zeros(200, 24, 24, 3, dtype=torch.uint8)
+    pixels[:, 8:16, 8:16] = 250
+    changed = augment(pixels, torch.ones(200, dtype=torch.bool), torch.Generator().manual_seed(0))
+    share = (changed.float().amax(3) > 100).float().mean((1, 2))
+    assert float(share.min()) > 0.8 / 9
+    assert float(share.max()) < 2 / 9

@@ -1,0 +1,62 @@
+"""Which examples a step sees follows from the seed alone."""
+
+import numpy as np
+import pytest
+
+from captionist.model.fusion import IGNORE
+from captionist.training.batches import CaptionTable, epoch_batches, share
+
+
+@pytest.mark.parametrize(("size", "batch_size", "batches"), [(12, 4, 3), (14, 4, 3), (3, 8, 1), (1, 1, 1)])
+def test_an_epoch_is_a_permutation(size: int, batch_size: int, batches: int) -> None:
+    """But for the last, smaller batch, which is left out."""
+    found = epoch_batches(size, batch_size, (1, 0, 0))
+    assert [len(batch) for batch in found] == [min(batch_size, size)] * batches
+    seen = np.concatenate(found)
+    assert len(set(seen.tolist())) == len(seen)
+    assert set(seen.tolist()) <= set(range(size))
+
+
+def test_what_is_left_out_changes_from_epoch_to_epoch() -> None:
+    seen = {int(i) for epoch in range(20) for batch in epoch_batches(7, 3, (1, 0, epoch)) for i in batch}
+    assert seen == set(range(7))
+
+
+def test_the_key_determines_the_order() -> None:
+    def order(*key: int) -> list[int]:
+        return [int(i) for batch in epoch_batches(50, 5, key) for i in batch]
+
+    assert order(1, 2, 3) == order(1, 2, 3)
+    assert len({tuple(order(*key)) for key in ((1, 2, 3), (1, 2, 4), (1, 3, 3), (2, 2, 3))}) == 4
+
+
+@pytest.mark.parametrize("processes", [1, 2, 3])
+@pytest.mark.parametrize("parts", [1, 2, 5, 20])
+def test_shares_are_disjoint_and_complete(processes: int, parts: int) -> None:
+    batch = np.random.default_rng(0).permutation(13)
+    shares = [share(batch, process, processes, parts) for process in range(processes)]
+    assert sorted(int(i) for pieces in shares for piece in pieces for i in piece) == list(range(13))
+    for pieces in shares:
+        assert 1 <= len(pieces) <= parts
+        assert all(len(piece) for piece in pieces)
+        sizes = [len(piece) for piece in pieces]
+        assert max(sizes) - min(sizes) <= 1
+
+
+def test_a_table_is_filled_to_the_longest() -> None:
+    table = CaptionTable([[[5, 6, 7], [8]], [[9, 0]], [[1, 2, 3, 4, 5, 6]]])
+    assert len(table) == 3
+    chosen = np.array([1, 0])
+    assert table.rows(chosen).tolist() == [
+        [[9, 0, IGNORE], [IGNORE] * 3],
+        [[5, 6, 7], [8, IGNORE, IGNORE]],
+    ]
+    assert table.tokens(chosen) == (2 + 1) + (3 + 1) + (1 + 1)
+
+
+def test_counted_tokens_are_those_of_the_loss() -> None:
+    """The loss divides by this number, so it must be what the model counts: tokens, and one end a caption."""
+    table = CaptionTable([[[5, 6, 7], [8]], [[9, 0]]])
+    rows = table.rows(np.array([0, 1]))
+    captions = int((rows != IGNORE).any(2).sum())
+    assert table.tokens(np.array([0, 1])) == int((rows != IGNORE).sum()) + captions

@@ -1,0 +1,127 @@
+"""Decoded pictures and frozen features on disk."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from transformers import ViTConfig, ViTModel
+
+from captionist import images
+from captionist.data import Example
+from captionist.errors import ImageError
+from captionist.model.config import VitConfig
+from captionist.model.vision import Encoder, build_encoder
+from captionist.training.pictures import normalise, open_features, open_pixels, pictures_key
+from tests.model.checkpoints import MEAN, PATCH, SIZE, STD, WIDTH, Checkpoints
+from tests.pictures import patchwork, write_png
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def examples(tmp_path: Path) -> list[Example]:
+    paths = [write_png(tmp_path / "Images" / f"{seed}.png", seed) for seed in range(3)]
+    return [Example(path.name, path, ("a caption",), "train") for path in paths]
+
+
+def features_of(encoder: Encoder, pixels: NDArray[np.uint8], cache: Path) -> NDArray[np.float16]:
+    return open_features(encoder, pixels, "key", cache, CPU, bf16=False)
+
+
+def test_pixels_are_the_squeezed_pictures_in_order(examples: list[Example], tmp_path: Path) -> None:
+    pixels = open_pixels(examples, SIZE, tmp_path / "cache")
+    assert pixels.shape == (3, SIZE, SIZE, 3)
+    assert pixels.dtype == np.uint8
+    for seed, row in enumerate(pixels):
+        assert np.array_equal(row, images.squeeze(patchwork(seed), (SIZE, SIZE)))
+
+
+def test_pixels_are_decoded_once_and_again_when_a_picture_changes(examples: list[Example], tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    open_pixels(examples, SIZE, cache)
+    (kept,) = cache.iterdir()
+    made = kept.stat().st_mtime_ns
+    open_pixels(examples, SIZE, cache)
+    assert [file.stat().st_mtime_ns for file in cache.iterdir()] == [made]
+    write_png(examples[1].image, 9)
+    os.utime(examples[1].image, ns=(made + 1, made + 1))
+    assert np.array_equal(open_pixels(examples, SIZE, cache)[1], images.squeeze(patchwork(9), (SIZE, SIZE)))
+
+
+def test_keys_tell_pictures_apart(examples: list[Example]) -> None:
+    keys = {pictures_key(examples, 32), pictures_key(examples, 48), pictures_key(examples[:2], 32)}
+    assert len(keys | {pictures_key(examples[::-1], 32)}) == 4
+
+
+def test_a_bad_picture_is_named_and_leaves_no_half_cache(examples: list[Example], tmp_path: Path) -> None:
+    examples[2].image.write_bytes(b"not a picture")
+    with pytest.raises(ImageError, match=r"2\.png"):
+        open_pixels(examples, SIZE, tmp_path / "cache")
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+@pytest.mark.parametrize("family", ["vit", "dinov2", "hybrid"])
+def test_features_are_the_backbone_s(checkpoints: Checkpoints, tmp_path: Path, family: str) -> None:
+    encoder = build_encoder(checkpoints.hybrid() if family == "hybrid" else checkpoints.vit(family), None).eval()
+    side = encoder.grid * (32 if family == "hybrid" else PATCH)
+    pixels = np.stack([images.squeeze(patchwork(seed), (side, side)) for seed in range(35)])  # more than one batch
+    features = features_of(encoder, pixels, tmp_path)
+    with torch.inference_mode():
+        expected = encoder.backbone(normalise(torch.from_numpy(pixels), encoder)).numpy()
+    assert features.dtype == np.float16
+    assert np.allclose(features, expected, atol=0.02, rtol=2e-3)  # half precision
+
+
+def test_features_have_no_dropout_in_them(tmp_path: Path) -> None:
+    """A model between two stages stands in training mode."""
+    config = ViTConfig(
+        hidden_size=WIDTH,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=64,
+        image_size=SIZE,
+        patch_size=PATCH,
+        hidden_dropout_prob=0.5,
+    )
+    ViTModel(config).save_pretrained(tmp_path / "vit")
+    vit = VitConfig(weights=str(tmp_path / "vit"), resolution=SIZE, mean=MEAN, std=STD)
+    encoder = build_encoder(vit, None)
+    pixels = np.stack([images.squeeze(patchwork(seed), (SIZE, SIZE)) for seed in range(2)])
+    first, second = (features_of(encoder.train(), pixels, tmp_path / cache) for cache in ("a", "b"))
+    assert np.array_equal(first, second)
+
+
+@pytest.mark.parametrize("family", ["vit", "deit", "dinov2", "registers", "hybrid"])
+def test_features_are_not_reused_after_the_weights_changed(
+    checkpoints: Checkpoints, tmp_path: Path, family: str
+) -> None:
+    """Whichever part of the backbone a stage has trained."""
+    encoder = build_encoder(checkpoints.hybrid() if family == "hybrid" else checkpoints.vit(family), None).eval()
+    side = encoder.grid * (32 if family == "hybrid" else PATCH)
+    pixels = np.stack([images.squeeze(patchwork(seed), (side, side)) for seed in range(2)])
+    neck = {id(p) for p in encoder.neck_parameters()}
+    backbone = {name: p for name, p in encoder.named_parameters() if id(p) not in neck}
+    features_of(encoder, pixels, tmp_path)
+    features_of(encoder, pixels, tmp_path)
+    assert len(list(tmp_path.iterdir())) == 1
+    for parameter in (next(iter(backbone.values())), list(backbone.values())[-1]):
+        known = len(list(tmp_path.iterdir()))
+        parameter.data += 0.1
+        features_of(encoder, pixels, tmp_path)
+        assert len(list(tmp_path.iterdir())) == known + 1
+    for neck_parameter in encoder.neck_parameters():
+        neck_parameter.data += 0.1
+    known = len(list(tmp_path.iterdir()))
+    features_of(encoder, pixels, tmp_path)
+    assert len(list(tmp_path.iterdir())) == known
+
+
+def test_other_pictures_have_other_features(checkpoints: Checkpoints, tmp_path: Path) -> None:
+    encoder = build_encoder(checkpoints.vit(), None)
+    pixels = np.stack([images.squeeze(patchwork(seed), (SIZE, SIZE)) for seed in range(2)])
+    first = open_features(encoder, pixels[:1], "first", tmp_path, CPU, bf16=False)
+    second = open_features(encoder, pixels[1:], "second", tmp_path, CPU, bf16=False)
+    assert not np.allclose(first, second, atol=0.1)

@@ -1,0 +1,118 @@
+"""Recipes: what is in the repository is valid, and a mistake is named."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from captionist.errors import RecipeError
+from captionist.training.recipe import dump_recipe, load_recipe
+
+RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_the_repository_s_recipes_are_valid(path: Path) -> None:
+    recipe = load_recipe(path)
+    assert recipe.name == path.stem
+    assert recipe.stages
+
+
+def test_both_encoder_families_have_a_recipe() -> None:
+    assert {path.stem for path in RECIPES} >= {"flickr8k-base", "flickr8k-small"}
+    assert {load_recipe(path).model.encoder.family for path in RECIPES} == {"vit", "hybrid"}
+
+
+@pytest.fixture
+def base() -> Path:
+    return next(path for path in RECIPES if path.stem == "flickr8k-base")
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_a_dumped_recipe_reads_the_same(path: Path, tmp_path: Path) -> None:
+    recipe = load_recipe(path, ["data.limit=3", "stages.0.average=0.9"])
+    copy = tmp_path / "recipe.yaml"
+    copy.write_text(dump_recipe(recipe), encoding="utf-8")
+    assert load_recipe(copy) == recipe
+
+
+def test_overrides(base: Path) -> None:
+    recipe = load_recipe(
+        base,
+        [
+            "stages.0.epochs=2",
+            "stages.1.frozen=3",
+            "data.root=some dir/flickr",
+            "data.text=[a.txt, b.txt]",
+            "data.limit=null",
+            "stages.0.rates.decoder=1e-3",
+            "validation.num_beams=5",
+            "notes=a = b",
+            "precision=bf16",
+        ],
+    )
+    assert recipe.stages[0].epochs == 2
+    assert recipe.stages[1].frozen == 3
+    assert recipe.data.root == Path("some dir/flickr")
+    assert recipe.data.text == (Path("a.txt"), Path("b.txt"))
+    assert recipe.data.limit is None
+    assert recipe.stages[0].rates.decoder == 1e-3
+    assert recipe.validation.num_beams == 5
+    assert recipe.notes == "a = b"
+    assert recipe.precision == "bf16"
+
+
+@pytest.mark.parametrize(
+    ("override", "named"),
+    [
+        ("stages.0.epoch=2", r"stages\.0\.epoch\b"),
+        ("modle.prefix_grid=2", "modle"),
+        ("stages.0.epochs=many", r"stages\.0\.epochs"),
+        ("stages.0.frozen=all", r"stages\.0\.frozen"),
+        ("stages.0.rates.decoder=-1", r"stages\.0\.rates\.decoder"),
+        ("model.encoder.resolution=wide", r"model\.encoder\.vit\.resolution"),
+        ("model.encoder.family=cnn", r"model\.encoder"),
+        ("stages.7.epochs=2", r"stages\.7\.epochs"),
+        ("stages.first.epochs=2", r"stages\.first\.epochs"),
+        ("name.first=x", r"name\.first"),
+        ("stages=[]", "stages"),
+        ("data.root=[1, 2", r"data\.root"),
+        ("name=Not A Name", "name"),
+        ("no-equals-sign", "no-equals-sign"),
+    ],
+)
+def test_a_wrong_override_is_named(base: Path, override: str, named: str) -> None:
+    with pytest.raises(RecipeError, match=named):
+        load_recipe(base, [override])
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"name: [", "not YAML"),
+        (b"\xff\xfe\x00", "not YAML"),
+        (b"- a\n- b\n", "not a recipe"),
+        (b"", "not a recipe"),
+        (b"name: tiny\n", "stages: Field required"),
+    ],
+)
+def test_a_file_that_is_no_recipe(tmp_path: Path, content: bytes, message: str) -> None:
+    path = tmp_path / "broken.yaml"
+    path.write_bytes(content)
+    with pytest.raises(RecipeError, match=rf"(?s)broken\.yaml.*{message}"):
+        load_recipe(path)
+
+
+def test_a_missing_file_and_a_directory(tmp_path: Path) -> None:
+    for path in (tmp_path / "nowhere.yaml", tmp_path):
+        with pytest.raises(RecipeError, match=rf"{path.name}: cannot be read.*recipes/"):
+            load_recipe(path)
+
+
+def test_an_unknown_key_in_the_file_is_named(base: Path, tmp_path: Path) -> None:
+    content = yaml.safe_load(base.read_text(encoding="utf-8"))
+    content["stages"][1]["learning_rate"] = 0.1
+    path = tmp_path / "recipe.yaml"
+    path.write_text(yaml.safe_dump(content), encoding="utf-8")
+    with pytest.raises(RecipeError, match=r"stages\.1\.learning_rate: Extra"):
+        load_recipe(path)

@@ -1,0 +1,88 @@
+"""Self-critical training: what is sampled, how it is weighed, and that it makes good captions likelier."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from captionist.model.fusion import IGNORE, VisionPrefixLM, load_model
+from captionist.training.dataset import TrainingData, read_examples
+from captionist.training.pictures import normalise
+from captionist.training.recipe import load_recipe
+from captionist.training.run import train
+from captionist.training.self_critical import SelfCritic, sample_captions
+from tests.model.checkpoints import Checkpoints
+from tests.training.runs import frozen, whole, write_recipe
+
+
+@pytest.fixture(scope="module")
+def model(overfitted: Path) -> VisionPrefixLM:
+    return load_model(overfitted / "best").eval()
+
+
+@pytest.fixture(scope="module")
+def data(overfitted: Path, model: VisionPrefixLM) -> TrainingData:
+    config = load_recipe(overfitted / "recipe.yaml").data
+    train_examples, dev = read_examples(config, model.tokenizer)
+    return TrainingData(config, model.tokenizer, train_examples, dev, model.config.encoder.resolution)
+
+
+def test_samples_follow_the_models_distribution(model: VisionPrefixLM) -> None:
+    prefix = torch.randn(1, model.prefix_length, model.decoder.config.n_embd)
+    torch.manual_seed(0)
+    captions = sample_captions(model, prefix, 4000, 3)
+    with torch.no_grad():
+        expected = model.prefill(prefix).logits[0].softmax(-1)
+    first = torch.where(captions[0, :, 0] == IGNORE, model.end_id, captions[0, :, 0])
+    drawn = torch.bincount(first, minlength=len(expected)) / 4000
+    assert torch.allclose(drawn, expected, atol=0.03)
+
+
+def test_samples_end_and_are_filled(model: VisionPrefixLM) -> None:
+    torch.manual_seed(0)
+    captions = sample_captions(model, torch.randn(3, model.prefix_length, model.decoder.config.n_embd), 5, 6)
+    assert captions.shape[:2] == (3, 5)
+    assert captions.shape[2] <= 6
+    assert not (captions == model.end_id).any()
+    filling = captions == IGNORE
+    assert (filling.int().diff(dim=2) >= 0).all()  # once filled, filled to the end
+
+
+def test_a_reference_beats_a_wrong_caption_and_advantages_cancel(data: TrainingData) -> None:
+    right, wrong = (data.captions.rows(np.array([index]))[0] for index in (0, 1))
+    length = max(right.shape[1], wrong.shape[1])
+    both = torch.full((1, 2, length), IGNORE)
+    both[0, 0, : right.shape[1]], both[0, 1, : wrong.shape[1]] = right[0], wrong[0]
+    advantages = SelfCritic(data).advantages(both, np.array([0]))
+    assert advantages[0, 0] > 0
+    assert advantages.sum().item() == pytest.approx(0, abs=1e-6)
+
+
+def mean_reward(run: Path) -> float:
+    """Mean CIDEr-D of many samples of a run's last model, over its train pictures."""
+    model = load_model(run / "last").eval()
+    config = load_recipe(run / "recipe.yaml").data
+    examples, dev = read_examples(config, model.tokenizer)
+    data = TrainingData(config, model.tokenizer, examples, dev, model.config.encoder.resolution)
+    with torch.no_grad():
+        prefix = model.encode(normalise(torch.from_numpy(np.array(data.pixels)), model.encoder))
+    torch.manual_seed(0)
+    captions = sample_captions(model, prefix, 50, config.max_caption_tokens)
+    return float(np.mean(SelfCritic(data).rewards(captions, np.arange(len(examples))).numpy()))
+
+
+def test_it_raises_the_expected_reward(tmp_path: Path, checkpoints: Checkpoints) -> None:
+    rates = {"encoder": 1e-4, "projection": 3e-4, "decoder": 3e-4}
+    critical = {"objective": "self_critical", "name": "critical", "epochs": 20, "samples": 8, "rates": rates}
+    before = train(write_recipe(tmp_path, checkpoints, [whole(epochs=5)]), [], runs=tmp_path / "before")
+    after = train(
+        write_recipe(tmp_path, checkpoints, [whole(epochs=5), whole() | critical]), [], runs=tmp_path / "after"
+    )
+    assert mean_reward(after) > 1.2 * mean_reward(before)
+
+
+def test_it_trains_on_frozen_features(tmp_path: Path, checkpoints: Checkpoints) -> None:
+    stage = frozen(objective="self_critical", name="critical")
+    run = train(write_recipe(tmp_path, checkpoints, [frozen(), stage]), [], runs=tmp_path / "runs")
+    assert load_model(run / "last").prefix_length == 4

@@ -1,0 +1,177 @@
+"""`train` from a recipe to a run directory, on sixteen drawn pictures."""
+
+import csv
+import json
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from captionist.data import clean_caption, open_corpus
+from captionist.errors import DataError, RecipeError, TrainingError
+from captionist.inference.search import SearchOptions, search
+from captionist.model.decoder import TorchDecoder
+from captionist.model.fusion import load_model
+from captionist.training.pictures import normalise, open_pixels
+from captionist.training.recipe import load_recipe
+from captionist.training.run import train
+from tests.model.checkpoints import SIZE, Checkpoints
+from tests.training.corpus import NAMES
+from tests.training.runs import frozen, text, whole, write_recipe
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def losses(run: Path) -> list[float]:
+    return [float(row["loss"]) for row in rows(run / "steps.csv")]
+
+
+def test_it_learns_sixteen_pictures_word_for_word(overfitted: Path) -> None:
+    """The whole chain, checked by its result: a caption for each picture, its own, ended where it ends."""
+    recipe = load_recipe(overfitted / "recipe.yaml")
+    examples = open_corpus(recipe.data.root, recipe.data.format).split("train")
+    model = load_model(overfitted / "last").eval()
+    pixels = torch.from_numpy(np.array(open_pixels(examples, SIZE, recipe.data.cache)))
+    with torch.inference_mode():
+        prefix = model.encode(normalise(pixels, model.encoder))
+    found = search(TorchDecoder(model), prefix, len(examples), SearchOptions(num_beams=1))
+    written = [model.tokenizer.decode(list(hypotheses[0].tokens)).strip() for hypotheses in found]
+    assert written == [clean_caption(example.references[0], lowercase=True) for example in examples]
+    assert len(set(written)) == len(NAMES)
+
+
+def test_a_run_directory_holds_everything(overfitted: Path) -> None:
+    for name in ("best", "last"):
+        load_model(overfitted / name)
+    assert load_recipe(overfitted / "recipe.yaml").seed == 7
+    environment = json.loads((overfitted / "environment.json").read_text(encoding="utf-8"))
+    assert environment["seed"] == 7
+    assert environment["versions"]["torch"] == version("torch")
+    assert {"commit", "device", "precision", "python", "processes", "started"} <= environment.keys()
+    assert environment["precision"] == "no"
+    assert "parameters" in (overfitted / "train.log").read_text(encoding="utf-8")
+    picture = cv2.imread(str(overfitted / "loss.png"))
+    assert picture is not None
+    assert picture.std() > 10
+
+
+def test_logs_tell_the_course(overfitted: Path) -> None:
+    steps, epochs = rows(overfitted / "steps.csv"), rows(overfitted / "epochs.csv")
+    assert [int(row["step"]) for row in steps] == list(range(1, 121))
+    assert [int(row["step"]) for row in epochs] == list(range(4, 121, 4))
+    assert [int(row["epoch"]) for row in epochs] == list(range(1, 31))
+    assert losses(overfitted)[0] > 2
+    assert losses(overfitted)[-1] < 0.05
+    assert all(float(row["gradient_norm"]) > 0 and float(row["pictures_per_second"]) > 0 for row in steps)
+    assert max(float(row["cider"]) for row in epochs) > 700
+    events = EventAccumulator(str(overfitted / "tensorboard"))
+    events.Reload()
+    scalars = events.Scalars("train/loss")
+    assert [event.step for event in scalars] == list(range(1, 121))
+    assert [event.value for event in scalars] == pytest.approx(losses(overfitted), abs=1e-4)
+    assert len(events.Scalars("dev/cider")) == 30
+
+
+def test_dev_captions_are_kept_by_picture(overfitted: Path) -> None:
+    captions = json.loads((overfitted / "captions.json").read_text(encoding="utf-8"))
+    assert len(captions) == 16
+    assert captions["dev_red_circle.png"].strip() == "a red circle"
+
+
+def test_one_whole_checkpoint_is_left(overfitted: Path) -> None:
+    (checkpoint,) = overfitted.glob("checkpoint-*")
+    assert (checkpoint / "progress.json").is_file()
+
+
+@pytest.mark.parametrize("stage", [frozen(), whole()], ids=["frozen", "whole"])
+def test_a_loss_that_is_not_finite_stops_the_run(checkpoints: Checkpoints, tmp_path: Path, stage: Any) -> None:
+    stages = [stage | {"rates": {"projection": 1e30, "decoder": 1e30}}]
+    recipe = write_recipe(tmp_path, checkpoints, stages)
+    with pytest.raises(TrainingError, match=rf"The loss is nan in stage {stage['name']}, epoch 1, step 2\."):
+        train(recipe, [], runs=tmp_path / "runs")
+
+
+def test_the_course_does_not_depend_on_accumulation(checkpoints: Checkpoints, tmp_path: Path) -> None:
+    courses = []
+    for accumulate in (1, 2, 3):
+        recipe = write_recipe(tmp_path, checkpoints, [frozen(accumulate=accumulate), whole(accumulate=accumulate)])
+        courses.append(losses(train(recipe, [], runs=tmp_path / f"runs-{accumulate}")))
+    assert len(courses[0]) == 8
+    assert courses[1] == pytest.approx(courses[0], abs=1e-4)
+    assert courses[2] == pytest.approx(courses[0], abs=1e-4)
+
+
+def test_a_seed_gives_a_course(checkpoints: Checkpoints, tmp_path: Path) -> None:
+    recipe = write_recipe(tmp_path, checkpoints, [whole(augment=True)])
+    first, same, other = (
+        losses(train(recipe, [override], runs=tmp_path / name))
+        for name, override in (("a", "seed=7"), ("b", "seed=7"), ("c", "seed=8"))
+    )
+    assert first == same
+    assert first != other
+
+
+def test_a_text_stage_teaches_language_before_pictures(checkpoints: Checkpoints, tmp_path: Path) -> None:
+    more = tmp_path / "more.txt"
+    more.write_text("A red circle .\nA blue bar .\n\n" * 4, encoding="utf-8")
+    recipe = write_recipe(tmp_path, checkpoints, [text(epochs=4), frozen()])
+    run = train(recipe, [f"data.text=[{more}]"], runs=tmp_path / "runs")
+    steps = rows(run / "steps.csv")
+    learnt = [float(row["loss"]) for row in steps if row["stage"] == "language"]
+    assert len(learnt) == 4 * 2  # 24 captions, five to a group, two groups to a step
+    assert learnt[-1] < 0.7 * learnt[0]
+    assert [row["stage"] for row in rows(run / "epochs.csv")] == ["alignment"]  # text alone has no dev score
+
+
+def test_a_run_on_text_alone_ends_with_a_model(checkpoints: Checkpoints, tmp_path: Path) -> None:
+    run = train(write_recipe(tmp_path, checkpoints, [text()]), [], runs=tmp_path / "runs")
+    load_model(run / "last")
+    assert not (run / "best").exists()
+
+
+def test_a_text_file_that_cannot_be_read(checkpoints: Checkpoints, tmp_path: Path) -> None:
+    recipe = write_recipe(tmp_path, checkpoints, [text()])
+    with pytest.raises(DataError, match=r"nowhere\.txt"):
+        train(recipe, [f"data.text=[{tmp_path / 'nowhere.txt'}]"], runs=tmp_path / "runs")
+
+
+def test_limits(checkpoints: Checkpoints, tmp_path: Path) -> None:
+    recipe = write_recipe(tmp_path, checkpoints, [frozen()])
+    overrides = ["data.limit=8", "validation.limit=3"]
+    run = train(recipe, overrides, runs=tmp_path / "runs")
+    assert len(rows(run / "steps.csv")) == 2
+    assert len(json.loads((run / "captions.json").read_text(encoding="utf-8"))) == 3
+
+
+def test_the_best_epoch_is_kept_and_the_average_is_what_is_scored(checkpoints: Checkpoints, tmp_path: Path) -> None:
+    recipe = write_recipe(tmp_path, checkpoints, [whole(epochs=2, average=0.5)])
+    run = train(recipe, [], runs=tmp_path / "runs")
+    (checkpoint,) = run.glob("checkpoint-*")
+    model, last, best = (load_model(path).projection.weight for path in (checkpoint, run / "last", run / "best"))
+    average = torch.load(checkpoint / "state.pt", weights_only=True)["average"]["projection.weight"]
+    assert torch.equal(last, average)
+    assert not torch.equal(last, model)
+    scores = [float(row["cider"]) for row in rows(run / "epochs.csv")]
+    assert torch.equal(best, last) is (scores[1] > scores[0])
+
+
+def test_two_runs_in_one_process_have_their_own_logs(checkpoints: Checkpoints, tmp_path: Path) -> None:
+    recipe = write_recipe(tmp_path, checkpoints, [text()])
+    first, second = (train(recipe, [], runs=tmp_path / name) for name in ("a", "b"))
+    lines = [(run / "train.log").read_text(encoding="utf-8").count("million parameters") for run in (first, second)]
+    assert lines == [1, 1]
+
+
+@pytest.mark.parametrize("override", ["model.encoder.weights", "model.decoder.weights"])
+def test_missing_weights_are_named(checkpoints: Checkpoints, tmp_path: Path, override: str) -> None:
+    recipe = write_recipe(tmp_path, checkpoints, [frozen()])
+    with pytest.raises(RecipeError, match="no-such-weights"):
+        train(recipe, [f"{override}={tmp_path / 'no-such-weights'}"], runs=tmp_path / "runs")

@@ -98,3 +98,15 @@ def test_the_embedded_bundle_is_the_only_one(tmp_path: Path) -> None:
     assert [bundle.config.name for bundle in list_bundles(tmp_path)] == ["first", "second"]
     with pytest.raises(BundleError, match="first, second"):
         embedded(tmp_path)
+
+
+def test_a_model_card_that_is_not_text_is_an_error(path: Path) -> None:
+    (path / "MODEL_CARD.md").write_bytes(b"\xff")
+    with pytest.raises(BundleError, match=r"MODEL_CARD\.md cannot be read"):
+        _ = Bundle.open(path).model_card
+
+
+def test_json_nested_too_deeply_is_an_error(path: Path) -> None:
+    (path / "config.json").write_text("[" * 200_000)
+    with pytest.raises(BundleError, match=r"config\.json cannot be read"):
+        Bundle.open(path)

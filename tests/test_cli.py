@@ -150,6 +150,21 @@ def test_more_captions_than_beams_is_wrong_usage(run: Run, model: Path, photos: 
     assert "num_beams" in outcome.err
 
 
+def test_beams_beyond_all_memory_are_wrong_usage(run: Run, model: Path, photos: Path) -> None:
+    outcome = run("caption", photos, "--model", model, "--num-beams", 10**18)
+    assert outcome.code == 2
+    assert "at most 1,000" in outcome.err
+
+
+def test_a_sheet_that_cannot_be_written_does_not_stop_the_others(
+    run: Run, model: Path, photos: Path, tmp_path: Path
+) -> None:
+    too_long = write_png(photos / f"{'x' * 250}.png", 1)  # its name with .part is more than file systems take
+    outcome = run("caption", too_long, photos / "a.png", "--model", model, "--explain", tmp_path / "sheets")
+    assert (outcome.code, len(outcome.out.splitlines()), len(outcome.err.splitlines())) == (1, 2, 1)
+    assert [sheet.name for sheet in (tmp_path / "sheets").iterdir()] == ["a.jpg"]
+
+
 def test_errors_are_one_line_and_no_traceback(run: Run, photos: Path, tmp_path: Path) -> None:
     for arguments in (
         ["caption", photos, "--model", "nonesuch"],

@@ -75,6 +75,14 @@ def test_a_second_run_writes_the_same_names(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["a.jpg"]
 
 
+def test_a_picture_in_the_same_folder_is_not_written_over(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_bytes(b"a photograph")
+    for _ in range(2):
+        assert SheetFolder(tmp_path).save("a", patchwork(1)).name == "a-2.jpg"
+    assert (tmp_path / "a.jpg").read_bytes() == b"a photograph"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a-2.jpg", "a.jpg"]
+
+
 def test_a_folder_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(CaptionistError, match="another folder"):

@@ -123,8 +123,12 @@ class Bundle:
 
     @property
     def model_card(self) -> str:
-        """MODEL_CARD.md, Markdown."""
-        return (self.path / MODEL_CARD).read_text(encoding="utf-8")
+        """MODEL_CARD.md, Markdown. Raises BundleError if it cannot be read."""
+        path = self.path / MODEL_CARD
+        try:
+            return path.read_text(encoding="utf-8")
+        except (OSError, ValueError) as error:
+            raise BundleError(f"{path} cannot be read ({error}): export the model again") from error
 
     def verify(self) -> int:
         """Compare every file with its checksum; returns how many there are.
@@ -210,7 +214,7 @@ def _read_config(path: Path) -> BundleConfig:
 def _read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise BundleError(f"{path} cannot be read ({error}): export the model again") from error
 
 

@@ -17,6 +17,9 @@ from captionist.inference.search import Hypothesis, SearchOptions, SearchOverrid
 from captionist.inference.sentence import sentence
 from captionist.inference.tokenizer import CaptionTokenizer
 
+# Rows of the decoder that may run at once: wide beams get fewer pictures in a batch, which bounds their memory.
+_MOST_ROWS = 512
+
 ImageInput = bytes | str | Path | NDArray[np.uint8]
 """The bytes of a picture file, a path to one, or uint8 [H, W, 3] in RGB order."""
 
@@ -95,6 +98,8 @@ class Captioner:
     def _caption_many(
         self, sources: Iterator[ImageInput], batch_size: int, options: SearchOptions
     ) -> Iterator[CaptionResult]:
+        rows = options.num_captions if options.sample else options.num_beams
+        batch_size = max(1, min(batch_size, _MOST_ROWS // rows))
         while batch := [self._read(source) for source in islice(sources, batch_size)]:
             good = [pixels for _, pixels, _ in batch if pixels is not None]
             captions = iter(self._describe(good, options))

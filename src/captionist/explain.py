@@ -1,5 +1,6 @@
 """A caption shown on its picture: one heat map for every word."""
 
+from contextlib import suppress
 from pathlib import Path
 
 import cv2
@@ -16,6 +17,8 @@ _COLUMNS = 5
 _GAP = 12
 _LABEL = 26
 _LINE = 30
+# A JPEG comment by which a sheet of an earlier run is known: nothing else in the folder is written over.
+_MARK = b"\xff\xfe\0\x12captionist sheet"
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 _INK, _PAPER = (32, 32, 32), 255
 
@@ -120,7 +123,7 @@ def _text_width(text: str, scale: float) -> int:
 
 
 class SheetFolder:
-    """A folder of sheets, named after their pictures; equal names from different folders are numbered."""
+    """A folder of sheets, named after their pictures; names that are taken are numbered."""
 
     def __init__(self, folder: Path) -> None:
         """Raises CaptionistError where the folder cannot be made."""
@@ -132,18 +135,36 @@ class SheetFolder:
         self._taken: set[str] = set()
 
     def save(self, stem: str, sheet: Image) -> Path:
-        """Write a sheet as <stem>.jpg, or <stem>-2.jpg and so on where this folder object wrote that already.
+        """Write a sheet as <stem>.jpg, or <stem>-2.jpg and so on where this folder object wrote that already, or a file
+        of that name is no sheet and may be the very picture. A sheet is there as a whole or not at all.
 
         Raises CaptionistError where it cannot be written.
         """
         name, number = stem, 1
-        while name.casefold() in self._taken:  # some file systems take A.jpg and a.jpg for one
+        # Some file systems take A.jpg and a.jpg for one.
+        while name.casefold() in self._taken or _is_foreign(self._folder / f"{name}.jpg"):
             number += 1
             name = f"{stem}-{number}"
         self._taken.add(name.casefold())
         path = self._folder / f"{name}.jpg"
+        jpeg = encode_jpeg(sheet)
+        part = path.with_name(f".{name}.part")
         try:
-            path.write_bytes(encode_jpeg(sheet))
+            part.write_bytes(jpeg[:2] + _MARK + jpeg[2:])
+            part.replace(path)
         except OSError as error:
+            with suppress(OSError):
+                part.unlink()
             raise CaptionistError(f"{path} cannot be written ({error.strerror})") from error
         return path
+
+
+def _is_foreign(path: Path) -> bool:
+    """Whether there is something under this name that is not a sheet."""
+    try:
+        with path.open("rb") as file:
+            return file.read(2 + len(_MARK)) != b"\xff\xd8" + _MARK
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True

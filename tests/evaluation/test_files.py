@@ -54,6 +54,8 @@ def test_a_wrong_shape_is_named_with_the_right_one(kind: Kind, content: Any, mes
         (b'{"a": "a dog",', "not JSON"),
         (b"", "not JSON"),
         ('{"caf\u00e9": "a dog"}'.encode("latin-1"), "not UTF-8"),
+        (b"[" * 200_000, "not JSON"),
+        (b'{"a": ' + b"9" * 5000 + b"}", "not JSON"),
         (b'{"a": "a dog", "a": "a cat"}', 'the id "a" is there twice'),
     ],
 )

@@ -1,6 +1,7 @@
 """A run that is killed with SIGKILL and resumed ends with the very weights of one that was not."""
 
 import csv
+import json
 import random
 import signal
 import time
@@ -144,6 +145,8 @@ def test_a_finished_run_resumed_stays_as_it_is(uninterrupted: Path) -> None:
     before = (uninterrupted / "last" / "model.safetensors").read_bytes()
     finish(uninterrupted.parents[1] / "recipe.yaml", uninterrupted.parent)
     assert (uninterrupted / "last" / "model.safetensors").read_bytes() == before
+    resumed = json.loads((uninterrupted / "environment.json").read_text(encoding="utf-8"))["resumed"]
+    assert resumed[-1].keys() == {"at", "commit"}
 
 
 def test_another_recipe_is_refused(uninterrupted: Path) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, TextIO
 import typer
 
 from captionist.commands.terminal import BeamsOption, ModelOption, progress
+from captionist.errors import CaptionistError
 
 if TYPE_CHECKING:
     from captionist.captioner import Caption
@@ -65,7 +66,11 @@ def caption(
                 if result.caption is not None:
                     _print_caption(source.name, result.caption, as_json)
                     if sheets:
-                        sheets.save(source.stem, draw(decode(source.image), result.caption))
+                        try:
+                            sheets.save(source.stem, draw(decode(source.image), result.caption))
+                        except CaptionistError as error:
+                            failures += 1
+                            _print_error(source.name, str(error), as_json)
                 advance()
     raise typer.Exit(1 if failures else 0)
 

@@ -34,7 +34,7 @@ def load_caption_file(path: Path, kind: Kind) -> dict[str, list[str]] | dict[str
         raise ScoreError(f"{path}: cannot be read ({error.strerror}). Give the path of a JSON file.") from error
     except UnicodeDecodeError as error:
         raise ScoreError(f"{path}: not UTF-8 text. Save it as UTF-8 JSON: {_SHAPES[kind]}.") from error
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:  # also a number of thousands of digits, and lists in lists in lists
         raise ScoreError(f"{path}: not JSON ({error}). Expected {_SHAPES[kind]}.") from error
     except _RepeatedIdError as error:
         raise ScoreError(f'{path}: the id "{error}" is there twice. Keep one entry for every picture.') from error

@@ -23,6 +23,7 @@ def model_card(
     """Markdown. `environment` is a run's environment.json, `scores` what the bundle's scores.json holds."""
     millions = sum(p.numel() for p in model.parameters()) / 1e6
     encoder = "a hybrid ViT" if recipe.model.encoder.family == "hybrid" else "a ViT"
+    commits = dict.fromkeys(str(part["commit"]) for part in (environment, *environment.get("resumed", [])))
     stages = "\n".join(_stage(stage) for stage in recipe.stages)
     return f"""# {recipe.name}
 
@@ -38,8 +39,8 @@ a vocabulary of {model.tokenizer.get_vocab_size():,} tokens, weights in {precisi
 
 ## Training
 
-Recipe `{recipe.name}` with seed {recipe.seed}, at commit {environment["commit"]}, on {environment["device"]}
-({environment["precision"]} precision), started {environment["started"]}.
+Recipe `{recipe.name}` with seed {recipe.seed}, at commit {" and ".join(commits)}, on {environment["device"]}
+(precision {environment["precision"]}), started {environment["started"]}.
 
 {stages}
 """

@@ -23,6 +23,7 @@ from captionist.training.loop import Trainer
 from captionist.training.recipe import Recipe, dump_recipe, load_recipe
 
 _logger = logging.getLogger(__name__)
+_ENVIRONMENT = "environment.json"
 _PACKAGES = ("torch", "transformers", "accelerate", "numpy", "opencv-python-headless", "tokenizers")
 
 
@@ -40,6 +41,7 @@ def train(recipe: Path, overrides: list[str], resume: Path | None = None, runs: 
     run = resume or _new_run(settings, runs, accelerator)
     if resume:
         _require_same(settings, resume)
+        _note_resumption(resume, accelerator)
     with _log_to(run, accelerator):
         torch.manual_seed(settings.seed)
         checkpoint = latest_checkpoint(run) if resume else None
@@ -80,7 +82,6 @@ def _new_run(recipe: Recipe, runs: Path, accelerator: Accelerator) -> Path:
     run = runs / str(broadcast_object_list(name)[0])
     if accelerator.is_main_process:
         run.mkdir(parents=True)
-        (run / "recipe.yaml").write_text(dump_recipe(recipe), encoding="utf-8")
         environment = {
             "started": datetime.now(UTC).isoformat(timespec="seconds"),
             "seed": recipe.seed,
@@ -92,9 +93,20 @@ def _new_run(recipe: Recipe, runs: Path, accelerator: Accelerator) -> Path:
             "precision": accelerator.mixed_precision,
             "versions": {package: version(package) for package in _PACKAGES},
         }
-        (run / "environment.json").write_text(json.dumps(environment, indent=2), encoding="utf-8")
+        (run / _ENVIRONMENT).write_text(json.dumps(environment, indent=2), encoding="utf-8")
+        (run / "recipe.yaml").write_text(dump_recipe(recipe), encoding="utf-8")  # last: it is what makes it a run
     accelerator.wait_for_everyone()
     return run
+
+
+def _note_resumption(run: Path, accelerator: Accelerator) -> None:
+    """Add the commit that the run goes on with to environment.json."""
+    if accelerator.is_main_process:
+        path = run / _ENVIRONMENT
+        environment = json.loads(path.read_text(encoding="utf-8"))
+        entry = {"at": datetime.now(UTC).isoformat(timespec="seconds"), "commit": _commit()}
+        environment["resumed"] = [*environment.get("resumed", []), entry]
+        path.write_text(json.dumps(environment, indent=2), encoding="utf-8")
 
 
 def _require_same(recipe: Recipe, run: Path) -> None:

@@ -17,6 +17,7 @@ def path(tmp_path: Path) -> Path:
 
 
 DECODER = {"layers": 1, "heads": 2, "head_width": 4, "width": 8, "bos_id": 0, "eos_id": 0, "max_tokens": 20}
+IMAGE = {"height": 16, "width": 16, "mean": [0.5, 0.5, 0.5], "std": [0.25, 0.25, 0.25]}
 
 
 def edit_config(path: Path, **changes: Any) -> None:
@@ -62,6 +63,12 @@ def test_a_missing_file_is_named(path: Path, name: str) -> None:
     ("changes", "message"),
     [
         ({"format_version": 2}, "format version 2"),
+        ({"format_version": True}, "format version True"),
+        ({"image": IMAGE | {"std": [0.5, 0.0, 0.5]}}, r"image\.std\.1"),
+        ({"image": IMAGE | {"mean": [0.5, float("nan"), 0.5]}}, "finite"),
+        ({"image": IMAGE | {"std": [float("inf"), 1.0, 1.0]}}, "finite"),
+        ({"image": IMAGE | {"height": 10**9}}, r"image\.height"),
+        ({"search": {"length_penalty": 1e308}}, r"search\.length_penalty"),
         ({"colour": "red"}, "colour: Extra inputs"),
         ({"precision": "fp8"}, "precision"),
         ({"grid": [3, 3]}, "3 x 3"),

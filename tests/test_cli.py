@@ -13,6 +13,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 
 from captionist.cli import main
@@ -53,6 +55,12 @@ def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_tiny_bundle(tmp_path_factory.mktemp("bundle") / "tiny")
+
+
+def write_jpeg(path: Path) -> Path:
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    path.write_bytes(cv2.imencode(".jpg", noise)[1].tobytes())
+    return path
 
 
 @pytest.fixture
@@ -341,3 +349,50 @@ def test_ctrl_c_stops_cleanly(model: Path, photos: Path) -> None:
     lines = (first + out).splitlines()
     assert 1 <= len(lines) < 3000
     assert all("caption" in json.loads(line) for line in lines)
+
+
+@pytest.mark.parametrize("redirect", [">/dev/full", ">&-"])
+@pytest.mark.parametrize("command", ["caption", "inspect"])
+def test_output_that_cannot_be_written_is_one_line(
+    model: Path, photos: Path, corpus: Path, command: str, redirect: str
+) -> None:
+    arguments: list[str | Path] = ["caption", photos] if command == "caption" else ["data", "inspect", corpus]
+    shell: list[str | Path] = ["sh", "-c", f'"$@" {redirect}', "sh", *COMMAND, *arguments, "--model", model]
+    done = subprocess.run(shell, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert re.fullmatch(r"captionist: .*output.*\n", done.stderr)
+
+
+def test_a_closed_standard_input_is_one_line(model: Path, photos: Path) -> None:
+    shell: list[str | Path] = [
+        "sh",
+        "-c",
+        '"$@" <&-',
+        "sh",
+        *COMMAND,
+        "caption",
+        "-",
+        photos / "a.png",
+        "--model",
+        model,
+    ]
+    done = subprocess.run(shell, capture_output=True, text=True)
+    assert (done.returncode, len(done.stdout.splitlines())) == (1, 1)
+    assert re.fullmatch(r"-: .*closed.*\n", done.stderr)
+
+
+def test_libraries_in_c_write_no_lines_of_their_own(model: Path, photos: Path) -> None:
+    jpeg = bytearray(write_jpeg(photos / "c.jpg").read_bytes())
+    jpeg[-60:-40] = b"\xff\xd0" * 10  # restart markers where none belong
+    (photos / "c.jpg").write_bytes(jpeg)
+    command: list[str | Path] = [*COMMAND, "caption", photos / "c.jpg", photos / "gone.png", "--model", model]
+    lines = subprocess.run(command, capture_output=True, text=True).stderr.splitlines()
+    assert lines
+    assert all(line.startswith(f"{photos}/") for line in lines)
+
+
+def test_an_empty_path_and_control_characters_are_spelt_out(run: Run, model: Path, photos: Path) -> None:
+    assert "'': the path is empty" in run("caption", "", "--model", model).err
+    outcome = run("caption", write_png(photos / "x\x1b[2J.png", 1), photos / "y\x1b[2J.png", "--model", model)
+    assert outcome.out.startswith(f"{photos}/x\\x1b[2J.png\t")
+    assert outcome.err.startswith(f"{photos}/y\\x1b[2J.png: ")

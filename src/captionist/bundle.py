@@ -5,7 +5,7 @@ import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -20,16 +20,20 @@ _EMBEDDED = Path(__file__).with_name("bundles")
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+_Mean = Annotated[float, Field(ge=-1000, le=1000)]
+_Std = Annotated[float, Field(ge=0.001, le=1000)]
 
 
 class ImageConfig(_Strict):
     """What pixels the encoder wants: RGB scaled to 0..1, then (value - mean) / std by channel."""
 
-    height: int = Field(gt=0)
-    width: int = Field(gt=0)
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
+    height: int = Field(gt=0, le=4096)
+    width: int = Field(gt=0, le=4096)
+    mean: tuple[_Mean, _Mean, _Mean]
+    std: tuple[_Std, _Std, _Std]
 
 
 class DecoderConfig(_Strict):
@@ -50,9 +54,9 @@ class SearchDefaults(_Strict):
     num_beams: int = Field(default=3, ge=1)
     max_tokens: int = Field(default=30, ge=1)
     min_tokens: int = Field(default=1, ge=0)
-    length_penalty: float = 1.0
+    length_penalty: float = Field(default=1.0, ge=-10, le=10)
     no_repeat_ngram: int = Field(default=0, ge=0)
-    repetition_penalty: float = Field(default=1.0, gt=0)
+    repetition_penalty: float = Field(default=1.0, gt=0, le=100)
 
 
 class BundleConfig(_Strict):
@@ -199,13 +203,13 @@ def _locate(model: str | Path) -> Path:
 def _read_config(path: Path) -> BundleConfig:
     values = _read_json(path)
     version = values.get("format_version") if isinstance(values, dict) else None
-    if version != 1:
+    if type(version) is not int or version != 1:  # true equals 1 too
         raise BundleError(
             f"{path} has format version {version!r}, but this captionist reads version 1: "
             "upgrade captionist, or export the model again"
         )
     try:
-        return BundleConfig.model_validate_json(json.dumps(values))
+        return BundleConfig.model_validate_json(json.dumps(values), strict=True)
     except ValidationError as error:
         faults = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'config'}: {e['msg']}" for e in error.errors())
         raise BundleError(f"{path} is not valid ({faults}): export the model again") from error

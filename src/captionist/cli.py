@@ -1,15 +1,17 @@
 """The `captionist` command: parse, delegate, print. Heavy imports wait inside the commands, so that --help is quick."""
 
+import os
 import sys
 from collections.abc import Sequence
 from io import TextIOWrapper
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
 from captionist.commands import corpora, models
 from captionist.commands.caption import caption
 from captionist.commands.scores import evaluate, score
+from captionist.commands.terminal import escape
 from captionist.commands.training import export, train
 from captionist.errors import CaptionistError
 
@@ -45,13 +47,28 @@ def _captionist(
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and leave with its exit code (SystemExit); arguments are the process's by default."""
+    if sys.stderr is None:  # started with the descriptor closed, which a file that we open would then get
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+        sys.stderr = open(2, "w")  # noqa: SIM115
+    if sys.stdout is None:
+        _give_up("standard output is closed: send it to a file, or to /dev/null")
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="surrogateescape")  # file names that are not UTF-8 come out as they went in
     try:
         app(args=arguments, prog_name="captionist")
     except CaptionistError as error:
-        typer.echo(f"captionist: {error}", err=True)
-        sys.exit(1)
+        _give_up(str(error))
+    except OSError as error:
+        if error.filename is not None:  # not one of the standard streams
+            raise
+        # What is still buffered would fail once more as the interpreter leaves.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        _give_up(f"the output cannot be written ({error.strerror}): send it elsewhere, or make room")
+
+
+def _give_up(message: str) -> NoReturn:
+    typer.echo(f"captionist: {escape(message)}", err=True)
+    sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -43,7 +43,7 @@ def find_sources(arguments: Sequence[str], read_stdin: Callable[[], bytes]) -> F
 
     A folder gives all its files, sub-folders included, sorted by name, without hidden ones (a name that starts with a
     dot). A name with *, ? or [ that is not a file itself is a glob, where ** crosses folders. `-` is the bytes of one
-    picture from `read_stdin`, which is called at most once.
+    picture from `read_stdin`, which is called at most once; it may raise ImageError.
     """
     found = Found()
     seen: set[str] = set()
@@ -66,8 +66,13 @@ def find_sources(arguments: Sequence[str], read_stdin: Callable[[], bytes]) -> F
             add(file)
 
     for argument in arguments:
-        if argument == STDIN:
-            add(STDIN)
+        if not argument:
+            found.errors.append((argument, "the path is empty: name a picture, a folder or a glob"))
+        elif argument == STDIN:
+            try:
+                add(STDIN)
+            except ImageError as error:
+                found.errors.append((STDIN, str(error)))
         elif glob.has_magic(argument) and not Path(argument).exists():
             matches = sorted(glob.glob(argument, recursive=True))  # noqa: PTH207  # the pattern may be absolute
             if not matches:

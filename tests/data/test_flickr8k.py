@@ -239,3 +239,10 @@ def test_no_picture_folder_is_an_error_that_names_the_candidates(tmp_path: Path)
     (tmp_path / "Flickr8k.token.txt").write_text(token_rows("a.jpg"))
     with pytest.raises(DataError, match="Images/, Flicker8k_Dataset/, Flickr8k_Dataset/"):
         open_corpus(tmp_path)
+
+
+def test_a_link_that_goes_round_is_one_missing_picture(tmp_path: Path) -> None:
+    add_pictures(tmp_path, ["good.jpg"])
+    (tmp_path / "Images" / "loop.jpg").symlink_to("loop.jpg")
+    (tmp_path / "Flickr8k.token.txt").write_text(token_rows("good.jpg", "loop.jpg"))
+    assert problems(open_corpus(tmp_path)) == {("missing_picture", "loop.jpg")}

@@ -75,12 +75,24 @@ def test_the_word_limit_outranks_the_least_length() -> None:
 
 
 def test_the_best_caption_within_the_words_is_found() -> None:
+    """At the word limit the end is ranked by all that would close the last word; the probability stays the model's."""
     toy = ToyDecoder(vocabulary=6, max_tokens=3)
+
+    def ranking(picture: int, tokens: tuple[int, ...]) -> float:
+        total = toy.log_probability(picture, tokens)
+        if words(tokens) < 2:
+            return total
+        logits = toy.logits(picture, tokens).astype(np.float64)
+        closing = np.exp(logits[toy.eos_id]) + np.exp(logits[WORD_START]).sum()
+        return float(total - logits[toy.eos_id] + np.log(closing))
+
     for picture in range(10):
         options = SearchOptions(num_beams=300, max_words=2, length_penalty=0.0)
         allowed = (tokens for tokens in toy.captions(min_tokens=1) if words(tokens) <= 2)
-        best = max(allowed, key=lambda tokens: toy.log_probability(picture, tokens))
-        assert search(toy, pictures(picture), 1, options, WORD_START)[0][0].tokens == best
+        best = max(allowed, key=lambda tokens: ranking(picture, tokens))
+        found = search(toy, pictures(picture), 1, options, WORD_START)[0][0]
+        assert found.tokens == best
+        assert found.log_probability == pytest.approx(toy.log_probability(picture, best), abs=1e-5)
 
 
 def test_a_word_limit_needs_the_word_starts() -> None:

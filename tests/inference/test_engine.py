@@ -1,12 +1,14 @@
 """The graphs behind the decoder protocol, and how many threads they get."""
 
+import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from captionist.bundle import ENCODER, STEP, Bundle
+from captionist.bundle import CONFIG, ENCODER, STEP, Bundle
 from captionist.errors import BundleError
 from captionist.inference.engine import Engine
 from captionist.inference.search import SearchOptions, search
@@ -76,6 +78,31 @@ def test_a_graph_of_another_form_is_an_error(tmp_path: Path) -> None:
     (path / STEP).write_bytes((path / ENCODER).read_bytes())
     with pytest.raises(BundleError, match="export the model again"):
         Engine(Bundle.open(path))
+
+
+@pytest.mark.parametrize(
+    ("section", "changes", "graph"),
+    [
+        ("image", {"height": 32}, "pixels"),
+        (None, {"prefix_length": 9, "grid": [3, 3]}, "visual_tokens"),
+        ("decoder", {"layers": 2}, "keys"),
+        (None, {"vocabulary_size": 9999}, "logits"),
+    ],
+)
+def test_a_configuration_that_contradicts_the_graphs_is_an_error(
+    tmp_path: Path, section: str | None, changes: dict[str, Any], graph: str
+) -> None:
+    path = write_tiny_bundle(tmp_path / "tiny")
+    config = json.loads((path / CONFIG).read_text())
+    (config[section] if section else config).update(changes)
+    (path / CONFIG).write_text(json.dumps(config))
+    with pytest.raises(BundleError, match=f"{graph} is "):
+        Engine(Bundle.open(path))
+
+
+def test_a_graph_that_fails_as_it_runs_is_an_error_of_one_line(engine: Engine) -> None:
+    with pytest.raises(BundleError, match=r"^encoder\.onnx failed .*$"):
+        engine.encode(np.zeros((1, 3, SIZE, SIZE + 1), np.float32))
 
 
 def test_no_threads_are_refused(tmp_path: Path) -> None:

@@ -7,15 +7,12 @@ from typing import TYPE_CHECKING, Annotated, TextIO
 
 import typer
 
-from captionist.commands.terminal import BeamsOption, ModelOption, progress
-from captionist.errors import CaptionistError
+from captionist.commands.terminal import BeamsOption, ModelOption, escape, own_errors_only, progress
+from captionist.errors import CaptionistError, ImageNotFoundError
 
 if TYPE_CHECKING:
     from captionist.captioner import Caption
     from captionist.inference.search import SearchOverrides
-
-# A tab or a line break in a file name would look like the end of a field or of a record.
-_ESCAPES = str.maketrans({"\t": "\\t", "\n": "\\n", "\r": "\\r"})
 
 
 def caption(
@@ -36,8 +33,8 @@ def caption(
     """Describe pictures: prints the path, a tab and a sentence for each.
 
     Folders are searched with their sub-folders, hidden files left out. A file that cannot be read gives one line on
-    standard error and exit code 1; the others are captioned all the same. In a path, tabs and line breaks are printed
-    as \\t, \\n and \\r; --json has paths as they are.
+    standard error and exit code 1; the others are captioned all the same. In a path, control characters are printed
+    as \\t, \\n, \\x1b and so on; --json has paths as they are.
     """
     from captionist.sources import find_sources
 
@@ -58,7 +55,7 @@ def caption(
         except ValueError as error:
             raise typer.BadParameter(str(error)) from error
         sheets = SheetFolder(explain) if explain else None
-        with progress("captioning", len(found.sources)) as advance:
+        with own_errors_only(), progress("captioning", len(found.sources)) as advance:
             for source, result in zip(found.sources, results, strict=True):
                 if result.error is not None:
                     failures += 1
@@ -89,8 +86,13 @@ def _overrides(num_beams: int | None, num_captions: int | None, max_words: int |
 def _read_stdin() -> bytes:
     from captionist.images import ImageLimits
 
-    # One byte more than is allowed is enough to be refused.
-    return sys.stdin.buffer.read(ImageLimits().max_bytes + 1)
+    if sys.stdin is None:  # Python's way to say that it was started with the descriptor closed
+        raise ImageNotFoundError("standard input is closed: pipe a picture into it, or name a file")
+    try:
+        # One byte more than is allowed is enough to be refused.
+        return sys.stdin.buffer.read(ImageLimits().max_bytes + 1)
+    except OSError as error:
+        raise ImageNotFoundError(f"standard input cannot be read ({error.strerror}): name a file instead") from error
 
 
 def _print_caption(name: str, caption: "Caption", as_json: bool) -> None:
@@ -99,14 +101,14 @@ def _print_caption(name: str, caption: "Caption", as_json: bool) -> None:
         _print_json(path=name, caption=caption.text, log_probability=caption.log_probability, alternatives=alternatives)
         return
     for one in (caption, *caption.alternatives):
-        _print_line(sys.stdout, f"{name.translate(_ESCAPES)}\t{one.text}")
+        _print_line(sys.stdout, f"{escape(name)}\t{one.text}")
 
 
 def _print_error(name: str, message: str, as_json: bool) -> None:
     if as_json:
         _print_json(path=name, error=message)
     else:
-        _print_line(sys.stderr, f"{name}: {message}".translate(_ESCAPES))
+        _print_line(sys.stderr, escape(f"{name or repr(name)}: {message}"))
 
 
 def _print_json(**fields: object) -> None:

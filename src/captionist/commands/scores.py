@@ -9,7 +9,9 @@ from captionist.commands.terminal import (
     BeamsOption,
     FormatOption,
     ModelOption,
+    escape,
     needs_extra,
+    own_errors_only,
     progress,
     writable,
     write_text,
@@ -44,14 +46,14 @@ def evaluate(
 
     examples = open_corpus(data, format).split(split)[:limit]
     captioner = Captioner(model)
-    with progress("captioning", len(examples)) as advance:
+    with own_errors_only(), progress("captioning", len(examples)) as advance:
         if num_beams is None:
             evaluation = run(examples, captioner, advance)
         else:
             evaluation = run(examples, captioner, advance, num_beams=num_beams)
     Console().print(render(evaluation.scores))
     for message in evaluation.failures:
-        typer.echo(message, err=True)
+        typer.echo(escape(message), err=True)
     if json_file:
         write_text(json_file, evaluation.to_json())
     if report:

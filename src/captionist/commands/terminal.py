@@ -1,8 +1,10 @@
-"""What the commands share: progress, missing extras, files to write, options."""
+"""What the commands share: lines, progress, missing extras, files to write, options."""
 
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Annotated
 
@@ -22,6 +24,40 @@ FormatOption = Annotated[
     str,
     typer.Option("--format", metavar="FORMAT", help="flickr8k, flickr30k, coco, or auto: by the files that are there."),
 ]
+
+# A tab or a line break in a file name would look like the end of a field or of a record, and an escape sequence would
+# be obeyed by the terminal.
+_ESCAPES = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0))}
+_ESCAPES |= str.maketrans({"\t": "\\t", "\n": "\\n", "\r": "\\r"})
+
+
+def escape(text: str) -> str:
+    """Text for one line, its control characters written out."""
+    return text.translate(_ESCAPES)
+
+
+@contextmanager
+def own_errors_only() -> Iterator[None]:
+    """Keeps what libraries in C print off standard error: libjpeg and libpng name no file, and our own lines do.
+
+    `sys.stderr` goes on to where it went, through a descriptor of its own.
+    """
+    ours = sys.stderr
+    # Where something else stands in for the stream, it does not write to descriptor 2 and stays as it is.
+    if isinstance(ours, TextIOWrapper) and ours is sys.__stderr__:
+        ours.flush()
+        sys.stderr = open(os.dup(2), "w", encoding=ours.encoding, errors=ours.errors, buffering=1)  # noqa: PTH123, SIM115
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    os.close(nowhere)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        if sys.stderr is not ours:
+            sys.stderr.close()
+            sys.stderr = ours
 
 
 @contextmanager

@@ -9,6 +9,7 @@ Captions and split are found independently, so mixtures work: split files beside
 counts. Pictures are not opened; a damaged one shows when it is decoded.
 """
 
+import contextlib
 import csv
 import os
 import re
@@ -175,8 +176,10 @@ def _picture_sizes(root: Path) -> dict[str, tuple[Path, int]]:
         for folder in folders:
             with os.scandir(folder) as entries:
                 for entry in entries:
-                    if entry.is_file():
-                        sizes.setdefault(entry.name, (Path(entry.path), entry.stat().st_size))
+                    # A link that goes round, or to where nobody may read, is a missing picture and no more.
+                    with contextlib.suppress(OSError):
+                        if entry.is_file():
+                            sizes.setdefault(entry.name, (Path(entry.path), entry.stat().st_size))
     except OSError as error:
         raise DataError(f"{error.filename}: cannot be read ({error.strerror}); check its permissions.") from error
     return sizes

@@ -27,28 +27,39 @@ class Constraints:
     def apply(self, log_probs: NDArray[np.float32], tokens: NDArray[np.int64]) -> NDArray[np.float32]:
         """float32 [R, V] for R captions of T tokens each. log_probs: [R, V], left as it is; tokens: [R, T]."""
         length = tokens.shape[1]
+        full = self._at_word_limit(tokens)
+        end = self._end(log_probs, full)
         if length >= self.max_tokens:
-            return self._only_eos(log_probs)
+            ranked = np.full_like(log_probs, -np.inf)
+            ranked[:, self._eos] = end
+            return ranked
         ranked = log_probs.copy()
         if self._options.repetition_penalty != 1.0:
             rows = np.arange(len(tokens))[:, None]
             ranked[rows, tokens] = log_probs[rows, tokens] * np.float32(self._options.repetition_penalty)
         self._forbid_repeated_ngrams(ranked, tokens)
-        full = self._at_word_limit(tokens)
         if self._word_start is not None and full.any():
             ranked[np.ix_(full, self._word_start)] = -np.inf
         # The end of text has a say of its own: none of the rules above may take it away.
-        ranked[:, self._eos] = log_probs[:, self._eos]
+        ranked[:, self._eos] = end
         if length < self._options.min_tokens:
             ranked[~full, self._eos] = -np.inf
             stuck = np.isneginf(ranked.max(axis=1))
-            ranked[stuck, self._eos] = log_probs[stuck, self._eos]
+            ranked[stuck, self._eos] = end[stuck]
         return ranked
 
-    def _only_eos(self, log_probs: NDArray[np.float32]) -> NDArray[np.float32]:
-        ranked = np.full_like(log_probs, -np.inf)
-        ranked[:, self._eos] = log_probs[:, self._eos]
-        return ranked
+    def _end(self, log_probs: NDArray[np.float32], full: NDArray[np.bool_]) -> NDArray[np.float32]:
+        """float32 [R]: what the end of text is ranked by. full: bool [R], captions at the word limit.
+
+        Those may not begin another word, but wherever the model would, it holds the last one to be whole. Without the
+        probability of that, the end would lose to pieces that are glued to the word.
+        """
+        end = log_probs[:, self._eos].copy()
+        if self._word_start is not None and full.any():
+            closing = self._word_start.copy()
+            closing[self._eos] = True
+            end[full] = np.logaddexp.reduce(log_probs[full][:, closing], axis=1)
+        return end
 
     def _forbid_repeated_ngrams(self, ranked: NDArray[np.float32], tokens: NDArray[np.int64]) -> None:
         size = self._options.no_repeat_ngram

@@ -8,20 +8,24 @@ step.onnx: tokens int64 [R], keys, values [R, L, heads, S, width]
 All but tokens are float32. Prefill reads the begin-of-text token after the visual ones.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from captionist.bundle import ENCODER, PREFILL, STEP, Bundle
+from captionist.bundle import CONFIG, ENCODER, PREFILL, STEP, Bundle, BundleConfig
 from captionist.errors import BundleError
 from captionist.inference.decoder import Step
 from captionist.inference.threads import available_cores
 
 Floats = NDArray[np.float32]
 Cache = tuple[Floats, Floats]
+Shapes = dict[str, tuple[int | None, ...]]
+"""The dimensions of each input and output by its name; None is one that differs from call to call."""
 
 _OUTPUTS = {
     ENCODER: ["visual_tokens"],
@@ -42,14 +46,14 @@ class OrtDecoder:
 
     def prefill(self, visual_tokens: Floats) -> Step:
         """visual_tokens: float32 [B, P, D]."""
-        logits, attention, keys, values = self.prefill_session.run(_OUTPUTS[PREFILL], {"visual_tokens": visual_tokens})
+        logits, attention, keys, values = _run(self.prefill_session, PREFILL, {"visual_tokens": visual_tokens})
         return Step(logits, attention, (keys, values))
 
     def step(self, tokens: NDArray[np.int64], state: Cache) -> Step:
         """tokens: int64 [R]."""
         keys, values = state
-        feeds = {"tokens": tokens, "keys": keys, "values": values}
-        logits, attention, keys, values = self.step_session.run(_OUTPUTS[STEP], feeds)
+        feeds: dict[str, NDArray[Any]] = {"tokens": tokens, "keys": keys, "values": values}
+        logits, attention, keys, values = _run(self.step_session, STEP, feeds)
         return Step(logits, attention, (keys, values))
 
     def reorder(self, state: Cache, rows: NDArray[np.int64]) -> Cache:
@@ -66,36 +70,80 @@ class Engine:
     def __init__(self, bundle: Bundle, threads: int | None = None) -> None:
         """threads: for each session; by default the cores that this process really has.
 
-        Raises BundleError where a graph cannot be loaded or is not of the form above, ValueError for threads below 1.
+        Raises BundleError where a graph cannot be loaded, is not of the form above or contradicts config.json (and so
+        do the methods where one fails as it runs), ValueError for threads below 1.
         """
         if threads is not None and threads < 1:
             raise ValueError(f"threads must be at least 1, but it is {threads}")
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads or available_cores()
-        options.log_severity_level = 3  # errors only: the warnings are about graph optimisation
-        self._encoder = _load(bundle.path / ENCODER, options)
+        options.log_severity_level = 4  # errors are raised, and the warnings are about graph optimisation
+        shapes = _shapes(bundle.config)
+        self._encoder = _load(bundle.path / ENCODER, options, shapes)
         self.decoder = OrtDecoder(
-            _load(bundle.path / PREFILL, options),
-            _load(bundle.path / STEP, options),
+            _load(bundle.path / PREFILL, options, shapes),
+            _load(bundle.path / STEP, options, shapes),
             bundle.config.decoder.eos_id,
             bundle.config.decoder.max_tokens,
         )
 
     def encode(self, pixels: Floats) -> Floats:
         """Pictures to visual tokens: float32 [B, 3, H, W] -> float32 [B, P, D]."""
-        tokens: Floats = self._encoder.run(_OUTPUTS[ENCODER], {"pixels": pixels})[0]
+        tokens: Floats = _run(self._encoder, ENCODER, {"pixels": pixels})[0]
         return tokens
 
 
-def _load(path: Path, options: ort.SessionOptions) -> ort.InferenceSession:
+def _shapes(config: BundleConfig) -> Shapes:
+    decoder = config.decoder
+    cache = (None, decoder.layers, decoder.heads, None, decoder.head_width)
+    return {
+        "pixels": (None, 3, config.image.height, config.image.width),
+        "visual_tokens": (None, config.prefix_length, decoder.width),
+        "tokens": (None,),
+        "logits": (None, config.vocabulary_size),
+        "attention": (None, config.prefix_length),
+        **dict.fromkeys(("keys", "values", "keys_out", "values_out"), cache),
+    }
+
+
+def _load(path: Path, options: ort.SessionOptions, shapes: Shapes) -> ort.InferenceSession:
     try:
         session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime has an exception class for each status, with no base of their own
-        raise BundleError(f"{path} cannot be loaded ({error}): see `captionist model verify`") from error
-    inputs, outputs = ([node.name for node in nodes] for nodes in (session.get_inputs(), session.get_outputs()))
+        raise BundleError(f"{path} cannot be loaded ({_one_line(error)}): see `captionist model verify`") from error
+    inputs, outputs = ([node.name for node in part] for part in (session.get_inputs(), session.get_outputs()))
     if inputs != _INPUTS[path.name] or outputs != _OUTPUTS[path.name]:
         raise BundleError(
             f"{path} maps {inputs} to {outputs}, not {_INPUTS[path.name]} to {_OUTPUTS[path.name]}: "
             "export the model again with this captionist"
         )
+    for node in (*session.get_inputs(), *session.get_outputs()):
+        expected = shapes[node.name]
+        # A dimension that the graph leaves open has a name, or None.
+        fits = len(node.shape) == len(expected) and all(
+            size is None or not isinstance(declared, int) or declared == size
+            for declared, size in zip(node.shape, expected, strict=True)
+        )
+        if not fits:
+            raise BundleError(
+                f"{path}: {node.name} is {_render(node.shape)}, but by {CONFIG} it should be {_render(expected)}: "
+                "export the model again"
+            )
     return session
+
+
+def _render(shape: Sequence[int | str | None]) -> str:
+    return "[" + ", ".join(str(size) if isinstance(size, int) else "any" for size in shape) + "]"
+
+
+def _run(session: ort.InferenceSession, graph: str, feeds: dict[str, NDArray[Any]]) -> list[Any]:
+    try:
+        return list(session.run(_OUTPUTS[graph], feeds))
+    except Exception as error:  # as in `_load`
+        raise BundleError(
+            f"{graph} failed ({_one_line(error)}): see `captionist model verify`, or export the model again"
+        ) from error
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from typing import TypedDict, Unpack
 
-MOST_HYPOTHESES = 1000
+MOST_BEAMS = 1000
 """For one picture; each takes a row of the decoder's cache, so that more would use up a machine's memory."""
 
 
@@ -70,8 +70,10 @@ class SearchOptions:
     def __post_init__(self) -> None:
         _require(self.num_beams >= 1, f"num_beams must be at least 1, but it is {self.num_beams}")
         _require(self.num_captions >= 1, f"num_captions must be at least 1, but it is {self.num_captions}")
-        for name, count in (("num_beams", self.num_beams), ("num_captions", self.num_captions)):
-            _require(count <= MOST_HYPOTHESES, f"{name} must be at most {MOST_HYPOTHESES:,}, but it is {count}")
+        _require(
+            self.num_beams <= MOST_BEAMS,
+            f"num_beams must be at most {MOST_BEAMS:,}, but it is {self.num_beams}",
+        )
         _require(
             self.sample is not None or self.num_captions <= self.num_beams,
             f"num_captions ({self.num_captions}) must be at most num_beams ({self.num_beams}): "

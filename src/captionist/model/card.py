@@ -18,12 +18,22 @@ _NAMES = {
 
 
 def model_card(
-    recipe: Recipe, environment: dict[str, Any], model: VisionPrefixLM, scores: dict[str, Any], precision: Precision
+    recipe: Recipe,
+    environment: dict[str, Any],
+    model: VisionPrefixLM,
+    scores: dict[str, Any],
+    precision: Precision,
+    best: str,
 ) -> str:
-    """Markdown. `environment` is a run's environment.json, `scores` what the bundle's scores.json holds."""
+    """Markdown.
+
+    Args: environment: a run's environment.json; scores: what the bundle's scores.json holds; best: the epoch that the
+    weights are from, in words, or nothing where it is not known.
+    """
     millions = sum(p.numel() for p in model.parameters()) / 1e6
     encoder = "a hybrid ViT" if recipe.model.encoder.family == "hybrid" else "a ViT"
     commits = dict.fromkeys(str(part["commit"]) for part in (environment, *environment.get("resumed", [])))
+    kept = f"\n\nKept are the weights after {best}, the best on dev." if best else ""
     stages = "\n".join(_stage(stage) for stage in recipe.stages)
     return f"""# {recipe.name}
 
@@ -42,7 +52,7 @@ a vocabulary of {model.tokenizer.get_vocab_size():,} tokens, weights in {precisi
 Recipe `{recipe.name}` with seed {recipe.seed}, at commit {" and ".join(commits)}, on {environment["device"]}
 (precision {environment["precision"]}), started {environment["started"]}.
 
-{stages}
+{stages}{kept}
 """
 
 

@@ -3,6 +3,7 @@
 The graphs are compared with the model before the bundle gets its name, and the bundle is scored as users will run it.
 """
 
+import csv
 import json
 import logging
 import shutil
@@ -96,10 +97,23 @@ def _write(model: VisionPrefixLM, recipe: Recipe, run: Path, directory: Path, na
         scores |= {"parity": asdict(parity), **_score(directory, dev)}
     (directory / bundles.SCORES).write_text(json.dumps(scores, indent=2) + "\n", encoding="utf-8")
     card = model_card(
-        recipe, json.loads((run / "environment.json").read_text(encoding="utf-8")), model, scores, precision
+        recipe,
+        json.loads((run / "environment.json").read_text(encoding="utf-8")),
+        model,
+        scores,
+        precision,
+        _best_epoch(run / "epochs.csv"),
     )
     (directory / bundles.MODEL_CARD).write_text(card, encoding="utf-8")
     bundles.write_checksums(directory)
+
+
+def _best_epoch(log: Path) -> str:
+    if not log.exists():
+        return ""
+    with log.open(encoding="utf-8", newline="") as file:
+        best = max(csv.DictReader(file), key=lambda row: float(row["cider"]))
+    return f"epoch {best['epoch']} of {best['stage']}"
 
 
 def compare(model: VisionPrefixLM, directory: Path, examples: Sequence[Example]) -> Parity:

@@ -1,0 +1,23 @@
+"""The documents keep their word: the commands' help is what docs/cli.md says, and README's Python runs."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.cli_help import render_help
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_the_command_line_is_documented_as_it_is() -> None:
+    assert (ROOT / "docs" / "cli.md").read_text(encoding="utf-8") == render_help(), "run: python -m tests.cli_help"
+
+
+def test_the_readmes_python_runs(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.chdir(ROOT)
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    assert blocks
+    for block in blocks:
+        exec(compile(block, "README.md", "exec"), {})
+    assert capsys.readouterr().out.strip()

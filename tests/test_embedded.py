@@ -1,0 +1,36 @@
+"""The model inside the package, on the photographs of examples/."""
+
+from pathlib import Path
+
+import pytest
+
+from captionist import Captioner
+from captionist.bundle import Bundle
+
+EXAMPLES = sorted((Path(__file__).parents[1] / "examples").glob("*.jpg"))
+MEGABYTE = 1_000_000
+
+
+@pytest.fixture(scope="module")
+def captions() -> dict[str, str]:
+    captioner = Captioner()
+    return {path.stem: captioner.caption(path).text for path in EXAMPLES}
+
+
+def test_it_is_whole_and_small() -> None:
+    bundle = Bundle.open()
+    bundle.verify()
+    assert bundle.size <= 60 * MEGABYTE
+    assert bundle.scores["split"] == "dev"
+
+
+def test_every_example_gets_a_sentence_of_its_own(captions: dict[str, str]) -> None:
+    assert len(EXAMPLES) >= 5
+    assert len(set(captions.values())) == len(captions)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"), [("dog", {"dog", "shepherd"}), ("two-dogs", {"dog", "dogs"}), ("mountain", {"mountain", "hill"})]
+)
+def test_it_names_what_it_was_trained_on(captions: dict[str, str], name: str, words: set[str]) -> None:
+    assert words & set(captions[name].lower().rstrip(".").split())

@@ -101,7 +101,11 @@ def test_a_bundle_is_whole_and_tells_what_it_is(bundles: Bundles, precision: Pre
     assert bundle.config.name == f"tiny-{precision}"
     assert bundle.config.search.num_beams == 1
     assert bundle.config.lowercase
-    for said in (f"weights in {precision}", "Recipe `tiny` with seed 7", "together: 30 epochs on pictures"):
+    for said in (
+        f"weights in {precision}",
+        "Recipe `tiny` with seed 7",
+        "together, epochs: 30; on pictures and their captions\n",
+    ):
         assert said in bundle.model_card
 
 
@@ -111,6 +115,7 @@ def test_a_bundle_is_scored_as_users_will_run_it(bundles: Bundles) -> None:
     assert parity["pictures"] == parity["captions"] == bundle.scores["pictures"] == 16
     assert 0 <= parity["logits"] < 1e-3
     assert bundle.scores["bleu_1"]["value"] > 90
+    assert "Kept are the weights after epoch" in bundle.model_card
     for said in ("| BLEU-4 |", "| CIDEr-D |", "agree with the torch model on 16 of 16 pictures", "corpus --split dev"):
         assert said in bundle.model_card
 

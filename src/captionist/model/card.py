@@ -2,18 +2,15 @@
 
 from typing import Any
 
+from captionist.evaluation.scores import Scores
 from captionist.model.fusion import VisionPrefixLM
 from captionist.model.graphs import Precision
 from captionist.training.recipe import Recipe, Stage
 
-_NAMES = {
-    "bleu_1": "BLEU-1",
-    "bleu_2": "BLEU-2",
-    "bleu_3": "BLEU-3",
-    "bleu_4": "BLEU-4",
-    "meteor": "METEOR",
-    "rouge_l": "ROUGE-L",
-    "cider": "CIDEr-D",
+_OBJECTIVES = {
+    "text": "text alone",
+    "caption": "pictures and their captions",
+    "self_critical": "the CIDEr-D of captions sampled for pictures",
 }
 
 
@@ -57,20 +54,19 @@ Recipe `{recipe.name}` with seed {recipe.seed}, at commit {" and ".join(commits)
 
 
 def _stage(stage: Stage) -> str:
-    what = "text alone" if stage.objective == "text" else "pictures"
-    if stage.objective != "text":
-        what += ", backbone frozen" if stage.frozen == "backbone" else f", all but {stage.frozen} parts of the backbone"
-    return f"- {stage.name}: {stage.epochs} epochs on {what}, {stage.batch_size} pictures or as much text a step"
+    what = _OBJECTIVES[stage.objective]
+    if stage.objective != "text" and stage.frozen:
+        what += (
+            ", backbone frozen" if stage.frozen == "backbone" else f", the backbone's first {stage.frozen} parts frozen"
+        )
+    return f"- {stage.name}, epochs: {stage.epochs}; on {what}"
 
 
 def _scores(scores: dict[str, Any]) -> str:
     if "note" in scores:
         return str(scores["note"])
-    rows = [
-        f"| {name} | {scores[key]['value']:.1f} | {scores[key]['low']:.1f} to {scores[key]['high']:.1f} |"
-        for key, name in _NAMES.items()
-        if scores[key]
-    ]
+    measures = Scores.model_validate({name: scores[name] for name in Scores.model_fields}).measures()
+    rows = [f"| {name} | {m.value:.1f} | {m.low:.1f} to {m.high:.1f} |" for name, m in measures.items()]
     table = "\n".join(["| score | value | 95 % interval |", "|---|---|---|", *rows])
     parity = scores["parity"]
     return f"""On the {scores["pictures"]:,} pictures of {scores["corpus"]} {scores["split"]}; {scores["tokenisation"]}.

@@ -36,5 +36,5 @@ $(VENV)/core: pyproject.toml constraints.txt
 
 $(VENV)/all: $(VENV)/core
 	$(PIP) torch==2.13.0
-	$(PIP) --editable ".[train,dev]"
+	$(PIP) --editable ".[serve,train,dev]"
 	touch $@

@@ -44,7 +44,7 @@ def test_a_single_word_keeps_its_own_map() -> None:
 @pytest.mark.parametrize("words", [0, 1, 7])
 def test_a_sheet_is_drawn_for_pictures_of_any_shape(height: int, width: int, words: int) -> None:
     attention = tuple(WordAttention(f"word{n}", spot(1, n % 4, 0.2)) for n in range(words))
-    caption = Caption("A caption long enough that it needs more than one line on a sheet.", -1.0, (), attention)
+    caption = Caption("A caption long enough that it needs more than one line on a sheet.", -1.0, 0.5, (), attention)
     sheet = draw(patchwork(1, height, width), caption)
     assert sheet.dtype == np.uint8
     assert sheet.ndim == 3
@@ -54,7 +54,7 @@ def test_a_sheet_is_drawn_for_pictures_of_any_shape(height: int, width: int, wor
 def test_heat_is_drawn_where_the_word_looked() -> None:
     grey = np.full((240, 240, 3), 128, np.uint8)
     words = (WordAttention("left", spot(2, 0, 0.4)), WordAttention("right", spot(2, 3, 0.4)))
-    sheet = draw(grey, Caption("Left right.", -1.0, (), words))
+    sheet = draw(grey, Caption("Left right.", -1.0, 0.5, (), words))
     cells = np.split(sheet[-290:-40, 12:], [252, 504], axis=1)
     red = [cell[..., 0].astype(float) for cell in cells]
     assert red[1][:, :100].mean() > red[1][:, 140:230].mean() + 10

@@ -27,6 +27,7 @@ from captionist.errors import (
 
 if TYPE_CHECKING:
     from captionist.captioner import Caption, Captioner, CaptionResult, WordAttention
+    from captionist.images import ImageLimits
 
 __all__ = [
     "BundleError",
@@ -38,6 +39,7 @@ __all__ = [
     "DataError",
     "EmptyImageError",
     "ImageError",
+    "ImageLimits",
     "ImageNotFoundError",
     "ImageTooLargeError",
     "MissingExtraError",
@@ -55,6 +57,8 @@ _FROM_CAPTIONER = frozenset({"Caption", "CaptionResult", "Captioner", "WordAtten
 
 
 def __getattr__(name: str) -> Any:
+    if name == "ImageLimits":
+        return import_module("captionist.images").ImageLimits
     if name in _FROM_CAPTIONER:
         return getattr(import_module("captionist.captioner"), name)
     if name == "__version__":

@@ -1,7 +1,8 @@
 """Pictures in, captions out."""
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple, Unpack
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from captionist import images
 from captionist.bundle import TOKENIZER, Bundle
 from captionist.errors import BundleError, ImageError, NotAnImageError
+from captionist.images import ImageLimits
 from captionist.inference.engine import Engine
 from captionist.inference.search import Hypothesis, SearchOptions, SearchOverrides, search
 from captionist.inference.sentence import sentence
@@ -37,11 +39,14 @@ class Caption:
     """A sentence about a picture.
 
     text: upper-case first letter, final period. log_probability: natural logarithm of the model's probability of all of
-    it. alternatives: the other captions asked for, best first, each of another text. word_attention: one entry a word.
+    it. confidence: the geometric mean of its tokens' probabilities, 0 to 1, so that long captions and short ones
+    compare; it ranks captions, but is no share of right ones. alternatives: the other captions asked for, best first,
+    each of another text. word_attention: one entry a word.
     """
 
     text: str
     log_probability: float
+    confidence: float
     alternatives: tuple["Caption", ...]
     word_attention: tuple[WordAttention, ...]
 
@@ -57,9 +62,11 @@ class CaptionResult(NamedTuple):
 class Captioner:
     """A loaded model. Safe to use from several threads at once."""
 
-    def __init__(self, model: str | Path | None = None, *, threads: int | None = None) -> None:
+    def __init__(
+        self, model: str | Path | None = None, *, threads: int | None = None, limits: ImageLimits | None = None
+    ) -> None:
         """model: a bundle's directory, or the name of one inside the package; None is the embedded model. threads: by
-        default the cores that this process really has. Raises BundleError."""
+        default the cores that this process really has. limits: what a picture may cost. Raises BundleError."""
         self.bundle = Bundle.open(model)
         config = self.bundle.config
         self.tokenizer = CaptionTokenizer(self.bundle.path / TOKENIZER)
@@ -76,13 +83,14 @@ class Captioner:
             size=(config.image.height, config.image.width), mean=config.image.mean, std=config.image.std
         )
         self._engine = Engine(self.bundle, threads)
+        self._limits = limits or ImageLimits()
 
     def caption(self, image: ImageInput, **options: Unpack[SearchOverrides]) -> Caption:
         """Describe one picture. options: see `SearchOptions`; those not given are the model's own.
 
         Raises ImageError where it cannot be read, ValueError for wrong options.
         """
-        return self._describe([self._pixels(image)], self.defaults.override(**options))[0]
+        return self.generate(self.encode([self.prepare(image)]), self.defaults.override(**options))[0]
 
     def caption_many(
         self, images: Iterable[ImageInput], batch_size: int = 16, **options: Unpack[SearchOverrides]
@@ -102,20 +110,23 @@ class Captioner:
         batch_size = max(1, min(batch_size, _MOST_ROWS // rows))
         while batch := [self._read(source) for source in islice(sources, batch_size)]:
             good = [pixels for _, pixels, _ in batch if pixels is not None]
-            captions = iter(self._describe(good, options))
+            captions = iter(self.generate(self.encode(good), options) if good else ())
             for source, pixels, error in batch:
                 yield CaptionResult(source, None if pixels is None else next(captions), error)
 
     def _read(self, source: ImageInput) -> tuple[ImageInput, NDArray[np.float32] | None, ImageError | None]:
         try:
-            return source, self._pixels(source), None
+            return source, self.prepare(source), None
         except ImageError as error:
             return source, None, error
 
-    def _pixels(self, image: ImageInput) -> NDArray[np.float32]:
-        """float32 [3, H, W], as the encoder wants it."""
+    def prepare(self, image: ImageInput, name: str | None = None) -> NDArray[np.float32]:
+        """The first of three steps to a caption: a picture as the encoder wants it, float32 [3, H, W].
+
+        name: what error messages call it; by default its path. Raises ImageError where it cannot be read.
+        """
         if not isinstance(image, np.ndarray):
-            return images.prepare(images.decode(image), self._preprocessing)
+            return images.prepare(images.decode(image, limits=self._limits, name=name), self._preprocessing)
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
             raise NotAnImageError(
                 f"a picture given as an array must be uint8 [H, W, 3] in RGB order, not {image.dtype} "
@@ -123,23 +134,26 @@ class Captioner:
             )
         return images.prepare(image, self._preprocessing)
 
-    def _describe(self, pixels: Sequence[NDArray[np.float32]], options: SearchOptions) -> list[Caption]:
-        if not pixels:
-            return []
-        visual_tokens = self._engine.encode(np.stack(pixels))
-        found = search(self._engine.decoder, visual_tokens, len(pixels), options, self.tokenizer.word_start)
+    def encode(self, pixels: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
+        """The second step, for B prepared pictures (at least one): their visual tokens, float32 [B, P, D]."""
+        return self._engine.encode(np.stack(pixels))
+
+    def generate(self, visual_tokens: NDArray[np.float32], options: SearchOptions) -> list[Caption]:
+        """The last step: a caption for each of B pictures' visual tokens, float32 [B, P, D], in their order."""
+        found = search(self._engine.decoder, visual_tokens, len(visual_tokens), options, self.tokenizer.word_start)
         return [self._best([self._caption(hypothesis) for hypothesis in hypotheses]) for hypotheses in found]
 
     def _best(self, captions: list[Caption]) -> Caption:
         """The first of some captions with the rest as its alternatives; different tokens may read the same."""
         distinct = list({caption.text: caption for caption in reversed(captions)}.values())[::-1]
         best, *others = distinct
-        return Caption(best.text, best.log_probability, tuple(others), best.word_attention)
+        return replace(best, alternatives=tuple(others))
 
     def _caption(self, hypothesis: Hypothesis) -> Caption:
         return Caption(
             text=sentence(self.tokenizer.decode(hypothesis.tokens)),
             log_probability=hypothesis.log_probability,
+            confidence=math.exp(hypothesis.log_probability / (len(hypothesis.tokens) + 1)),  # the end of text counted
             alternatives=(),
             word_attention=tuple(
                 WordAttention(word.text, self._over_grid(hypothesis.attention[list(word.places)]))

@@ -11,6 +11,7 @@ import typer
 from captionist.commands import corpora, models
 from captionist.commands.caption import caption
 from captionist.commands.scores import evaluate, score
+from captionist.commands.serve import ServeCommand, serve
 from captionist.commands.terminal import escape
 from captionist.commands.training import export, train
 from captionist.errors import CaptionistError
@@ -24,6 +25,7 @@ app = typer.Typer(
 )
 for command in (caption, evaluate, score, train, export):
     app.command()(command)
+app.command(cls=ServeCommand)(serve)
 app.add_typer(corpora.app, name="data")
 app.add_typer(models.app, name="model")
 

@@ -53,5 +53,9 @@ class ScoreError(CaptionistError):
     """References and candidates that cannot be scored against each other."""
 
 
+class SettingsError(CaptionistError):
+    """A setting of the service that is unknown, has a wrong value or cannot be used."""
+
+
 class MissingExtraError(CaptionistError):
     """A feature whose optional dependencies are not installed; the message names the extra."""

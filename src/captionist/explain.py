@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from captionist.captioner import Caption
 from captionist.errors import CaptionistError
+from captionist.images import encode_jpeg
 
 Image = NDArray[np.uint8]
 
@@ -64,11 +65,6 @@ def contrast(weights: NDArray[np.float32]) -> NDArray[np.float32]:
     highest = residual.max(axis=(1, 2), keepdims=True)
     heat: NDArray[np.float32] = np.divide(residual, highest, out=np.zeros_like(residual), where=highest > 0)
     return heat
-
-
-def encode_jpeg(rgb: Image) -> bytes:
-    """uint8 RGB [H, W, 3] as the bytes of a JPEG file."""
-    return cv2.imencode(".jpg", cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 90])[1].tobytes()
 
 
 def _fit(rgb: Image) -> Image:

@@ -95,6 +95,17 @@ def squeeze(rgb: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
     return rgb
 
 
+def thumbnail(rgb: NDArray[np.uint8], max_side: int) -> NDArray[np.uint8]:
+    """A picture, uint8 [H, W, 3], in its own shape with at most `max_side` pixels a side; never enlarged."""
+    scale = min(1.0, max_side / max(rgb.shape[:2]))
+    return squeeze(rgb, (max(round(rgb.shape[0] * scale), 1), max(round(rgb.shape[1] * scale), 1)))
+
+
+def encode_jpeg(rgb: NDArray[np.uint8]) -> bytes:
+    """uint8 [H, W, 3], RGB, as the bytes of a JPEG file without metadata."""
+    return cv2.imencode(".jpg", cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 90])[1].tobytes()
+
+
 def _read(path: Path, max_bytes: int) -> bytes:
     try:
         if path.is_dir():

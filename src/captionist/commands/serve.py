@@ -1,0 +1,43 @@
+"""captionist serve."""
+
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperCommand
+
+from captionist.commands.terminal import needs_extra
+from captionist.errors import MissingExtraError
+
+
+class ServeCommand(TyperCommand):
+    """Adds the settings to --help; they are read when they are asked for, since the library that holds them is slow."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        super().format_help(ctx, formatter)
+        typer.echo("Settings: environment variables [default], or keys of captionist.toml without the prefix:")
+        try:
+            with needs_extra("serve"):
+                from captionist.server.settings import describe
+        except MissingExtraError as error:
+            typer.echo(f"  {error}")
+            return
+        for name, default, meaning in describe():
+            typer.echo(f"  {name}{f' [{default}]' if default else ''}\n      {meaning}")
+
+
+def serve(
+    host: Annotated[
+        str | None, typer.Option(metavar="HOST", help="Address to listen on; 127.0.0.1 if not set.")
+    ] = None,
+    port: Annotated[int | None, typer.Option(metavar="PORT", help="Port to listen on; 8000 if not set.")] = None,
+) -> None:
+    """Serve captions over HTTP, with a page to use them and a store for feedback.
+
+    The service stops on SIGTERM or Ctrl-C once it has finished what it accepted.
+    """
+    with needs_extra("serve"):
+        from captionist.server.run import serve as run
+        from captionist.server.settings import load_settings
+
+    given = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
+    run(load_settings(**given))

@@ -1,0 +1,119 @@
+"""The ASGI application."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import structlog
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.middleware.cors import CORSMiddleware
+from fastapi.responses import JSONResponse, Response
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+
+from captionist import __version__
+from captionist.server.observe import Observe
+from captionist.server.problems import Problem
+from captionist.server.routes import captions, feedback, health, models, page
+from captionist.server.schemas import CaptionRequest, FeedbackRequest, ProblemDocument
+from captionist.server.service import Service
+
+_log = structlog.get_logger("captionist.server")
+
+DESCRIPTION = """
+Describes photographs in one English sentence, and keeps what people think of it.
+
+Every error is a problem document (RFC 9457); its `type` is stable. Where the operator has set API keys, send yours as
+`Authorization: Bearer KEY`.
+"""
+
+
+def create_app(service: Service) -> FastAPI:
+    """The application of a service that was started; it stops the service at its own end."""
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        await service.stop()
+
+    app = FastAPI(
+        title="Captionist",
+        version=__version__,
+        description=DESCRIPTION,
+        lifespan=lifespan,
+        docs_url=None,  # its page would be drawn with scripts from elsewhere
+        redoc_url=None,
+        openapi_url="/openapi.json",
+    )
+    app.state.service = service
+    for module in (captions, feedback, models, health, page):
+        app.include_router(module.router)
+    app.mount("/page", page.PageFiles())
+    if service.settings.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=service.settings.cors_origins,
+            allow_methods=["GET", "POST", "DELETE"],
+            allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "X-Request-ID"],
+            expose_headers=["X-Request-ID", "Retry-After", "Idempotency-Replayed"],
+        )
+    app.add_middleware(Observe, telemetry=service.telemetry)
+    app.add_exception_handler(Problem, _problem)
+    app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(RequestValidationError, _wrong_parameters)
+    app.add_exception_handler(ClientDisconnect, _disconnected)
+    _document(app)
+    return app
+
+
+async def _problem(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, Problem)
+    return error.response(request)
+
+
+async def _http_error(request: Request, error: Exception) -> JSONResponse:
+    """What the framework itself refuses."""
+    assert isinstance(error, HTTPException)
+    if error.status_code == 404:
+        problem = Problem("not-found", "Nothing is here: the API is described in /openapi.json.")
+    elif error.status_code == 405:
+        problem = Problem("method-not-allowed", f"{request.method} is not for this resource.")
+    else:
+        problem = Problem("bad-request", f"{error.detail}.")
+    problem.headers.update(error.headers or {})
+    return problem.response(request)
+
+
+async def _wrong_parameters(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)
+    faults = [{"field": ".".join(map(str, fault["loc"][1:])), "message": fault["msg"]} for fault in error.errors()]
+    detail = "; ".join(f"{fault['field']}: {fault['message']}" for fault in faults)
+    return Problem("invalid-request", f"{detail}.", errors=faults).response(request)
+
+
+async def _disconnected(request: Request, _: Exception) -> Response:
+    """Nobody reads this; the status is for the log and the metrics, as nginx has it."""
+    request.state.disconnected = True
+    return Response(status_code=499)
+
+
+def _document(app: FastAPI) -> None:
+    """Complete the OpenAPI document with what the routes read and answer by hand."""
+    generate = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            document = generate()
+            schemas = document["components"]["schemas"]
+            for model in (CaptionRequest, FeedbackRequest, ProblemDocument):
+                schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
+                schemas |= schema.pop("$defs", {})
+                schemas[model.__name__] = schema
+            for unused in ("HTTPValidationError", "ValidationError"):
+                schemas.pop(unused, None)
+            document["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
+            document["security"] = [{}, {"key": []}]
+        return app.openapi_schema or {}
+
+    app.openapi = openapi  # type: ignore[method-assign]

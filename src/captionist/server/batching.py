@@ -1,0 +1,218 @@
+"""A bounded queue and a batcher in front of the Captioner.
+
+A picture's way: admitted, or refused at once where the service is full -> decoded by a pool of threads -> queued ->
+taken by the one thread that runs the engine, together with what else is waiting. A picture whose client is gone, or
+whose deadline has passed, is dropped before it costs inference.
+"""
+
+import asyncio
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from captionist.captioner import Caption, Captioner
+from captionist.inference.search import SearchOptions
+
+_SMOOTHING = 0.2  # weight of the newest batch in the running mean of seconds a picture
+
+
+class OverloadedError(Exception):
+    """The service is full. retry_after: seconds until there is likely to be room."""
+
+    def __init__(self, reason: str, retry_after: float) -> None:
+        super().__init__(reason)
+        self.reason, self.retry_after = reason, retry_after
+
+
+class Observer(Protocol):
+    """What is told of every batch."""
+
+    def batch(self, size: int, encode: float, generate: float) -> None:
+        """size: pictures; encode, generate: seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Described:
+    """A caption, and the seconds of its stages."""
+
+    caption: Caption
+    decode: float
+    queue: float
+    encode: float
+    generate: float
+
+
+@dataclass(slots=True, eq=False)
+class _Job:
+    pixels: NDArray[np.float32]
+    options: SearchOptions
+    deadline: float
+    decode: float
+    loop: asyncio.AbstractEventLoop
+    future: "asyncio.Future[Described]"
+    queued: float = field(default_factory=time.monotonic)
+    gone: bool = False
+    """The client went away; set by the event loop, read by the engine's thread."""
+
+
+class Batcher:
+    """Captions pictures that come one by one in batches. Its methods belong to one event loop."""
+
+    def __init__(
+        self,
+        captioner: Captioner,
+        *,
+        max_batch: int,
+        max_delay: float,
+        max_queue: int,
+        deadline: float,
+        decoders: int,
+        observer: Observer,
+    ) -> None:
+        """deadline: seconds within which a picture should be done; see `Settings` for the others."""
+        self._captioner, self._observer = captioner, observer
+        self._max_batch, self._max_delay, self._max_queue, self._deadline = max_batch, max_delay, max_queue, deadline
+        self._decoders = ThreadPoolExecutor(decoders, "decode")
+        self._waiting: deque[_Job] = deque()
+        self._changed = threading.Condition()
+        self._decoding = 0
+        self.closing = False
+        """Whether nothing more is admitted."""
+        self._seconds = 0.0
+        self.admitted = 0
+        """Pictures that were admitted and are not done."""
+        self._engine = threading.Thread(target=self._work, name="engine", daemon=True)
+        self._engine.start()
+
+    @property
+    def waiting(self) -> int:
+        """Pictures that are decoded and wait for the engine."""
+        return len(self._waiting)
+
+    @property
+    def alive(self) -> bool:
+        """Whether the engine's thread is there to work."""
+        return self._engine.is_alive()
+
+    def check_room(self, pictures: int = 1) -> None:
+        """Raises OverloadedError where so many pictures more would not fit, or could not be done by their deadline."""
+        wait = self.admitted * self._seconds
+        if self.closing:
+            raise OverloadedError("stopping", 1)
+        if self.admitted and self.admitted + pictures > self._max_queue:
+            raise OverloadedError("queue_full", wait)
+        if wait + pictures * self._seconds > self._deadline and self.admitted:
+            raise OverloadedError("deadline", wait)
+
+    @contextmanager
+    def room(self, pictures: int) -> Iterator[None]:
+        """Takes so many places in the queue for as long as the context lasts, or raises OverloadedError."""
+        self.check_room(pictures)
+        self.admitted += pictures
+        try:
+            yield
+        finally:
+            self.admitted -= pictures
+
+    async def caption(self, picture: bytes, name: str, options: SearchOptions, deadline: float) -> Described:
+        """Describe one picture; to be called inside `room`.
+
+        name: what error messages call it; deadline: time.monotonic() of when nobody waits for it any more. Cancelling
+        the call drops the picture. Raises ImageError where it cannot be read, TimeoutError at the deadline.
+        """
+        loop = asyncio.get_running_loop()
+        begun = time.monotonic()
+        async with asyncio.timeout(deadline - begun):
+            pixels = await self._decode(loop, picture, name, deadline)
+            del picture  # while it waits, only the prepared pixels are held
+            job = _Job(pixels, options, deadline, time.monotonic() - begun, loop, loop.create_future())
+            with self._changed:
+                self._waiting.append(job)
+                self._changed.notify()
+            try:
+                return await job.future
+            finally:
+                job.gone = True
+
+    async def _decode(
+        self, loop: asyncio.AbstractEventLoop, picture: bytes, name: str, deadline: float
+    ) -> NDArray[np.float32]:
+        def decode() -> NDArray[np.float32]:
+            if time.monotonic() > deadline:
+                raise TimeoutError
+            return self._captioner.prepare(picture, name)
+
+        self._decoding += 1
+        try:
+            # A call that is cancelled while it still waits for a thread never runs.
+            return await loop.run_in_executor(self._decoders, decode)
+        finally:
+            self._decoding -= 1
+
+    def close(self) -> None:
+        """Finish what is queued, then stop. Admits nothing more. Blocks until the engine's thread has ended."""
+        with self._changed:
+            self.closing = True
+            self._changed.notify()
+        self._engine.join()
+        self._decoders.shutdown(cancel_futures=True)
+
+    def _work(self) -> None:
+        while jobs := self._take():
+            began = time.monotonic()
+            live = [job for job in jobs if not job.gone and job.deadline > began]
+            if live:
+                self._run(live, began)
+
+    def _take(self) -> list[_Job]:
+        """The next jobs that can share a batch; none when all is done."""
+        with self._changed:
+            while not self._waiting:
+                if self.closing:
+                    return []
+                self._changed.wait()
+            patience = time.monotonic() + self._max_delay
+            while len(self._waiting) < self._max_batch and self._decoding and (left := patience - time.monotonic()) > 0:
+                self._changed.wait(left)
+            options = self._waiting[0].options
+            jobs = [job for job in self._waiting if job.options == options][: self._max_batch]
+            for job in jobs:
+                self._waiting.remove(job)
+            return jobs
+
+    def _run(self, jobs: list[_Job], began: float) -> None:
+        outcome: Sequence[Described] | Exception
+        try:
+            visual_tokens = self._captioner.encode([job.pixels for job in jobs])
+            encoded = time.monotonic()
+            captions = self._captioner.generate(visual_tokens, jobs[0].options)
+            ended = time.monotonic()
+            encode, generate = encoded - began, ended - encoded
+            outcome = [
+                Described(caption, job.decode, began - job.queued, encode, generate)
+                for job, caption in zip(jobs, captions, strict=True)
+            ]
+            self._observer.batch(len(jobs), encode, generate)
+            newest = (ended - began) / len(jobs)
+            self._seconds += (newest - self._seconds) * (_SMOOTHING if self._seconds else 1)
+        except Exception as error:  # told to every client of the batch; the engine goes on with the next
+            outcome = error
+        jobs[0].loop.call_soon_threadsafe(_deliver, jobs, outcome)
+
+
+def _deliver(jobs: list[_Job], outcome: Any) -> None:
+    for place, job in enumerate(jobs):
+        if job.future.done():
+            continue
+        if isinstance(outcome, Exception):
+            job.future.set_exception(outcome)
+        else:
+            job.future.set_result(outcome[place])

@@ -1,0 +1,95 @@
+"""Reading request bodies: bounded in bytes and in time, never on disk."""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+
+from fastapi import Request
+from starlette.datastructures import FormData
+from starlette.formparsers import MultiPartException, MultiPartParser
+
+from captionist.server.problems import Problem
+
+_MOST_FIELDS = 20
+
+
+class _InMemoryParser(MultiPartParser):
+    # The service may run on a read-only file system; how large a body may be is bounded before it is parsed.
+    spool_max_size = 1 << 62
+
+
+class BodyReader:
+    """Reads bodies, and counts what all requests together hold in memory."""
+
+    def __init__(self, max_body: int, max_total: int, timeout: float) -> None:
+        self.max_body, self.max_total, self.timeout = max_body, max_total, timeout
+        self.held = 0
+
+    @contextmanager
+    def body(self, request: Request) -> Iterator["Body"]:
+        """The body of a request, counted as held for as long as the context lasts.
+
+        Raises Problem (too-large, overloaded) where it is announced as larger than there is room for.
+        """
+        body = Body(self, request)
+        try:
+            announced = request.headers.get("content-length", "")
+            if announced.isdigit():
+                body.hold(int(announced))
+            yield body
+        finally:
+            self.held -= body.held
+
+
+class Body:
+    """One request's body. Reading it raises Problem (bad-request, request-timeout, too-large, overloaded)."""
+
+    def __init__(self, reader: BodyReader, request: Request) -> None:
+        self._reader, self._request = reader, request
+        self.held = 0
+        """Bytes that room was taken for."""
+
+    def hold(self, total: int) -> None:
+        """Take room for `total` bytes. Raises Problem where there is none."""
+        reader = self._reader
+        if total > reader.max_body:
+            raise Problem("too-large", f"The body has more than {reader.max_body:,} bytes: send fewer pictures.")
+        if reader.held + total - self.held > reader.max_total:
+            self._request.state.rejection = "memory"
+            raise Problem("overloaded", "Too many bytes are being received at once: try again.", retry_after=1)
+        reader.held += total - self.held
+        self.held = total
+
+    async def read(self) -> bytes:
+        """All of it."""
+        async with self._arrival():
+            return b"".join([chunk async for chunk in self._chunks()])
+
+    async def read_form(self, max_files: int) -> FormData:
+        """Its multipart parts, files in memory."""
+        async with self._arrival():
+            parser = _InMemoryParser(
+                self._request.headers, self._chunks(), max_files=max_files, max_fields=_MOST_FIELDS
+            )
+            try:
+                return await parser.parse()
+            except MultiPartException as error:
+                raise Problem("bad-request", f"The multipart body is not sound: {error.message}") from error
+
+    async def _chunks(self) -> AsyncGenerator[bytes]:
+        received = 0
+        async for chunk in self._request.stream():
+            received += len(chunk)
+            if received > self.held:  # chunked encoding announces nothing
+                self.hold(received)
+            yield chunk
+
+    @asynccontextmanager
+    async def _arrival(self) -> AsyncIterator[None]:
+        try:
+            async with asyncio.timeout(self._reader.timeout):
+                yield
+        except TimeoutError as error:
+            raise Problem(
+                "request-timeout", f"The body did not arrive within {self._reader.timeout:g} seconds."
+            ) from error

@@ -1,0 +1,127 @@
+"""Pictures from the web, without lending anybody our place in the network.
+
+An address is judged when it is connected to, after resolution, so that neither a redirect nor a name that resolves
+differently the second time (DNS rebinding) leads inside.
+"""
+
+import asyncio
+import ipaddress
+import socket
+from collections.abc import Iterable
+from typing import Any
+from urllib.parse import urljoin, urlsplit
+
+import httpcore2
+from httpcore2 import AnyIOBackend, AsyncNetworkBackend, AsyncNetworkStream
+
+from captionist.server.problems import Problem
+
+_MOST_REDIRECTS = 3
+_REDIRECTS = (301, 302, 303, 307, 308)
+
+
+def is_public(address: str) -> bool:
+    """Whether an IP address is one of the public internet; mapped and tunnelled IPv4 addresses count as themselves."""
+    ip = ipaddress.ip_address(address.partition("%")[0])
+    if isinstance(ip, ipaddress.IPv6Address):
+        inner = ip.ipv4_mapped or ip.sixtofour or (ip.teredo and ip.teredo[1])
+        if inner:
+            return is_public(str(inner))
+        if ip in ipaddress.ip_network("64:ff9b::/96"):  # NAT64
+            return is_public(str(ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)))
+    return ip.is_global and not ip.is_multicast
+
+
+class PublicOnlyBackend(AsyncNetworkBackend):
+    """Connects to public addresses only; the connection goes to the very address that was judged."""
+
+    def __init__(self) -> None:
+        self._inner = AnyIOBackend()
+
+    async def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[Any] | None = None,
+    ) -> AsyncNetworkStream:
+        loop = asyncio.get_running_loop()
+        try:
+            found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        except (OSError, UnicodeError) as error:
+            raise _refused(f"{host} cannot be resolved.") from error
+        addresses = [str(entry[4][0]) for entry in found]
+        # One private address among public ones is a trick, not a mistake.
+        if not addresses or not all(self.allows(address) for address in addresses):
+            raise _refused(f"{host} is not an address of the public internet.")
+        return await self._inner.connect_tcp(addresses[0], port, timeout, local_address, socket_options)
+
+    def allows(self, address: str) -> bool:
+        """Whether to connect to an IP address."""
+        return is_public(address)
+
+
+class Fetcher:
+    """Fetches pictures by URL, within limits of size and time."""
+
+    def __init__(self, max_bytes: int, timeout: float, backend: AsyncNetworkBackend | None = None) -> None:
+        self._max_bytes, self._timeout = max_bytes, timeout
+        self._pool = httpcore2.AsyncConnectionPool(
+            network_backend=backend or PublicOnlyBackend(), max_keepalive_connections=0
+        )
+
+    async def fetch(self, url: str) -> bytes:
+        """The body behind a URL. Raises Problem (url-refused, too-large)."""
+        try:
+            async with asyncio.timeout(self._timeout):
+                for _ in range(_MOST_REDIRECTS + 1):
+                    target, body = await self._get(url)
+                    if target is None:
+                        return body
+                    url = urljoin(url, target)
+        except TimeoutError as error:
+            raise _refused(f"It took longer than {self._timeout:g} seconds.") from error
+        except (httpcore2.NetworkError, httpcore2.ProtocolError, httpcore2.TimeoutException, OSError) as error:
+            raise _refused(f"The server cannot be reached ({type(error).__name__}).") from error
+        raise _refused(f"There are more than {_MOST_REDIRECTS} redirects.")
+
+    async def _get(self, url: str) -> tuple[str | None, bytes]:
+        """Where a redirect leads, or None and the body."""
+        try:
+            parts = urlsplit(url)
+            sound = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+        except ValueError:
+            sound = False
+        if not sound or parts.username or parts.password:
+            raise _refused("Only http and https URLs without a user name are fetched.")
+        try:
+            target = httpcore2.URL(parts._replace(fragment="").geturl())
+        except (ValueError, UnicodeError) as error:
+            raise _refused("It is not a valid URL.") from error
+        headers: dict[bytes | str, bytes | str] = {
+            "Host": parts.netloc,
+            "Accept": "image/*",
+            "User-Agent": "captionist",
+            "Accept-Encoding": "identity",
+        }
+        async with self._pool.stream("GET", target, headers=headers) as response:
+            fields = {name.lower(): value for name, value in response.headers}
+            if response.status in _REDIRECTS and b"location" in fields:
+                return fields[b"location"].decode("latin-1"), b""
+            if response.status != 200:
+                raise _refused(f"The server answered {response.status}.")
+            body = bytearray()
+            async for chunk in response.aiter_stream():
+                body += chunk
+                if len(body) > self._max_bytes:
+                    raise Problem("too-large", f"The picture at that URL has more than {self._max_bytes:,} bytes.")
+            return None, bytes(body)
+
+    async def aclose(self) -> None:
+        """Close what is open."""
+        await self._pool.aclose()
+
+
+def _refused(reason: str) -> Problem:
+    return Problem("url-refused", f"{reason} Send the picture itself instead.")

@@ -1,0 +1,115 @@
+// Where the model looked for a word, as light on a darkened picture.
+
+// The canvas is this many pixels wide and high, whatever the picture is, and CSS stretches it over the picture: what
+// it holds is smooth, so the browser's own scaling does it no harm.
+const SIZE = 96;
+const MORPH = 180; // milliseconds
+
+// Dark and opaque where the word looked no more than usual, bright and clear where it did: red, green, blue, opacity.
+const RAMP = [
+  [14, 12, 20, 0.72],
+  [58, 24, 40, 0.58],
+  [176, 70, 24, 0.42],
+  [246, 158, 52, 0.3],
+  [255, 214, 120, 0.16],
+];
+
+/**
+ * What sets each word's look apart: weights [words][rows][cols], shares of attention -> the same shape, from 0 to 1.
+ * As captionist.explain.contrast, which says why: Pearson residuals over the words, where they are positive.
+ */
+export function contrast(weights) {
+  const mean = weights[0].map((row, y) =>
+    row.map((_, x) => weights.reduce((sum, word) => sum + word[y][x], 0) / weights.length),
+  );
+  const residual = (share, usual) =>
+    weights.length === 1 ? share : Math.max(0, (share - usual) / Math.sqrt(Math.max(usual, 1e-38)));
+  return weights.map((word) => {
+    const heat = word.map((row, y) => row.map((share, x) => residual(share, mean[y][x])));
+    const highest = Math.max(...heat.flat());
+    return heat.map((row) => row.map((value) => (highest > 0 ? value / highest : 0)));
+  });
+}
+
+/** Where a heat map is hottest, in words: "the middle", "the top left". */
+export function whereabouts(heat) {
+  let best = { value: 0 };
+  heat.forEach((row, y) => row.forEach((value, x) => value > best.value && (best = { value, x, y })));
+  if (!best.value) return "nowhere in particular";
+  const third = (place, count) => Math.floor((3 * (place + 0.5)) / count);
+  const vertical = ["top", "", "bottom"][third(best.y, heat.length)];
+  const horizontal = ["left", "", "right"][third(best.x, heat[0].length)];
+  return `the ${[vertical, horizontal].filter(Boolean).join(" ") || "middle"}`;
+}
+
+export class HeatMap {
+  #canvas;
+  #context;
+  #shown = null; // Float32Array [SIZE * SIZE]
+  #frame = 0;
+
+  constructor(canvas) {
+    canvas.width = canvas.height = SIZE;
+    this.#canvas = canvas;
+    this.#context = canvas.getContext("2d");
+  }
+
+  /** Show a heat map, [rows][cols] from 0 to 1, or none (null). One glides into the next, where motion is welcome. */
+  show(heat) {
+    cancelAnimationFrame(this.#frame);
+    this.#canvas.classList.toggle("lit", heat !== null);
+    if (heat === null) {
+      this.#shown = null; // CSS fades the canvas out; the next word starts afresh
+      return;
+    }
+    const target = upscale(heat);
+    const calm = matchMedia("(prefers-reduced-motion: reduce)").matches;
+    if (this.#shown === null || calm) this.#draw(target);
+    else this.#glide(this.#shown, target, performance.now());
+  }
+
+  #glide(from, to, start) {
+    const step = () => {
+      const share = Math.min(1, (performance.now() - start) / MORPH);
+      this.#draw(from.map((value, place) => value + (to[place] - value) * share));
+      if (share < 1) this.#frame = requestAnimationFrame(step);
+    };
+    step();
+  }
+
+  #draw(values) {
+    this.#shown = values;
+    const pixels = this.#context.createImageData(SIZE, SIZE);
+    values.forEach((value, place) => pixels.data.set(colour(value), 4 * place));
+    this.#context.putImageData(pixels, 0, 0);
+  }
+}
+
+function colour(value) {
+  const place = value * (RAMP.length - 1);
+  const low = Math.min(Math.floor(place), RAMP.length - 2);
+  const mix = (channel) => RAMP[low][channel] + (RAMP[low + 1][channel] - RAMP[low][channel]) * (place - low);
+  return [mix(0), mix(1), mix(2), 255 * mix(3)];
+}
+
+/** A small grid drawn large with cubic interpolation, which shows no edges of cells: Float32Array [SIZE * SIZE]. */
+function upscale(heat) {
+  const across = heat.map((row) => stretch(row));
+  const columns = Array.from({ length: SIZE }, (_, x) => stretch(across.map((row) => row[x])));
+  return Float32Array.from({ length: SIZE * SIZE }, (_, place) => {
+    const value = columns[place % SIZE][Math.floor(place / SIZE)];
+    return Math.min(1, Math.max(0, value));
+  });
+}
+
+/** SIZE samples of a Catmull-Rom curve through `points`, the first and last of which go on beyond the edge. */
+function stretch(points) {
+  const at = (place) => points[Math.min(points.length - 1, Math.max(0, place))];
+  return Array.from({ length: SIZE }, (_, sample) => {
+    const place = ((sample + 0.5) * points.length) / SIZE - 0.5;
+    const left = Math.floor(place);
+    const t = place - left;
+    const [a, b, c, d] = [at(left - 1), at(left), at(left + 1), at(left + 2)];
+    return b + 0.5 * t * (c - a + t * (2 * a - 5 * b + 4 * c - d + t * (3 * (b - c) + d - a)));
+  });
+}

@@ -1,0 +1,39 @@
+// Where the page starts.
+
+import { models } from "./api.js";
+import { Card } from "./card.js";
+import { showProblem } from "./dom.js";
+import { listen } from "./intake.js";
+
+const cards = document.getElementById("cards");
+
+listen((files) => {
+  document.body.classList.add("started");
+  const added = files.map((file) => new Card(file, onRemove));
+  cards.prepend(...added.map(({ element }) => element)); // newest first; those that came together keep their order
+  for (const card of added) card.run();
+});
+
+function onRemove() {
+  const next = cards.querySelector(".card");
+  (next ?? document.getElementById("choose")).focus();
+  document.body.classList.toggle("started", next !== null);
+}
+
+async function meet() {
+  const place = document.getElementById("intake-problem");
+  place.replaceChildren();
+  try {
+    const { models: all, pictures_kept: kept } = await models();
+    const model = all.find((one) => one.default) ?? all[0];
+    document.getElementById("model").textContent = `${model.name} ${model.version}`;
+    if (kept) {
+      document.getElementById("privacy").textContent =
+        "Pictures go to this server only, and it keeps those alone for which you tick the box.";
+    }
+  } catch (problem) {
+    showProblem(place, problem, meet);
+  }
+}
+
+meet();

@@ -1,0 +1,203 @@
+"""POST /v1/captions."""
+
+import asyncio
+import hashlib
+import secrets
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+from fastapi import APIRouter, Request
+
+from captionist.captioner import Caption
+from captionist.errors import ImageError
+from captionist.explain import contrast
+from captionist.inference.search import SearchOptions, SearchOverrides
+from captionist.server.batching import Described, OverloadedError
+from captionist.server.captionids import CaptionRecord
+from captionist.server.disconnects import unless_disconnected
+from captionist.server.inputs import PICTURE_FIELD, Picture, read_pictures
+from captionist.server.problems import Problem, image_problem, responses
+from captionist.server.schemas import (
+    CaptionOptions,
+    CaptionOutput,
+    CaptionResponse,
+    Milliseconds,
+    ModelName,
+    PictureOutput,
+    ProblemDocument,
+    Word,
+)
+from captionist.server.service import ClientDep, Service, ServiceDep
+
+router = APIRouter(tags=["captions"])
+
+_FORM: dict[str, Any] = {
+    "type": "object",
+    "required": [PICTURE_FIELD],
+    "properties": {
+        PICTURE_FIELD: {"type": "array", "items": {"type": "string", "format": "binary"}, "minItems": 1},
+        **CaptionOptions.model_json_schema()["properties"],
+    },
+}
+_BODY = {
+    "required": True,
+    "content": {
+        "multipart/form-data": {"schema": _FORM},
+        "application/json": {"schema": {"$ref": "#/components/schemas/CaptionRequest"}},
+        "image/*": {"schema": {"type": "string", "format": "binary"}},
+    },
+}
+_QUERY = [
+    {"name": name, "in": "query", "required": False, "schema": schema, "description": "for a body that is a picture"}
+    for name, schema in CaptionOptions.model_json_schema()["properties"].items()
+]
+_PROBLEMS = (
+    "bad-request", "unauthorized", "request-timeout", "too-large", "unsupported-media-type", "not-an-image",
+    "unsupported-image", "corrupt-image", "empty-image", "invalid-request", "url-refused", "rate-limited", "internal",
+    "overloaded", "deadline-exceeded",
+)  # fmt: skip
+
+
+@router.post(
+    "/v1/captions",
+    summary="Describe pictures",
+    response_model=CaptionResponse,
+    responses=responses(*_PROBLEMS),
+    openapi_extra={"requestBody": _BODY, "parameters": _QUERY},
+)
+async def create_captions(request: Request, service: ServiceDep, client: ClientDep) -> CaptionResponse:  # noqa: ARG001
+    """Describe one picture or several: as multipart files, as the body itself, or in JSON (base64 or data: URIs).
+
+    Of several pictures, those that cannot be read carry a problem, and the others are described all the same; where
+    none can be read, the answer is the first one's problem.
+    """
+    begun = time.monotonic()
+    with _refusing(request):
+        service.batcher.check_room()  # before the body is read: being full should cost nothing
+    with service.bodies.body(request) as body:
+        pictures, options = await read_pictures(request, body, service.settings.max_pictures, service.fetcher)
+        search = _search(service, options)
+        digests = [hashlib.sha256(picture.data).hexdigest() for picture in pictures]
+        with _refusing(request), service.batcher.room(len(pictures)):
+            outcomes = await unless_disconnected(request, _describe(service, pictures, search))
+    problems = [outcome for outcome in outcomes if isinstance(outcome, Problem)]
+    if len(problems) == len(outcomes):
+        raise problems[0]
+    return _answer(service, options, outcomes, digests, begun)
+
+
+def _search(service: Service, options: CaptionOptions) -> SearchOptions:
+    overrides: SearchOverrides = {}
+    if options.num_captions is not None:
+        overrides["num_captions"] = options.num_captions
+    if options.max_words is not None:
+        overrides["max_words"] = options.max_words
+    beams = options.num_beams or service.captioner.defaults.num_beams
+    # Several captions need as many beams; whoever names both must name them so that they fit.
+    overrides["num_beams"] = max(beams, options.num_captions or 1) if options.num_beams is None else beams
+    try:
+        return service.captioner.defaults.override(**overrides)
+    except ValueError as error:
+        raise Problem("invalid-request", f"{error}.") from error
+
+
+@contextmanager
+def _refusing(request: Request) -> Iterator[None]:
+    """Around what may find the service full: answers 503."""
+    try:
+        yield
+    except OverloadedError as error:
+        request.state.rejection = error.reason
+        name = "not-ready" if error.reason == "stopping" else "overloaded"
+        raise Problem(name, "This service is full: try again later.", retry_after=error.retry_after) from error
+
+
+async def _describe(service: Service, pictures: list[Picture], options: SearchOptions) -> list[Described | Problem]:
+    deadline = time.monotonic() + service.settings.deadline
+
+    async def one(picture: Picture) -> Described | Problem:
+        data, picture.data = picture.data, b""  # let go of once it is decoded
+        if picture.problem:
+            return picture.problem
+        try:
+            described = await service.batcher.caption(data, picture.name, options, deadline)
+        except ImageError as error:
+            service.telemetry.refused_picture()
+            return image_problem(error)
+        service.telemetry.captioned(described.caption, described.decode, described.queue)
+        return described
+
+    try:
+        return list(await asyncio.gather(*(one(picture) for picture in pictures)))
+    except TimeoutError as error:
+        raise Problem(
+            "deadline-exceeded", f"There was no caption within {service.settings.deadline:g} seconds: try again later."
+        ) from error
+
+
+def _answer(
+    service: Service,
+    options: CaptionOptions,
+    outcomes: list[Described | Problem],
+    digests: list[str],
+    begun: float,
+) -> CaptionResponse:
+    described = [outcome for outcome in outcomes if isinstance(outcome, Described)]
+    config = service.captioner.bundle.config
+
+    def slowest(stage: str) -> float:
+        return round(1000 * max(float(getattr(one, stage)) for one in described), 2)
+
+    return CaptionResponse(
+        model=ModelName(name=config.name, version=config.version),
+        pictures=[_picture(service, options, o, d) for o, d in zip(outcomes, digests, strict=True)],
+        milliseconds=Milliseconds(
+            decode=slowest("decode"),
+            queue=slowest("queue"),
+            encode=slowest("encode"),
+            generate=slowest("generate"),
+            total=round(1000 * (time.monotonic() - begun), 2),
+        ),
+    )
+
+
+def _picture(service: Service, options: CaptionOptions, outcome: Described | Problem, digest: str) -> PictureOutput:
+    if isinstance(outcome, Problem):
+        return PictureOutput(id=None, captions=[], problem=ProblemDocument(**outcome.document()))
+    best = outcome.caption
+    captions = [c for c in (best, *best.alternatives) if c.confidence >= options.min_confidence]
+    if not captions:
+        return PictureOutput(id=None, captions=[], problem=None)
+    config = service.captioner.bundle.config
+    first = captions[0]
+    record = CaptionRecord(
+        model=config.name,
+        version=config.version,
+        text=first.text,
+        log_probability=round(first.log_probability, 4),
+        confidence=round(first.confidence, 4),
+        picture_sha256=digest,
+        nonce=secrets.token_urlsafe(9),
+    )
+    return PictureOutput(
+        id=service.ids.make(record), captions=[_caption(c, options.explain) for c in captions], problem=None
+    )
+
+
+def _caption(caption: Caption, explain: bool) -> CaptionOutput:
+    words = None
+    if explain and caption.word_attention:
+        grids = contrast(np.stack([word.weights for word in caption.word_attention]))
+        words = [
+            Word(word=word.word, weights=np.round(grid.astype(float), 4).tolist())
+            for word, grid in zip(caption.word_attention, grids, strict=True)
+        ]
+    return CaptionOutput(
+        text=caption.text,
+        log_probability=round(caption.log_probability, 4),
+        confidence=round(caption.confidence, 4),
+        words=words,
+    )

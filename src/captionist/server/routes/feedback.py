@@ -1,0 +1,160 @@
+"""POST, DELETE and export of /v1/feedback."""
+
+import asyncio
+import hashlib
+from collections.abc import Callable
+from typing import Annotated, Any, Literal, TypeVar
+
+from fastapi import APIRouter, Header, Request, Response
+from fastapi.responses import StreamingResponse
+
+from captionist import images
+from captionist.errors import ImageError
+from captionist.images import ImageLimits
+from captionist.server.captionids import CaptionRecord
+from captionist.server.exports import as_corpus, as_jsonl
+from captionist.server.inputs import PICTURE_FIELD, read_feedback
+from captionist.server.problems import Problem, image_problem, responses
+from captionist.server.schemas import FeedbackRequest, FeedbackResponse
+from captionist.server.service import AdministratorDep, ClientDep, Service, ServiceDep
+from captionist.server.store.store import IdempotencyMismatchError, NewFeedback, StoreError
+
+router = APIRouter(tags=["feedback"])
+_Result = TypeVar("_Result")
+
+_KEPT_SIDE = 640  # pixels: more than any encoder of ours reads
+_RETRY_AFTER = 5
+_FORM = {
+    "type": "object",
+    "required": ["caption_id", "rating"],
+    "properties": {
+        **FeedbackRequest.model_json_schema()["properties"],
+        PICTURE_FIELD: {"type": "string", "format": "binary"},
+    },
+}
+_BODY: dict[str, Any] = {
+    "required": True,
+    "content": {
+        "application/json": {"schema": {"$ref": "#/components/schemas/FeedbackRequest"}},
+        "multipart/form-data": {"schema": _FORM},
+    },
+}
+_PROBLEMS = (
+    "bad-request", "unauthorized", "request-timeout", "too-large", "unsupported-media-type", "not-an-image",
+    "unsupported-image", "corrupt-image", "empty-image", "invalid-request", "unknown-caption", "pictures-not-kept",
+    "idempotency-mismatch", "rate-limited", "internal", "overloaded", "store-unavailable",
+)  # fmt: skip
+
+
+@router.post(
+    "/v1/feedback",
+    status_code=201,
+    summary="Say what you think of a caption",
+    response_model=FeedbackResponse,
+    responses=responses(*_PROBLEMS),
+    openapi_extra={"requestBody": _BODY},
+)
+async def create_feedback(
+    request: Request,
+    response: Response,
+    service: ServiceDep,
+    client: ClientDep,
+    idempotency_key: Annotated[
+        str | None,
+        Header(min_length=1, max_length=255, pattern=r"^[!-~]+$", description="the same key: stored once"),
+    ] = None,
+) -> FeedbackResponse:
+    """Rate a caption and, if you like, write a better one. An answer of 201 means that it is stored.
+
+    With the picture and `consent`, the picture is kept for training, scaled down and without its metadata, where the
+    operator keeps pictures.
+    """
+    with service.bodies.body(request) as body:
+        asked, picture = await read_feedback(request, body)
+        record = service.ids.read(asked.caption_id)
+        if record is None:
+            raise Problem("unknown-caption", "caption_id is not one that this service gave: send it as it came.")
+        jpeg = await _keepable(service, asked, picture, record)
+    new = NewFeedback(
+        client.name, idempotency_key, record, asked.rating, asked.correction or None, asked.comment or None, jpeg
+    )
+    try:
+        stored = await _in_store(service, lambda: service.store.add(new))
+    except IdempotencyMismatchError as error:
+        raise Problem(
+            "idempotency-mismatch", "This Idempotency-Key came with other feedback before: make a new one."
+        ) from error
+    if stored.replayed:
+        response.headers["Idempotency-Replayed"] = "true"
+    else:
+        service.telemetry.feedback(asked.rating, asked.correction is not None)
+    return FeedbackResponse(id=stored.id, picture_kept=stored.picture_kept)
+
+
+@router.delete(
+    "/v1/feedback/{feedback_id}",
+    status_code=204,
+    summary="Take feedback back",
+    responses=responses("unauthorized", "not-found", "rate-limited", "internal", "store-unavailable"),
+)
+async def delete_feedback(feedback_id: str, service: ServiceDep, client: ClientDep) -> None:  # noqa: ARG001
+    """Deletes the feedback and, where it was kept, its picture. The id can be guessed by nobody."""
+    if not await _in_store(service, lambda: service.store.delete(feedback_id)):
+        raise Problem("not-found", "There is no feedback with this id.")
+
+
+@router.get(
+    "/v1/feedback/export",
+    summary="All feedback, or what training can use of it",
+    response_class=StreamingResponse,
+    responses={
+        200: {"content": {"application/jsonl": {}, "application/zip": {}}, "description": "JSON lines, or a corpus"},
+        **responses("unauthorized", "forbidden", "invalid-request", "rate-limited", "internal", "store-unavailable"),
+    },
+)
+async def export_feedback(
+    service: ServiceDep,
+    client: AdministratorDep,  # noqa: ARG001
+    format: Literal["jsonl", "corpus"] = "jsonl",
+) -> StreamingResponse:
+    """jsonl: every feedback, an object a line. corpus: a ZIP of the kept pictures with their corrections (or the
+    captions called good), in the layout that `captionist train` reads."""
+    await _in_store(service, service.store.ping)  # an error is told while there is still a status to tell it with
+    rows = service.store.export()
+    if format == "jsonl":
+        return StreamingResponse(as_jsonl(rows), media_type="application/jsonl")
+    headers = {"Content-Disposition": 'attachment; filename="feedback-corpus.zip"'}
+    return StreamingResponse(as_corpus(rows), media_type="application/zip", headers=headers)
+
+
+async def _keepable(
+    service: Service, asked: FeedbackRequest, picture: bytes | None, record: CaptionRecord
+) -> bytes | None:
+    """The picture as it may be kept; None where there is no consent. Raises Problem."""
+    if not asked.consent:
+        return None
+    if not service.settings.keep_pictures:
+        raise Problem("pictures-not-kept", "Send the feedback without consent and picture.")
+    if picture is None:
+        raise Problem("invalid-request", "consent is given, but there is no picture: send it along as multipart.")
+    if hashlib.sha256(picture).hexdigest() != record.picture_sha256:
+        raise Problem("invalid-request", "picture is not the one that the caption is about.")
+    limits = ImageLimits(service.settings.max_picture_bytes, service.settings.max_picture_pixels)
+
+    def reduce() -> bytes:
+        rgb = images.decode(picture, limits=limits, name=PICTURE_FIELD)
+        return images.encode_jpeg(images.thumbnail(rgb, _KEPT_SIDE))
+
+    try:
+        return await asyncio.to_thread(reduce)
+    except ImageError as error:
+        raise image_problem(error) from error
+
+
+async def _in_store(service: Service, work: Callable[[], _Result]) -> _Result:
+    """Run a blocking call of the store. Raises Problem (store-unavailable)."""
+    try:
+        return await asyncio.to_thread(work)
+    except StoreError as error:
+        service.telemetry.store_failed()
+        raise Problem("store-unavailable", "Nothing was changed: try again later.", retry_after=_RETRY_AFTER) from error

@@ -1,0 +1,37 @@
+"""Whether the service lives, whether it is ready, and its metrics."""
+
+from fastapi import APIRouter, Request, Response
+from prometheus_client import CONTENT_TYPE_LATEST
+
+from captionist.server.problems import Problem, responses
+from captionist.server.service import ServiceDep
+
+router = APIRouter(tags=["operations"])
+
+
+@router.get("/health/live", summary="Whether the process works")
+async def live() -> dict[str, str]:
+    """Answers for as long as the event loop turns. A process that does not answer should be restarted."""
+    return {"status": "live"}
+
+
+@router.get("/health/ready", summary="Whether requests are taken", responses=responses("not-ready"))
+async def ready(service: ServiceDep) -> dict[str, str]:
+    """Ready after a first caption, until the process is told to stop. A trouble of the feedback database leaves it
+    ready, since captions need none."""
+    if not service.is_ready:
+        raise Problem("not-ready", "The service is stopping.", retry_after=1)
+    return {"status": "ready"}
+
+
+@router.get(
+    "/metrics",
+    summary="Metrics for Prometheus",
+    response_class=Response,
+    responses={200: {"content": {"text/plain": {}}}, **responses("unauthorized", "forbidden", "rate-limited")},
+)
+async def metrics(request: Request, service: ServiceDep) -> Response:
+    """In Prometheus's text format; from other machines, with an administrator's key."""
+    service.gatekeeper.admit_scraper(request)
+    service.telemetry.ready.set(service.is_ready)
+    return Response(service.telemetry.exposition(), media_type=CONTENT_TYPE_LATEST)

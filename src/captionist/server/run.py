@@ -1,0 +1,156 @@
+"""Runs the service until it is told to stop."""
+
+import asyncio
+import contextlib
+import json
+import resource
+import signal
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+import cv2
+import numpy as np
+import structlog
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from captionist.errors import CaptionistError, SettingsError
+from captionist.images import encode_jpeg
+from captionist.server.app import create_app
+from captionist.server.logs import configure_logging
+from captionist.server.problems import MEDIA_TYPE, Problem
+from captionist.server.security import HEADERS
+from captionist.server.service import Service
+from captionist.server.settings import Settings
+from captionist.server.store.store import StoreError
+
+_log = structlog.get_logger("captionist.server")
+
+
+def serve(settings: Settings) -> None:
+    """Serve until SIGTERM or SIGINT, finish what was accepted, and return.
+
+    Raises CaptionistError where the service cannot start.
+    """
+    configure_logging(settings.log_level, settings.log_format)
+    _raise_file_limit()
+    listener = _listen(settings.host, settings.port)
+    cv2.setNumThreads(1)  # pictures are decoded side by side already
+    try:
+        service = Service.start(settings)
+    except StoreError as error:
+        raise CaptionistError(f"{error}: see CAPTIONIST_DATABASE_URL and CAPTIONIST_DATA_DIR") from error
+    _warm_up(service)
+    config = uvicorn.Config(
+        create_app(service),
+        http=_protocol(settings.body_timeout),
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_keep_alive=75,  # longer than a load balancer's 60, so that it is never us who hangs up
+        timeout_graceful_shutdown=int(settings.grace_period),
+        backlog=2048,
+    )
+    address = f"http://{f'[{settings.host}]' if ':' in settings.host else settings.host}:{listener.getsockname()[1]}"
+    bundle = service.captioner.bundle.config
+    _log.info("serving", address=address, model=bundle.name, model_version=bundle.version)
+    _Server(config, service).run(sockets=[listener])
+    _log.info("stopped")
+
+
+class _Server(uvicorn.Server):
+    """uvicorn, but for its end: after a signal it would kill itself with it, while stopping when told is success."""
+
+    def __init__(self, config: uvicorn.Config, service: Service) -> None:
+        super().__init__(config)
+        self._service = service
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop, number)
+        yield
+
+    def _stop(self, number: int) -> None:
+        if not self.should_exit:
+            _log.info("stopping", signal=signal.Signals(number).name, admitted=self._service.batcher.admitted)
+        elif number == signal.SIGINT:
+            self.force_exit = True
+        self.should_exit = True
+
+
+def _protocol(patience: float) -> type[HttpToolsProtocol]:
+    """uvicorn's HTTP protocol; a client that takes longer than `patience` seconds for its headers is hung up on, and
+    bytes that are not HTTP get a problem document too."""
+
+    class Protocol(HttpToolsProtocol):
+        _hang_up: asyncio.TimerHandle | None = None
+
+        def connection_made(self, transport: Any) -> None:
+            super().connection_made(transport)
+            self._expect_headers()
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            self._expect_nothing()
+            super().connection_lost(exc)
+
+        def on_message_begin(self) -> None:
+            super().on_message_begin()
+            if self._hang_up is None:
+                self._expect_headers()
+
+        def on_headers_complete(self) -> None:
+            self._expect_nothing()
+            super().on_headers_complete()
+
+        def send_400_response(self, msg: str) -> None:
+            body = json.dumps(Problem("bad-request", f"{msg}".strip()).document()).encode()
+            headers = {**HEADERS, "Content-Type": MEDIA_TYPE, "Content-Length": str(len(body)), "Connection": "close"}
+            lines = ["HTTP/1.1 400 Bad Request", *(f"{name}: {value}" for name, value in headers.items())]
+            self.transport.write("\r\n".join(lines).encode() + b"\r\n\r\n" + body)
+            self.transport.close()
+
+        def _expect_headers(self) -> None:
+            self._hang_up = self.loop.call_later(patience, self.transport.close)
+
+        def _expect_nothing(self) -> None:
+            if self._hang_up is not None:
+                self._hang_up.cancel()
+                self._hang_up = None
+
+    return Protocol
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """A listening socket; before the model is loaded, so that a port that is taken is told at once."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listener = socket.socket(family, kind, protocol)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+    except (OSError, OverflowError, UnicodeError) as error:
+        raise SettingsError(
+            f"cannot listen on {host} port {port} ({error}): choose others with --host, --port"
+        ) from error
+    return listener
+
+
+def _warm_up(service: Service) -> None:
+    """A first caption, which is slower than those after it, before anybody waits for one."""
+    height, width = service.captioner.bundle.config.image.height, service.captioner.bundle.config.image.width
+    ramp = np.linspace(0, 255, height * width * 3).astype(np.uint8).reshape(height, width, 3)
+    service.captioner.caption(encode_jpeg(ramp))
+
+
+def _raise_file_limit() -> None:
+    """Each connection is an open file, and the usual 1,024 are soon used up."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(max(soft, 65536), hard), hard))

@@ -1,0 +1,149 @@
+"""The bodies that the service reads and writes."""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+
+class _Input(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+MOST_CAPTIONS = 10
+"""Of one picture, and the most beams."""
+
+
+class CaptionOptions(_Input):
+    """How pictures are described; what is left out is the model's own."""
+
+    num_captions: int | None = Field(None, ge=1, le=MOST_CAPTIONS, description="captions of each picture, best first")
+    num_beams: int | None = Field(
+        None, ge=1, le=MOST_CAPTIONS, description="hypotheses kept in the search; 1 is fastest"
+    )
+    max_words: int | None = Field(None, ge=1, le=50, description="longest caption, in whole words")
+    explain: bool = Field(False, description="tell where the model looked for each word")
+    min_confidence: float = Field(0.0, ge=0, le=1, description="captions below are left out")
+
+
+class PictureInput(_Input):
+    """A picture in JSON: one of `data` and `url`."""
+
+    data: str | None = Field(None, description="base64, or a data: URI", examples=["data:image/png;base64,iVBORw0K..."])
+    url: Annotated[str, StringConstraints(max_length=2048)] | None = Field(
+        None, description="http(s) address, where the operator allows it"
+    )
+
+
+class CaptionRequest(CaptionOptions):
+    """Pictures to describe, as JSON."""
+
+    pictures: tuple[PictureInput, ...] = Field(min_length=1)
+
+
+class ProblemDocument(BaseModel):
+    """An error (RFC 9457)."""
+
+    type: str = Field(description="stable: tells kinds of errors apart")
+    title: str
+    status: int
+    detail: str = Field(description="what is wrong and what to do")
+    instance: str | None = Field(None, description="the request's id, as in the log and in X-Request-ID")
+    errors: list[dict[str, str]] | None = Field(None, description="field and message of each wrong field")
+
+
+class Word(BaseModel):
+    """A word of a caption, and where the model looked for it."""
+
+    word: str
+    weights: list[list[float]] = Field(
+        description="rows x columns over the whole picture, 0 to 1: how much more than usual it looked there"
+    )
+
+
+class CaptionOutput(BaseModel):
+    """A sentence about a picture."""
+
+    text: str
+    log_probability: float = Field(description="natural logarithm of the model's probability of it")
+    confidence: float = Field(description="geometric mean of its tokens' probabilities")
+    words: list[Word] | None = Field(None, description="with explain")
+
+
+class PictureOutput(BaseModel):
+    """What became of one picture."""
+
+    id: str | None = Field(description="names these captions in feedback; null where there are none")
+    captions: list[CaptionOutput] = Field(description="best first; empty where all are below min_confidence")
+    problem: ProblemDocument | None = Field(None, description="why it could not be described")
+
+
+class ModelName(BaseModel):
+    """Which model."""
+
+    name: str
+    version: str
+
+
+class Milliseconds(BaseModel):
+    """Where the time went; of several pictures, the slowest."""
+
+    decode: float
+    queue: float
+    encode: float
+    generate: float
+    total: float
+
+
+class CaptionResponse(BaseModel):
+    """Captions, in the order of the pictures."""
+
+    model: ModelName
+    pictures: list[PictureOutput]
+    milliseconds: Milliseconds
+
+
+class ModelInfo(ModelName):
+    """A model that is served."""
+
+    precision: str
+    default: bool
+
+
+class Limits(BaseModel):
+    """What a request may ask for."""
+
+    max_picture_bytes: int
+    max_picture_pixels: int
+    max_pictures: int
+    max_captions: int
+    max_beams: int
+
+
+class ModelsResponse(BaseModel):
+    """What this service offers."""
+
+    models: list[ModelInfo]
+    limits: Limits
+    pictures_kept: bool = Field(description="whether feedback may come with its picture, for training")
+
+
+_Text = Annotated[str, StringConstraints(strip_whitespace=True, max_length=500)]
+
+
+class FeedbackRequest(_Input):
+    """What a person thinks of a picture's first caption."""
+
+    caption_id: str = Field(max_length=4096, description="as /v1/captions gave it")
+    rating: Literal["good", "bad"]
+    correction: Annotated[_Text, StringConstraints(min_length=1)] | None = Field(
+        None, description="a better caption", examples=["A dog sleeps on a sofa."]
+    )
+    comment: _Text | None = None
+    consent: bool = Field(False, description="the picture that comes along may be kept, for training")
+
+
+class FeedbackResponse(BaseModel):
+    """The receipt: what is acknowledged is stored."""
+
+    id: str = Field(description="deletes this feedback and its picture: DELETE /v1/feedback/{id}")
+    picture_kept: bool

@@ -1,0 +1,86 @@
+"""API keys, rate limits, and the headers that keep the page safe."""
+
+import hashlib
+import hmac
+import time
+from dataclasses import dataclass
+
+from fastapi import Request
+from limits import RateLimitItem, parse
+from limits.storage import MemoryStorage
+from limits.strategies import MovingWindowRateLimiter
+
+from captionist.server.problems import Problem
+from captionist.server.settings import Settings, is_loopback
+
+CONTENT_SECURITY_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; connect-src 'self'; "
+    "manifest-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+HEADERS = {
+    "Content-Security-Policy": CONTENT_SECURITY_POLICY,
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Permissions-Policy": "geolocation=(), microphone=()",
+    "Cross-Origin-Opener-Policy": "same-origin",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """Who a request is from; without keys everybody is the same nameless client, and an administrator on loopback."""
+
+    name: str
+    admin: bool
+
+
+class Gatekeeper:
+    """Decides who may do what, and how often."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._keys = [(bytes.fromhex(key.sha256), key) for key in settings.api_keys]
+        self._rates = {key.name: parse(key.rate) for key in settings.api_keys if key.rate}
+        self._anonymous_rate = parse(settings.anonymous_rate) if settings.anonymous_rate else None
+        self._limiter = MovingWindowRateLimiter(MemoryStorage())
+
+    def admit(self, request: Request) -> Client:
+        """The client of a request. Raises Problem: unauthorized, rate-limited."""
+        address = request.client.host if request.client else ""
+        if not self._keys:
+            self._count(self._anonymous_rate, address)
+            return Client("", is_loopback(address))
+        client = self._authenticate(request.headers.get("authorization", ""))
+        request.state.client = client.name
+        self._count(self._rates.get(client.name), client.name)
+        return client
+
+    def _authenticate(self, authorization: str) -> Client:
+        scheme, _, key = authorization.partition(" ")
+        digest = hashlib.sha256(key.strip().encode("utf-8", "surrogateescape")).digest()
+        # All of them are compared, so that the time taken tells nothing about which one came close.
+        matches = [known for expected, known in self._keys if hmac.compare_digest(expected, digest)]
+        if scheme.lower() != "bearer" or not matches:
+            raise Problem(
+                "unauthorized",
+                "This service needs an API key: send it as `Authorization: Bearer KEY`.",
+                headers={"WWW-Authenticate": "Bearer"},
+            )
+        return Client(matches[0].name, matches[0].admin)
+
+    def _count(self, rate: RateLimitItem | None, who: str) -> None:
+        if rate is None or self._limiter.hit(rate, who):
+            return
+        window = self._limiter.get_window_stats(rate, who)
+        raise Problem("rate-limited", f"At most {rate} are allowed.", retry_after=window.reset_time - time.time())
+
+    def admit_administrator(self, request: Request) -> Client:
+        """As `admit`. Raises Problem also for a client that is no administrator."""
+        client = self.admit(request)
+        if not client.admin:
+            raise Problem("forbidden", "This needs an API key with admin = true; without keys, it works on loopback.")
+        return client
+
+    def admit_scraper(self, request: Request) -> None:
+        """For /metrics: anybody on this machine (a sidecar, say), an administrator from elsewhere."""
+        if not (request.client and is_loopback(request.client.host)):
+            self.admit_administrator(request)

@@ -1,0 +1,97 @@
+"""What the routes share: everything that lives as long as the service."""
+
+import asyncio
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import Depends, Request
+
+from captionist import __version__
+from captionist.captioner import Captioner
+from captionist.images import ImageLimits
+from captionist.inference.threads import available_cores
+from captionist.server.batching import Batcher
+from captionist.server.bodies import BodyReader
+from captionist.server.captionids import CaptionIds
+from captionist.server.fetch import Fetcher
+from captionist.server.security import Client, Gatekeeper
+from captionist.server.settings import Settings, read_secret
+from captionist.server.store.store import FeedbackStore
+from captionist.server.telemetry import Telemetry
+
+
+@dataclass
+class Service:
+    """The parts of a running service."""
+
+    settings: Settings
+    captioner: Captioner
+    batcher: Batcher
+    bodies: BodyReader
+    ids: CaptionIds
+    fetcher: Fetcher | None
+    gatekeeper: Gatekeeper
+    store: FeedbackStore
+    telemetry: Telemetry
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether requests would be served."""
+        return self.batcher.alive and not self.batcher.closing
+
+    @classmethod
+    def start(cls, settings: Settings) -> "Service":
+        """Load the model and open the store; blocks. Raises BundleError, SettingsError, StoreError."""
+        limits = ImageLimits(settings.max_picture_bytes, settings.max_picture_pixels)
+        secret = read_secret(settings)
+        captioner = Captioner(settings.model, threads=settings.threads, limits=limits)
+        telemetry = Telemetry(captioner.bundle.config, __version__)
+        store = FeedbackStore(settings.sqlalchemy_url)
+        batcher = Batcher(
+            captioner,
+            max_batch=settings.max_batch,
+            max_delay=settings.max_delay,
+            max_queue=settings.max_queue,
+            deadline=settings.deadline,
+            decoders=settings.threads or available_cores(),
+            observer=telemetry,
+        )
+        telemetry.watch(batcher)
+        return cls(
+            settings=settings,
+            captioner=captioner,
+            batcher=batcher,
+            bodies=BodyReader(settings.max_body_bytes, settings.max_inflight_bytes, settings.body_timeout),
+            ids=CaptionIds(secret),
+            fetcher=Fetcher(settings.max_picture_bytes, settings.fetch_timeout) if settings.fetch_urls else None,
+            gatekeeper=Gatekeeper(settings),
+            store=store,
+            telemetry=telemetry,
+        )
+
+    async def stop(self) -> None:
+        """Finish what was accepted, then let go of everything."""
+        await asyncio.to_thread(self.batcher.close)
+        if self.fetcher:
+            await self.fetcher.aclose()
+        self.store.close()
+
+
+def _service(request: Request) -> Service:
+    service: Service = request.app.state.service
+    return service
+
+
+ServiceDep = Annotated[Service, Depends(_service)]
+
+
+def _client(request: Request, service: ServiceDep) -> Client:
+    return service.gatekeeper.admit(request)
+
+
+def _administrator(request: Request, service: ServiceDep) -> Client:
+    return service.gatekeeper.admit_administrator(request)
+
+
+ClientDep = Annotated[Client, Depends(_client)]
+AdministratorDep = Annotated[Client, Depends(_administrator)]

@@ -1,0 +1,214 @@
+"""What an operator can set: by environment variable, or in a TOML file."""
+
+import ipaddress
+import os
+import re
+import secrets
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from limits import parse
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
+
+from captionist.errors import SettingsError
+
+PREFIX = "CAPTIONIST_"
+CONFIG_VARIABLE = f"{PREFIX}CONFIG"
+_DEFAULT_CONFIG = "captionist.toml"
+
+
+def _rate(value: str) -> str:
+    try:
+        parse(value)
+    except ValueError as error:
+        raise ValueError(f"{value!r} is not a rate such as 60/minute") from error
+    return value
+
+
+def _origin(value: str) -> str:
+    if not re.fullmatch(r"https?://[^/*\s]+|\*", value):
+        raise ValueError(f"{value!r} is not an origin such as https://example.org")
+    return value
+
+
+def _database(value: str) -> str:
+    try:
+        name = make_url(value).get_backend_name()
+    except ArgumentError as error:
+        raise ValueError("this is not a database URL such as postgresql://user:password@host/name") from error
+    if name not in ("sqlite", "postgresql"):
+        raise ValueError(f"{name} databases are not supported: use SQLite or PostgreSQL")
+    return value
+
+
+Rate = Annotated[str, AfterValidator(_rate)]
+
+
+class ApiKey(BaseModel):
+    """A client's key. Only its SHA-256 is configured, so that the configuration is no secret of the client's."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str = Field(pattern=r"^[A-Za-z0-9_-]{1,40}$", description="appears in logs")
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$", description="of the key")
+    rate: Rate | None = Field(None, description="requests allowed, such as 60/minute")
+    admin: bool = Field(False, description="may export feedback, and read /metrics from another machine")
+
+
+class Settings(BaseSettings):
+    """The service's settings. Each is an environment variable with the prefix CAPTIONIST_, or a key of the file that
+    CAPTIONIST_CONFIG names (captionist.toml in the working directory by default); the environment wins."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", frozen=True)
+
+    host: str = Field("127.0.0.1", description="address to listen on")
+    port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 takes a free one")
+    model: str | None = Field(None, description="a bundle's directory, or the name of a model inside the package")
+    threads: int | None = Field(None, ge=1, description="of the engine; by default the cores that there really are")
+
+    api_keys: tuple[ApiKey, ...] = Field((), description="JSON list of {name, sha256, rate, admin}")
+    allow_anonymous: bool = Field(False, description="listen on other than loopback addresses without API keys")
+    anonymous_rate: Rate | None = Field(None, description="requests allowed to each address where there are no keys")
+    cors_origins: tuple[Annotated[str, AfterValidator(_origin)], ...] = Field(
+        (), description="JSON list of origins whose pages may call the API"
+    )
+    secret: SecretStr | None = Field(
+        None, min_length=32, description="signs caption ids; the same on every replica. By default kept in data_dir"
+    )
+
+    max_picture_bytes: int = Field(20_000_000, ge=1_000, description="largest picture")
+    max_picture_pixels: int = Field(50_000_000, ge=1_000, description="most pixels of a picture, before decoding")
+    max_pictures: int = Field(16, ge=1, le=256, description="most pictures in one request")
+    max_inflight_bytes: int = Field(
+        256_000_000, ge=1_000_000, description="bodies held in memory at once; more are refused with 503"
+    )
+    fetch_urls: bool = Field(False, description="fetch pictures named by URL (public addresses only)")
+    fetch_timeout: float = Field(5.0, gt=0, description="seconds for fetching one picture")
+
+    max_batch: int = Field(8, ge=1, le=64, description="most pictures in one run of the engine")
+    max_delay: float = Field(0.005, ge=0, le=1, description="seconds to wait for pictures that are being decoded")
+    max_queue: int = Field(64, ge=1, description="pictures accepted at once; more are refused with 503")
+    deadline: float = Field(10.0, gt=0, description="seconds until an accepted request is given up with 504")
+    body_timeout: float = Field(20.0, gt=0, description="seconds for a client to send its headers, and its body")
+    grace_period: float = Field(25.0, ge=0, description="seconds after SIGTERM to finish what was accepted")
+
+    data_dir: Path = Field(Path("captionist-data"), description="where the SQLite file and the secret are kept")
+    database_url: Annotated[str, AfterValidator(_database)] | None = Field(
+        None, description="postgresql://user:password@host/name; by default an SQLite file in data_dir"
+    )
+    keep_pictures: bool = Field(False, description="keep pictures that users consented to give, for training")
+
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least severe lines logged")
+    log_format: Literal["json", "text"] | None = Field(None, description="by default text on a terminal, else JSON")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, toml_file=_config_file())
+
+    @model_validator(mode="after")
+    def _closed_unless_told_so(self) -> Self:
+        if not self.api_keys and not self.allow_anonymous and not is_loopback(self.host):
+            raise ValueError(
+                f"{self.host} is open to other machines, but there are no API keys: set {PREFIX}API_KEYS, or "
+                f"{PREFIX}ALLOW_ANONYMOUS=true if anyone may use this service"
+            )
+        names = [key.name for key in self.api_keys]
+        if len(set(names)) < len(names):
+            raise ValueError("two API keys have the same name")
+        return self
+
+    @property
+    def sqlalchemy_url(self) -> str:
+        """The database's URL, with the driver that is installed."""
+        if self.database_url is None:
+            return f"sqlite:///{self.data_dir / 'captionist.db'}"
+        return re.sub(r"^postgres(ql)?://", "postgresql+psycopg://", self.database_url)
+
+    @property
+    def max_body_bytes(self) -> int:
+        """Largest body: pictures of the largest size in base64, and room for the fields around them."""
+        return min(self.max_pictures * (self.max_picture_bytes * 4 // 3 + 4096) + 65536, self.max_inflight_bytes)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach an address."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """Read the settings; overrides come from the command line. Raises SettingsError naming each wrong variable."""
+    named = os.environ.get(CONFIG_VARIABLE)
+    if named and not Path(named).is_file():
+        raise SettingsError(f"{CONFIG_VARIABLE} names {named}, but there is no such file")
+    known = {PREFIX + name.upper() for name in Settings.model_fields} | {CONFIG_VARIABLE}
+    strange = sorted(name for name in os.environ if name.startswith(PREFIX) and name not in known)
+    if strange:
+        raise SettingsError(f"{', '.join(strange)}: no such setting; `captionist serve --help` lists them all")
+    try:
+        return Settings(**overrides)
+    except ValidationError as error:
+        raise SettingsError("; ".join(_fault(fault) for fault in error.errors())) from error
+    except ValueError as error:  # a list or an object in the environment that is not JSON
+        raise SettingsError(f"{error}: lists are written as JSON") from error
+    except (OSError, tomllib.TOMLDecodeError) as error:
+        raise SettingsError(f"{_config_file()} cannot be read: {error}") from error
+
+
+def read_secret(settings: Settings) -> str:
+    """The secret that signs caption ids; one that is made up is kept, so that ids outlive a restart.
+
+    Raises SettingsError where it can neither be read nor written.
+    """
+    if settings.secret is not None:
+        return settings.secret.get_secret_value()
+    path = settings.data_dir / "secret"
+    try:
+        settings.data_dir.mkdir(parents=True, exist_ok=True)
+        if not path.exists():
+            partial = path.with_suffix(f".{os.getpid()}")
+            with open(partial, "x", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
+                file.write(secrets.token_hex(32))
+            partial.replace(path)
+        return path.read_text(encoding="ascii")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path} cannot be used ({error}): set {PREFIX}DATA_DIR, or {PREFIX}SECRET") from error
+
+
+def describe() -> list[tuple[str, str, str]]:
+    """Every setting: its variable, its default and its meaning."""
+    return [
+        (PREFIX + name.upper(), _default(field.default), field.description or "")
+        for name, field in Settings.model_fields.items()
+    ]
+
+
+def _default(value: object) -> str:
+    if value is None or value == ():
+        return ""
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _config_file() -> str:
+    return os.environ.get(CONFIG_VARIABLE) or _DEFAULT_CONFIG
+
+
+def _fault(fault: Any) -> str:
+    location = [str(part) for part in fault["loc"]]
+    message: str = fault["msg"].removeprefix("Value error, ")
+    if not location:
+        return message
+    return f"{PREFIX}{location[0].upper()}{''.join(f'[{part}]' for part in location[1:])}: {message}"

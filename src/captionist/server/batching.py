@@ -1,11 +1,12 @@
 """A bounded queue and a batcher in front of the Captioner.
 
 A picture's way: admitted, or refused at once where the service is full -> decoded by a pool of threads -> queued ->
-taken by the one thread that runs the engine, together with what else is waiting. A picture whose client is gone, or
-whose deadline has passed, is dropped before it costs inference.
+taken by one of the threads that run the engine, together with what else is waiting. A picture whose client is gone,
+or whose deadline has passed, is dropped before it costs inference.
 """
 
 import asyncio
+import math
 import threading
 import time
 from collections import deque
@@ -74,13 +75,14 @@ class Batcher:
         max_delay: float,
         max_queue: int,
         deadline: float,
-        decoders: int,
+        engines: int,
         observer: Observer,
     ) -> None:
-        """deadline: seconds within which a picture should be done; see `Settings` for the others."""
+        """deadline: seconds within which a picture should be done; engines: threads that run batches, and as many
+        decode; see `Settings` for the others."""
         self._captioner, self._observer = captioner, observer
         self._max_batch, self._max_delay, self._max_queue, self._deadline = max_batch, max_delay, max_queue, deadline
-        self._decoders = ThreadPoolExecutor(decoders, "decode")
+        self._decoders = ThreadPoolExecutor(engines, "decode")
         self._waiting: deque[_Job] = deque()
         self._changed = threading.Condition()
         self._decoding = 0
@@ -89,8 +91,10 @@ class Batcher:
         self._seconds = 0.0
         self.admitted = 0
         """Pictures that were admitted and are not done."""
-        self._engine = threading.Thread(target=self._work, name="engine", daemon=True)
-        self._engine.start()
+        self._idle = 0
+        self._engines = [threading.Thread(target=self._work, name=f"engine-{n}", daemon=True) for n in range(engines)]
+        for engine in self._engines:
+            engine.start()
 
     @property
     def waiting(self) -> int:
@@ -99,8 +103,8 @@ class Batcher:
 
     @property
     def alive(self) -> bool:
-        """Whether the engine's thread is there to work."""
-        return self._engine.is_alive()
+        """Whether all of the engine's threads are there to work."""
+        return all(engine.is_alive() for engine in self._engines)
 
     def check_room(self, pictures: int = 1) -> None:
         """Raises OverloadedError where so many pictures more would not fit, or could not be done by their deadline."""
@@ -131,38 +135,36 @@ class Batcher:
         loop = asyncio.get_running_loop()
         begun = time.monotonic()
         async with asyncio.timeout(deadline - begun):
-            pixels = await self._decode(loop, picture, name, deadline)
+            job = None
+            self._decoding += 1
+            try:
+                # A call that is cancelled while it still waits for a thread never runs.
+                pixels = await loop.run_in_executor(self._decoders, self._prepare, picture, name, deadline)
+                job = _Job(pixels, options, deadline, time.monotonic() - begun, loop, loop.create_future())
+            finally:
+                with self._changed:
+                    self._decoding -= 1
+                    if job:
+                        self._waiting.append(job)
+                    self._changed.notify_all()
             del picture  # while it waits, only the prepared pixels are held
-            job = _Job(pixels, options, deadline, time.monotonic() - begun, loop, loop.create_future())
-            with self._changed:
-                self._waiting.append(job)
-                self._changed.notify()
             try:
                 return await job.future
             finally:
                 job.gone = True
 
-    async def _decode(
-        self, loop: asyncio.AbstractEventLoop, picture: bytes, name: str, deadline: float
-    ) -> NDArray[np.float32]:
-        def decode() -> NDArray[np.float32]:
-            if time.monotonic() > deadline:
-                raise TimeoutError
-            return self._captioner.prepare(picture, name)
-
-        self._decoding += 1
-        try:
-            # A call that is cancelled while it still waits for a thread never runs.
-            return await loop.run_in_executor(self._decoders, decode)
-        finally:
-            self._decoding -= 1
+    def _prepare(self, picture: bytes, name: str, deadline: float) -> NDArray[np.float32]:
+        if time.monotonic() > deadline:
+            raise TimeoutError
+        return self._captioner.prepare(picture, name)
 
     def close(self) -> None:
-        """Finish what is queued, then stop. Admits nothing more. Blocks until the engine's thread has ended."""
+        """Finish what is queued, then stop. Admits nothing more. Blocks until the engine's threads have ended."""
         with self._changed:
             self.closing = True
-            self._changed.notify()
-        self._engine.join()
+            self._changed.notify_all()
+        for engine in self._engines:
+            engine.join()
         self._decoders.shutdown(cancel_futures=True)
 
     def _work(self) -> None:
@@ -175,18 +177,34 @@ class Batcher:
     def _take(self) -> list[_Job]:
         """The next jobs that can share a batch; none when all is done."""
         with self._changed:
-            while not self._waiting:
-                if self.closing:
-                    return []
-                self._changed.wait()
-            patience = time.monotonic() + self._max_delay
-            while len(self._waiting) < self._max_batch and self._decoding and (left := patience - time.monotonic()) > 0:
-                self._changed.wait(left)
-            options = self._waiting[0].options
-            jobs = [job for job in self._waiting if job.options == options][: self._max_batch]
-            for job in jobs:
-                self._waiting.remove(job)
-            return jobs
+            self._idle += 1
+            try:
+                while True:
+                    while not self._waiting:
+                        if self.closing and not self._decoding:
+                            return []
+                        self._changed.wait()
+                    self._await_company()
+                    if self._waiting:  # no other engine took them
+                        return self._next_batch()
+            finally:
+                self._idle -= 1
+
+    def _await_company(self) -> None:
+        """Give pictures that are being decoded a moment to come along."""
+        patience = time.monotonic() + self._max_delay
+        while 0 < len(self._waiting) < self._max_batch and self._decoding:
+            if not self._changed.wait(patience - time.monotonic()):
+                return
+
+    def _next_batch(self) -> list[_Job]:
+        # What waits is shared among the engines that have nothing to do.
+        share = min(self._max_batch, math.ceil(len(self._waiting) / self._idle))
+        options = self._waiting[0].options
+        jobs = [job for job in self._waiting if job.options == options][:share]
+        for job in jobs:
+            self._waiting.remove(job)
+        return jobs
 
     def _run(self, jobs: list[_Job], began: float) -> None:
         outcome: Sequence[Described] | Exception
@@ -201,11 +219,15 @@ class Batcher:
                 for job, caption in zip(jobs, captions, strict=True)
             ]
             self._observer.batch(len(jobs), encode, generate)
-            newest = (ended - began) / len(jobs)
-            self._seconds += (newest - self._seconds) * (_SMOOTHING if self._seconds else 1)
+            self._note_speed((ended - began) / len(jobs))
         except Exception as error:  # told to every client of the batch; the engine goes on with the next
             outcome = error
         jobs[0].loop.call_soon_threadsafe(_deliver, jobs, outcome)
+
+    def _note_speed(self, seconds: float) -> None:
+        newest = seconds / len(self._engines)
+        with self._changed:
+            self._seconds += (newest - self._seconds) * (_SMOOTHING if self._seconds else 1)
 
 
 def _deliver(jobs: list[_Job], outcome: Any) -> None:

@@ -42,12 +42,8 @@ async def read_pictures(
     """
     kind = media_type(request)
     if kind == "multipart/form-data":
-        form = await body.read_form(max_pictures + 1)
-        fields, files = split_form(form)
+        fields, pictures = await split_form(await body.read_form(max_pictures + 1))
         options = parse(CaptionOptions, fields)
-        pictures = [
-            Picture(file.filename or f"picture {number}", await file.read()) for number, file in enumerate(files, 1)
-        ]
         if not pictures:
             raise _invalid(PICTURE_FIELD, "send at least one file in this field")
     elif kind == "application/json":
@@ -75,28 +71,31 @@ async def read_feedback(request: Request, body: Body) -> tuple[FeedbackRequest, 
     if kind == "application/json":
         return parse_json(FeedbackRequest, await body.read()), None
     if kind == "multipart/form-data":
-        fields, files = split_form(await body.read_form(1))
-        return parse(FeedbackRequest, fields), await files[0].read() if files else None
+        fields, pictures = await split_form(await body.read_form(1))
+        return parse(FeedbackRequest, fields), pictures[0].data if pictures else None
     raise Problem(
         "unsupported-media-type",
         f"The body is {kind or 'of no stated type'}: send application/json or multipart/form-data.",
     )
 
 
-def split_form(form: FormData) -> tuple[dict[str, str], list[UploadFile]]:
-    """A form's fields, and its files. Raises Problem for a field that comes twice or a file in another field."""
+async def split_form(form: FormData) -> tuple[dict[str, str], list[Picture]]:
+    """A form's fields, and its pictures. Raises Problem for a field that comes twice or a file in another field."""
     fields: dict[str, str] = {}
-    files = []
-    for name, value in form.multi_items():
-        if isinstance(value, UploadFile):
-            if name != PICTURE_FIELD:
-                raise _invalid(name, f"files belong in the field `{PICTURE_FIELD}`")
-            files.append(value)
-        elif name in fields:
-            raise _invalid(name, "this field comes twice")
-        elif value:  # an empty field of a form is one that was not filled in
-            fields[name] = value
-    return fields, files
+    pictures: list[Picture] = []
+    try:
+        for name, value in form.multi_items():
+            if isinstance(value, UploadFile):
+                if name != PICTURE_FIELD:
+                    raise _invalid(name, f"files belong in the field `{PICTURE_FIELD}`")
+                pictures.append(Picture(value.filename or f"picture {len(pictures) + 1}", await value.read()))
+            elif name in fields:
+                raise _invalid(name, "this field comes twice")
+            elif value:  # an empty field of a form is one that was not filled in
+                fields[name] = value
+    finally:
+        await form.close()
+    return fields, pictures
 
 
 def query_fields(request: Request) -> dict[str, str]:

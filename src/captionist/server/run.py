@@ -55,9 +55,6 @@ def serve(settings: Settings) -> None:
         timeout_graceful_shutdown=int(settings.grace_period),
         backlog=2048,
     )
-    address = f"http://{f'[{settings.host}]' if ':' in settings.host else settings.host}:{listener.getsockname()[1]}"
-    bundle = service.captioner.bundle.config
-    _log.info("serving", address=address, model=bundle.name, model_version=bundle.version)
     _Server(config, service).run(sockets=[listener])
     _log.info("stopped")
 
@@ -68,6 +65,13 @@ class _Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, service: Service) -> None:
         super().__init__(config)
         self._service = service
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        host, port, *_ = (sockets or [])[0].getsockname()
+        model = self._service.captioner.bundle.config
+        address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+        _log.info("serving", address=address, model=model.name, model_version=model.version)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:

@@ -44,7 +44,9 @@ class Service:
         """Load the model and open the store; blocks. Raises BundleError, SettingsError, StoreError."""
         limits = ImageLimits(settings.max_picture_bytes, settings.max_picture_pixels)
         secret = read_secret(settings)
-        captioner = Captioner(settings.model, threads=settings.threads, limits=limits)
+        # The model is small: two batches on a core each are much faster than one after the other on both.
+        captioner = Captioner(settings.model, threads=1, limits=limits)
+        engines = settings.engines or available_cores()
         telemetry = Telemetry(captioner.bundle.config, __version__)
         store = FeedbackStore(settings.sqlalchemy_url)
         batcher = Batcher(
@@ -53,7 +55,7 @@ class Service:
             max_delay=settings.max_delay,
             max_queue=settings.max_queue,
             deadline=settings.deadline,
-            decoders=settings.threads or available_cores(),
+            engines=engines,
             observer=telemetry,
         )
         telemetry.watch(batcher)

@@ -68,7 +68,9 @@ class Settings(BaseSettings):
     host: str = Field("127.0.0.1", description="address to listen on")
     port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 takes a free one")
     model: str | None = Field(None, description="a bundle's directory, or the name of a model inside the package")
-    threads: int | None = Field(None, ge=1, description="of the engine; by default the cores that there really are")
+    engines: int | None = Field(
+        None, ge=1, description="batches that run side by side, each on one core; by default as many as there are cores"
+    )
 
     api_keys: tuple[ApiKey, ...] = Field((), description="JSON list of {name, sha256, rate, admin}")
     allow_anonymous: bool = Field(False, description="listen on other than loopback addresses without API keys")
@@ -162,10 +164,10 @@ def load_settings(**overrides: Any) -> Settings:
         return Settings(**overrides)
     except ValidationError as error:
         raise SettingsError("; ".join(_fault(fault) for fault in error.errors())) from error
+    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{_config_file()} cannot be read: {error}") from error
     except ValueError as error:  # a list or an object in the environment that is not JSON
         raise SettingsError(f"{error}: lists are written as JSON") from error
-    except (OSError, tomllib.TOMLDecodeError) as error:
-        raise SettingsError(f"{_config_file()} cannot be read: {error}") from error
 
 
 def read_secret(settings: Settings) -> str:

@@ -5,41 +5,27 @@
 const SIZE = 96;
 const MORPH = 180; // milliseconds
 
-// Dark and opaque where the word looked no more than usual, bright and clear where it did: red, green, blue, opacity.
+// From "no more than usual", dark, to "far more than usual", warm and clear: red, green, blue, opacity.
 const RAMP = [
-  [14, 12, 20, 0.72],
-  [58, 24, 40, 0.58],
-  [176, 70, 24, 0.42],
-  [246, 158, 52, 0.3],
-  [255, 214, 120, 0.16],
+  [14, 12, 22, 0.66],
+  [70, 28, 52, 0.46],
+  [220, 100, 36, 0.26],
+  [255, 160, 48, 0.24],
+  [255, 206, 104, 0.26],
 ];
-
-/**
- * What sets each word's look apart: weights [words][rows][cols], shares of attention -> the same shape, from 0 to 1.
- * As captionist.explain.contrast, which says why: Pearson residuals over the words, where they are positive.
- */
-export function contrast(weights) {
-  const mean = weights[0].map((row, y) =>
-    row.map((_, x) => weights.reduce((sum, word) => sum + word[y][x], 0) / weights.length),
-  );
-  const residual = (share, usual) =>
-    weights.length === 1 ? share : Math.max(0, (share - usual) / Math.sqrt(Math.max(usual, 1e-38)));
-  return weights.map((word) => {
-    const heat = word.map((row, y) => row.map((share, x) => residual(share, mean[y][x])));
-    const highest = Math.max(...heat.flat());
-    return heat.map((row) => row.map((value) => (highest > 0 ? value / highest : 0)));
-  });
-}
 
 /** Where a heat map is hottest, in words: "the middle", "the top left". */
 export function whereabouts(heat) {
   let best = { value: 0 };
   heat.forEach((row, y) => row.forEach((value, x) => value > best.value && (best = { value, x, y })));
-  if (!best.value) return "nowhere in particular";
+  if (!best.value) return "no place more than for other words";
   const third = (place, count) => Math.floor((3 * (place + 0.5)) / count);
-  const vertical = ["top", "", "bottom"][third(best.y, heat.length)];
-  const horizontal = ["left", "", "right"][third(best.x, heat[0].length)];
-  return `the ${[vertical, horizontal].filter(Boolean).join(" ") || "middle"}`;
+  const names = [
+    ["top left", "top", "top right"],
+    ["left side", "middle", "right side"],
+    ["bottom left", "bottom", "bottom right"],
+  ];
+  return `the ${names[third(best.y, heat.length)][third(best.x, heat[0].length)]}`;
 }
 
 export class HeatMap {

@@ -22,7 +22,7 @@ export function listen(onPictures) {
 
   const dragging = (is) => document.body.classList.toggle("dragging", is);
   addEventListener("dragover", (event) => {
-    if (isText(event.target)) return;
+    if (isText(event.target) && !event.dataTransfer.types.includes("Files")) return;
     event.preventDefault(); // or the browser leaves the page for the file
     dragging(true);
   });

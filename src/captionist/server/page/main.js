@@ -11,6 +11,7 @@ listen((files) => {
   document.body.classList.add("started");
   const added = files.map((file) => new Card(file, onRemove));
   cards.prepend(...added.map(({ element }) => element)); // newest first; those that came together keep their order
+  added[0].element.scrollIntoView({ block: "nearest" });
   for (const card of added) card.run();
 });
 
@@ -26,10 +27,10 @@ async function meet() {
   try {
     const { models: all, pictures_kept: kept } = await models();
     const model = all.find((one) => one.default) ?? all[0];
-    document.getElementById("model").textContent = `${model.name} ${model.version}`;
+    document.getElementById("model").textContent = `Model ${model.name}, version ${model.version}`;
     if (kept) {
       document.getElementById("privacy").textContent =
-        "Pictures go to this server only, and it keeps those alone for which you tick the box.";
+        "Pictures go to this server only, and it keeps one only where you tick the box.";
     }
   } catch (problem) {
     showProblem(place, problem, meet);

@@ -4,8 +4,6 @@ import { Problem } from "./api.js";
 
 // The types that the server reads; others that this browser can show are sent as JPEG.
 const READ = new Set(["image/jpeg", "image/png", "image/webp", "image/gif", "image/bmp", "image/tiff"]);
-// As captionist.images.ImageLimits, where /v1/models does not say.
-const MOST_PIXELS = 50_000_000;
 const SIDES = [3000, 2000, 1200]; // pixels: far more than the model looks at; a canvas of 3000 x 3000 works on phones
 const QUALITY = 0.9;
 
@@ -23,9 +21,9 @@ export async function openPicture(file, image, limits) {
   );
   const ratio = visible ? image.naturalWidth / image.naturalHeight : null;
   const heavy = limits !== null && file.size > limits.max_picture_bytes;
-  const pixels = image.naturalWidth * image.naturalHeight;
+  const vast = limits !== null && image.naturalWidth * image.naturalHeight > limits.max_picture_pixels;
   const foreign = file.type.startsWith("image/") && !READ.has(file.type);
-  if (visible && (heavy || foreign || pixels > (limits?.max_picture_pixels ?? MOST_PIXELS))) {
+  if (visible && (heavy || vast || foreign)) {
     const { blob, width, height } = await shrink(image, limits?.max_picture_bytes ?? Infinity);
     return { blob, name: file.name, ratio, note: `Sent as a JPEG of ${width} × ${height} pixels.` };
   }

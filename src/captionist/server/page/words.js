@@ -1,8 +1,8 @@
 // A caption as words that light up where the model looked.
 
-import { contrast, whereabouts } from "./heatmap.js";
+import { whereabouts } from "./heatmap.js";
 
-const HINT = "Point at a word to see where the model looked.";
+const HINT = `${matchMedia("(hover: none)").matches ? "Tap" : "Point at"} a word to see where the model looked.`;
 
 /**
  * Write a caption of the server into `place`. Hovering, focusing or tapping a word shows its heat map, and `where`
@@ -14,7 +14,7 @@ export function writeWords(place, { text, words }, heatMap, where) {
   place.replaceChildren(text);
   if (!words?.length) return;
 
-  const heats = contrast(words.map(({ weights }) => weights));
+  const heats = words.map(({ weights }) => weights); // how much more than for the other words, from 0 to 1
   const written = text.split(/\s+/);
   const labels = written.length === words.length ? written : words.map(({ word }) => word);
 
@@ -32,7 +32,7 @@ export function writeWords(place, { text, words }, heatMap, where) {
     Object.assign(state, change);
     const index = state.hovered ?? state.focused ?? state.pinned;
     heatMap.show(index === null ? null : heats[index]);
-    where.textContent = index === null ? HINT : `“${words[index].word}”: it looked at ${whereabouts(heats[index])}.`;
+    where.textContent = index === null ? HINT : `For “${words[index].word}”, it looked most at ${whereabouts(heats[index])}.`;
     buttons.forEach((button, other) => {
       button.classList.toggle("lit", other === index);
       button.setAttribute("aria-pressed", String(other === state.pinned));
@@ -56,7 +56,7 @@ export function writeWords(place, { text, words }, heatMap, where) {
 function wordButton(label, heat, first) {
   const button = Object.assign(document.createElement("button"), { type: "button", className: "word" });
   button.textContent = label;
-  button.setAttribute("aria-label", `${label} (it looked at ${whereabouts(heat)})`);
+  button.setAttribute("aria-label", `${label} (it looked most at ${whereabouts(heat)})`);
   button.tabIndex = first ? 0 : -1;
   return button;
 }

@@ -11,10 +11,13 @@ _LOCK = 7_238_114  # any number, as long as all replicas take the same
 
 
 def migrate(engine: Engine) -> None:
-    """Upgrade to the newest schema; replicas that start together wait for each other."""
+    """Upgrade to the newest schema; processes that start together wait for each other."""
     with engine.begin() as connection:
         if connection.dialect.name == "postgresql":
             connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
+        else:
+            # Python's sqlite3 would begin a transaction only at the first change, which is too late to look and leap.
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
         command.upgrade(alembic_config(connection), "head")
 
 

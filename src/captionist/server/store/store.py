@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from alembic.util import CommandError
 from sqlalchemy import Engine, create_engine, delete, event, select
 from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
 from sqlalchemy.orm import Session
@@ -63,8 +64,12 @@ class FeedbackStore:
     def __init__(self, url: str) -> None:
         """url: SQLAlchemy's. Brings the schema up to date. Raises StoreError."""
         self._engine = _connect(url)
-        with _translated():
-            migrate(self._engine)
+        try:
+            with _translated():
+                migrate(self._engine)
+        except StoreError:
+            self._engine.dispose()
+            raise
 
     def add(self, new: NewFeedback) -> Stored:
         """Store feedback, once for each idempotency key. Raises StoreError, IdempotencyMismatchError."""
@@ -123,7 +128,7 @@ class FeedbackStore:
             .execution_options(yield_per=50)
         )
         with _translated(), Session(self._engine) as session:
-            yield from session.execute(query).tuples()
+            yield from session.execute(query)
 
     def ping(self) -> None:
         """Raises StoreError where the database does not answer."""
@@ -157,6 +162,6 @@ def _prepare_sqlite(connection: Any, _: Any) -> None:
 def _translated() -> Iterator[None]:
     try:
         yield
-    except SQLAlchemyError as error:
+    except (SQLAlchemyError, CommandError) as error:
         cause = error.orig if isinstance(error, DBAPIError) else error
         raise StoreError(f"the feedback database failed ({' '.join(str(cause).split())})") from error

@@ -1,0 +1,251 @@
+"""The queue and the batcher, with a model whose speed the tests decide."""
+
+import asyncio
+import threading
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from captionist.captioner import Caption
+from captionist.errors import NotAnImageError
+from captionist.inference.search import SearchOptions
+from captionist.server.batching import Batcher, OverloadedError
+
+OPTIONS = SearchOptions(num_beams=1)
+
+
+class Slow:
+    """Stands in for the Captioner: its engine runs only while `gate` is open, and it notes every batch."""
+
+    def __init__(self) -> None:
+        self.gate = threading.Event()
+        self.gate.set()
+        self.batches: list[list[int]] = []
+        self.fail = False
+
+    def prepare(self, picture: bytes, name: str) -> NDArray[np.float32]:
+        if picture == b"bad":
+            raise NotAnImageError(name)
+        return np.full((3, 1, 1), int(picture), np.float32)
+
+    def encode(self, pixels: list[NDArray[np.float32]]) -> NDArray[np.float32]:
+        self.batches.append([int(p[0, 0, 0]) for p in pixels])
+        assert self.gate.wait(10)
+        if self.fail:
+            raise RuntimeError("broken")
+        return np.stack(pixels)
+
+    def generate(self, visual_tokens: NDArray[np.float32], _: SearchOptions) -> list[Caption]:
+        return [Caption(str(int(tokens[0, 0, 0])), -1.0, 0.5, (), ()) for tokens in visual_tokens]
+
+
+class Notes:
+    """Collects what the batcher tells."""
+
+    def __init__(self) -> None:
+        self.sizes: list[int] = []
+
+    def batch(self, size: int, encode: float, generate: float) -> None:
+        assert encode >= 0
+        assert generate >= 0
+        self.sizes.append(size)
+
+
+@pytest.fixture
+def model() -> Slow:
+    return Slow()
+
+
+@pytest.fixture
+def notes() -> Notes:
+    return Notes()
+
+
+@pytest.fixture
+def batcher(model: Slow, notes: Notes) -> Iterator[Batcher]:
+    made = Batcher(
+        model,  # type: ignore[arg-type]
+        max_batch=4,
+        max_delay=0.05,
+        max_queue=10,
+        deadline=5,
+        engines=1,
+        observer=notes,
+    )
+    yield made
+    model.gate.set()
+    made.close()
+
+
+@asynccontextmanager
+async def busy(batcher: Batcher, model: Slow) -> AsyncIterator["asyncio.Task[Any]"]:
+    """The engine is held up with a first picture, 0, and goes on when the context ends."""
+    model.gate.clear()
+    first = asyncio.create_task(ask(batcher, 0))
+    while not model.batches:
+        await asyncio.sleep(0.001)
+    try:
+        yield first
+    finally:
+        model.gate.set()
+
+
+async def ask(batcher: Batcher, number: int, options: SearchOptions = OPTIONS, patience: float = 5) -> str:
+    with batcher.room(1):
+        described = await batcher.caption(str(number).encode(), "a", options, time.monotonic() + patience)
+        return described.caption.text
+
+
+async def queued(batcher: Batcher, count: int) -> None:
+    while batcher.waiting != count:
+        await asyncio.sleep(0.001)
+
+
+def test_what_waits_is_taken_together_up_to_the_largest_batch(batcher: Batcher, model: Slow, notes: Notes) -> None:
+    async def run() -> list[str]:
+        async with busy(batcher, model) as first:
+            others = [asyncio.create_task(ask(batcher, number)) for number in range(1, 7)]
+            await queued(batcher, 6)
+        return [await task for task in (first, *others)]
+
+    assert asyncio.run(run()) == [str(number) for number in range(7)]
+    assert [len(batch) for batch in model.batches] == notes.sizes == [1, 4, 2]
+    assert batcher.admitted == batcher.waiting == 0
+
+
+def test_engines_with_nothing_to_do_share_what_waits(model: Slow, notes: Notes) -> None:
+    batcher = Batcher(
+        model,  # type: ignore[arg-type]
+        max_batch=4,
+        max_delay=0.05,
+        max_queue=10,
+        deadline=5,
+        engines=2,
+        observer=notes,
+    )
+
+    async def run() -> None:
+        async with busy(batcher, model) as first:
+            others = [asyncio.create_task(ask(batcher, number)) for number in range(1, 6)]
+            while len(model.batches) < 2:  # the second engine takes some while the first is held up
+                await asyncio.sleep(0.001)
+        await asyncio.gather(first, *others)
+
+    asyncio.run(run())
+    batcher.close()
+    assert sorted(number for batch in model.batches for number in batch) == [0, 1, 2, 3, 4, 5]
+    assert not batcher.alive
+
+
+def test_only_the_same_options_share_a_batch(batcher: Batcher, model: Slow) -> None:
+    other = replace(OPTIONS, num_beams=2)
+
+    async def run() -> None:
+        async with busy(batcher, model):
+            tasks = [asyncio.create_task(ask(batcher, n, other if n % 2 else OPTIONS)) for n in range(1, 7)]
+            await queued(batcher, 6)
+        await asyncio.gather(*tasks)
+
+    asyncio.run(run())
+    assert sorted(sorted(batch) for batch in model.batches) == [[0], [1, 3, 5], [2, 4, 6]]
+
+
+def test_a_picture_that_is_given_up_never_reaches_the_engine(batcher: Batcher, model: Slow) -> None:
+    async def run() -> None:
+        async with busy(batcher, model) as first:
+            gone, late, kept = (
+                asyncio.create_task(ask(batcher, number, patience=patience))
+                for number, patience in ((1, 5.0), (2, 0.02), (3, 5.0))
+            )
+            await queued(batcher, 3)
+            gone.cancel()
+            with pytest.raises(TimeoutError):
+                await late
+        assert await first == "0"
+        assert await kept == "3"
+        with pytest.raises(asyncio.CancelledError):
+            await gone
+
+    asyncio.run(run())
+    assert model.batches == [[0], [3]]
+    assert batcher.admitted == 0
+
+
+def test_a_full_queue_refuses_at_once(batcher: Batcher, model: Slow) -> None:
+    async def run() -> None:
+        async with busy(batcher, model):
+            tasks = [asyncio.create_task(ask(batcher, number)) for number in range(1, 10)]
+            await queued(batcher, 9)
+            with pytest.raises(OverloadedError) as refused:
+                batcher.check_room()
+            assert refused.value.reason == "queue_full"
+        await asyncio.gather(*tasks)
+        batcher.check_room()
+
+    asyncio.run(run())
+
+
+def test_what_could_not_be_done_in_time_is_refused(batcher: Batcher, model: Slow) -> None:
+    async def run() -> None:
+        batcher._seconds = 2  # as if each picture had taken so long; the deadline is 5 seconds
+        async with busy(batcher, model) as first:
+            batcher.check_room()
+            second = asyncio.create_task(ask(batcher, 2))
+            await queued(batcher, 1)
+            with pytest.raises(OverloadedError) as refused:
+                batcher.check_room()
+            assert refused.value.reason == "deadline"
+            assert refused.value.retry_after == pytest.approx(4)
+        await asyncio.gather(first, second)
+
+    asyncio.run(run())
+
+
+def test_more_pictures_than_the_queue_holds_are_taken_when_it_is_empty(batcher: Batcher) -> None:
+    with batcher.room(11):
+        assert batcher.admitted == 11
+
+
+def test_a_picture_that_cannot_be_read_is_an_error_of_its_own(batcher: Batcher) -> None:
+    async def run() -> None:
+        with batcher.room(1), pytest.raises(NotAnImageError, match="mine"):
+            await batcher.caption(b"bad", "mine", OPTIONS, time.monotonic() + 5)
+        assert await ask(batcher, 1) == "1"
+
+    asyncio.run(run())
+
+
+def test_an_engine_that_fails_tells_everybody_and_goes_on(batcher: Batcher, model: Slow) -> None:
+    async def run() -> None:
+        model.fail = True
+        failed = await asyncio.gather(ask(batcher, 1), ask(batcher, 2), return_exceptions=True)
+        assert [str(error) for error in failed] == ["broken", "broken"]
+        model.fail = False
+        assert await ask(batcher, 3) == "3"
+
+    asyncio.run(run())
+    assert batcher.alive
+
+
+def test_closing_finishes_what_is_queued_and_admits_nothing_more(batcher: Batcher, model: Slow) -> None:
+    async def run() -> list[str]:
+        async with busy(batcher, model) as first:
+            second = asyncio.create_task(ask(batcher, 1))
+            await queued(batcher, 1)
+            closing = asyncio.create_task(asyncio.to_thread(batcher.close))
+            while not batcher.closing:
+                await asyncio.sleep(0.001)
+            with pytest.raises(OverloadedError) as refused:
+                batcher.check_room()
+            assert refused.value.reason == "stopping"
+        await closing
+        return [await first, await second]
+
+    assert asyncio.run(run()) == ["0", "1"]
+    assert not batcher.alive

@@ -1,0 +1,164 @@
+"""`captionist serve` as a process: how it starts, what it logs, how it stops."""
+
+import json
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from captionist import Captioner
+from tests.server.conftest import KEY, KEYS
+
+PYTHON = [sys.executable, "-m", "captionist.cli"]
+
+
+class Process:
+    """A running service and what it has logged."""
+
+    def __init__(self, directory: Path, *arguments: str, **settings: str) -> None:
+        environment = {f"CAPTIONIST_{name.upper()}": value for name, value in settings.items()}
+        self.process = subprocess.Popen(
+            [*PYTHON, "serve", "--port", "0", *arguments],
+            cwd=directory,
+            env={"PATH": "/usr/bin:/bin", **environment},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        self.lines: list[dict[str, Any]] = []
+        assert self.process.stdout is not None
+        self._stdout = self.process.stdout
+        while "address" not in (line := self._read()):
+            assert line, "it did not start"
+        self.url = str(line["address"])
+
+    def _read(self) -> dict[str, Any]:
+        text = self._stdout.readline()
+        line: dict[str, Any] = json.loads(text) if text else {}  # every line must be JSON
+        self.lines.append(line)
+        return line
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        """Send a signal; the exit code."""
+        self.process.send_signal(number)
+        while self._read():
+            pass
+        return self.process.wait(30)
+
+    def post(self, picture: bytes, key: str = "") -> Any:
+        headers = {"Content-Type": "image/jpeg", "Authorization": f"Bearer {key}"}
+        request = urllib.request.Request(f"{self.url}/v1/captions?explain=1", picture, headers)
+        with urllib.request.urlopen(request, timeout=30) as response:
+            return json.load(response)
+
+
+@contextmanager
+def running(directory: Path, *arguments: str, **settings: str) -> Iterator[Process]:
+    process = Process(directory, *arguments, **settings)
+    try:
+        yield process
+    finally:
+        process.process.kill()
+        process.process.wait()
+        process._stdout.close()
+
+
+def start(directory: Path, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
+    """For what should not start."""
+    environment = {f"CAPTIONIST_{name.upper()}": value for name, value in settings.items()}
+    return subprocess.run(
+        [*PYTHON, "serve", *arguments],
+        cwd=directory,
+        env={"PATH": "/usr/bin:/bin", **environment},
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_it_serves_and_stops_with_success(tmp_path: Path, dog: bytes, number: int) -> None:
+    with running(tmp_path) as service:
+        answer = service.post(dog)
+        assert answer["pictures"][0]["captions"][0]["text"]
+        assert service.stop(number) == 0
+        assert service.lines[-2]["event"] == "stopped"
+
+
+def test_every_request_is_a_line_that_holds_no_key_and_no_picture(tmp_path: Path, dog: bytes) -> None:
+    keys = json.dumps([key.model_dump(exclude_none=True) for key in KEYS])
+    with running(tmp_path, api_keys=keys) as service:
+        service.post(dog, KEY)
+        with pytest.raises(urllib.error.HTTPError, match="401"):
+            service.post(dog, "wrong-key")
+        service.stop()
+        requests = [line for line in service.lines if line.get("event") == "request"]
+        assert [(line["status"], line["client"], line["problem"]) for line in requests] == [
+            (200, "site", None),
+            (401, None, "unauthorized"),
+        ]
+        assert all(len(line["request_id"]) == 32 and line["bytes_in"] == len(dog) for line in requests)
+        assert not {KEY, "wrong-key"} & set(json.dumps(service.lines).split('"'))
+
+
+def test_what_was_accepted_is_finished_before_it_stops(tmp_path: Path, dog: bytes) -> None:
+    with running(tmp_path) as service:
+        answers: list[Any] = []
+        clients = [threading.Thread(target=lambda: answers.append(service.post(dog))) for _ in range(12)]
+        for client in clients:
+            client.start()
+        metrics = ""
+        while "captionist_http_requests_in_flight 13.0" not in metrics:  # the twelve, and this one
+            with urllib.request.urlopen(f"{service.url}/metrics") as response:
+                metrics = response.read().decode()
+            if answers:
+                break
+        assert service.stop() == 0
+        for client in clients:
+            client.join()
+        assert len(answers) == 12
+
+
+def test_the_model_of_another_bundle_is_served(tmp_path: Path, dog: bytes) -> None:
+    path = str(Captioner().bundle.path)
+    with running(tmp_path, model=path) as service:
+        assert service.post(dog)["model"]["name"] == "flickr8k-small"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "settings", "said"),
+    [
+        (("--host", "0.0.0.0"), {}, "CAPTIONIST_API_KEYS"),
+        (("--port", "99999"), {}, "CAPTIONIST_PORT"),
+        ((), {"model": "no-such-model"}, "no-such-model"),
+        ((), {"data_dir": "/proc/nowhere"}, "CAPTIONIST_DATA_DIR"),
+        ((), {"database_url": "postgresql://captionist@127.0.0.1:1/none"}, "CAPTIONIST_DATABASE_URL"),
+        ((), {"prot": "8000"}, "CAPTIONIST_PROT: no such setting"),
+    ],
+)
+def test_what_keeps_it_from_starting_is_told_in_a_line(
+    tmp_path: Path, arguments: tuple[str, ...], settings: dict[str, str], said: str
+) -> None:
+    ended = start(tmp_path, *arguments, **settings)
+    assert ended.returncode == 1
+    assert said in ended.stderr
+    assert ended.stderr.startswith("captionist: ")
+    assert "Traceback" not in ended.stderr
+
+
+def test_a_port_that_is_taken_is_told(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        ended = start(tmp_path, "--port", str(taken.getsockname()[1]))
+    assert ended.returncode == 1
+    assert "--port" in ended.stderr

@@ -1,0 +1,144 @@
+"""The feedback store, on SQLite and on a real PostgreSQL."""
+
+import multiprocessing
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import create_engine, inspect, text
+
+from captionist.server.captionids import CaptionRecord
+from captionist.server.settings import Settings
+from captionist.server.store.store import FeedbackStore, IdempotencyMismatchError, NewFeedback, StoreError
+from captionist.server.store.tables import Base
+from tests.server import postgres
+
+RECORD = CaptionRecord("model", "1", "A dog runs.", -3.5, 0.6, "0" * 64, "nonce")
+FEEDBACK = NewFeedback("site", "key", RECORD, "bad", "Ein Hund 🐕 rennt.", None, b"jpeg")
+
+
+@pytest.fixture(scope="module")
+def postgres_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with postgres.running(tmp_path_factory.mktemp("postgres")) as url:
+        yield url
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """An empty database."""
+    if request.param == "sqlite":
+        return Settings(data_dir=tmp_path).sqlalchemy_url
+    found = Settings(database_url=request.getfixturevalue("postgres_url")).sqlalchemy_url
+    engine = create_engine(found)
+    with engine.begin() as connection:
+        connection.execute(text("DROP SCHEMA public CASCADE"))
+        connection.execute(text("CREATE SCHEMA public"))
+    engine.dispose()
+    return found
+
+
+@pytest.fixture
+def store(url: str) -> Iterator[FeedbackStore]:
+    opened = FeedbackStore(url)
+    yield opened
+    opened.close()
+
+
+def test_what_is_added_is_there_after_a_restart(url: str) -> None:
+    first = FeedbackStore(url)
+    stored = first.add(FEEDBACK)
+    first.close()
+    second = FeedbackStore(url)
+    ((feedback, jpeg),) = second.export()
+    second.close()
+    assert (feedback.id, feedback.correction, feedback.caption, jpeg) == (
+        stored.id,
+        "Ein Hund 🐕 rennt.",
+        "A dog runs.",
+        b"jpeg",
+    )
+
+
+def test_many_at_once_with_one_idempotency_key_are_one(store: FeedbackStore) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        stored = list(pool.map(store.add, [FEEDBACK] * 24))
+    assert len({one.id for one in stored}) == 1
+    assert sum(not one.replayed for one in stored) == 1
+    assert all(one.picture_kept for one in stored)
+    assert len(list(store.export())) == 1
+
+
+def test_an_idempotency_key_is_a_clients_own_and_for_one_request(store: FeedbackStore) -> None:
+    store.add(FEEDBACK)
+    with pytest.raises(IdempotencyMismatchError):
+        store.add(replace(FEEDBACK, rating="good"))
+    store.add(replace(FEEDBACK, client="other"))
+    store.add(replace(FEEDBACK, idempotency_key=None))
+    store.add(replace(FEEDBACK, idempotency_key=None))
+    assert len(list(store.export())) == 4
+
+
+def test_deletion_takes_the_picture_along(store: FeedbackStore) -> None:
+    stored = store.add(FEEDBACK)
+    assert store.delete(stored.id)
+    assert not store.delete(stored.id)
+    assert list(store.export()) == []
+    store.add(FEEDBACK)
+    assert [jpeg for _, jpeg in store.export()] == [b"jpeg"]
+
+
+def test_the_migrations_make_the_schema_of_the_tables(store: FeedbackStore, url: str) -> None:
+    store.ping()
+    engine = create_engine(url)
+    with engine.connect() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), Base.metadata) == []
+    engine.dispose()
+
+
+def _open_and_add(url: str, key: str) -> None:
+    store = FeedbackStore(url)
+    store.add(replace(FEEDBACK, idempotency_key=key))
+    store.close()
+
+
+def test_replicas_may_start_together(url: str) -> None:
+    with ProcessPoolExecutor(4, multiprocessing.get_context("spawn")) as pool:
+        list(pool.map(_open_and_add, [url] * 4, "abcd"))
+    store = FeedbackStore(url)
+    assert len(list(store.export())) == 4
+    store.close()
+
+
+def test_a_database_of_a_later_version_is_a_store_error(store: FeedbackStore, url: str) -> None:
+    with store._engine.begin() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    with pytest.raises(StoreError, match="9999"):
+        FeedbackStore(url)
+
+
+def test_a_database_that_is_not_there_is_a_store_error(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="unable to open"):
+        FeedbackStore(f"sqlite:///{tmp_path}/missing/captionist.db")
+    with pytest.raises(StoreError, match="refused"):
+        FeedbackStore("postgresql+psycopg://nobody@127.0.0.1:1/none")
+
+
+def test_a_file_that_is_no_database_is_a_store_error(tmp_path: Path) -> None:
+    path = tmp_path / "captionist.db"
+    path.write_bytes(b"something else entirely" * 100)
+    with pytest.raises(StoreError, match="not a database"):
+        FeedbackStore(f"sqlite:///{path}")
+    assert path.read_bytes() == b"something else entirely" * 100
+
+
+def test_sqlite_waits_for_the_disk(tmp_path: Path) -> None:
+    store = FeedbackStore(f"sqlite:///{tmp_path}/captionist.db")
+    with store._engine.connect() as connection:
+        assert connection.execute(text("PRAGMA synchronous")).scalar() == 2
+        assert connection.execute(text("PRAGMA journal_mode")).scalar() == "wal"
+        assert "feedback" in inspect(connection).get_table_names()
+    store.close()

@@ -1,4 +1,5 @@
 # make caption [IMAGE=...]   set up what captioning needs, and caption a photograph (or those in examples/)
+# make serve                 set up and start the service on http://127.0.0.1:8000
 # make test                  set up everything and run all tests
 # make check                 lint, types, import rules
 PYTHON ?= $(or $(shell command -v python3.11),python3)
@@ -7,10 +8,13 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 IMAGE ?= examples
 
-.PHONY: caption test check format clean
+.PHONY: caption serve test check format clean
 
 caption: $(VENV)/core
 	@$(BIN)/captionist caption "$(IMAGE)"
+
+serve: $(VENV)/serve
+	@$(BIN)/captionist serve
 
 test: $(VENV)/all
 	$(BIN)/python -m pytest
@@ -32,6 +36,10 @@ clean:
 $(VENV)/core: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(PIP) --editable .
+	touch $@
+
+$(VENV)/serve: $(VENV)/core
+	$(PIP) --editable ".[serve]"
 	touch $@
 
 $(VENV)/all: $(VENV)/core

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from captionist.server.problems import PROBLEMS
 from tests.cli_help import render_help
 
 ROOT = Path(__file__).parents[1]
@@ -21,3 +22,9 @@ def test_the_readmes_python_runs(monkeypatch: pytest.MonkeyPatch, capsys: pytest
     for block in blocks:
         exec(compile(block, "README.md", "exec"), {})
     assert capsys.readouterr().out.strip()
+
+
+def test_every_problem_is_documented() -> None:
+    document = (ROOT / "docs" / "service.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (\d+) \| `([a-z-]+)` \| (.*) \|$", document, re.MULTILINE)
+    assert {name: (int(status), title) for status, name, title in rows} == PROBLEMS

@@ -42,6 +42,7 @@ def create_app(service: Service) -> FastAPI:
         version=__version__,
         description=DESCRIPTION,
         lifespan=lifespan,
+        redirect_slashes=False,  # they would lead to whatever Host the request names
         docs_url=None,  # its page would be drawn with scripts from elsewhere
         redoc_url=None,
         openapi_url="/openapi.json",

@@ -5,12 +5,14 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
 from fastapi import Request
+from python_multipart.multipart import parse_options_header
 from starlette.datastructures import FormData
 from starlette.formparsers import MultiPartException, MultiPartParser
 
 from captionist.server.problems import Problem
 
 _MOST_FIELDS = 20
+_CHARSETS = (b"utf-8", b"utf8", b"us-ascii", b"iso-8859-1")
 
 
 class _InMemoryParser(MultiPartParser):
@@ -60,6 +62,10 @@ class Body:
         reader.held += total - self.held
         self.held = total
 
+    def hold_more(self, count: int) -> None:
+        """Take room for so many bytes more."""
+        self.hold(self.held + count)
+
     async def read(self) -> bytes:
         """All of it."""
         async with self._arrival():
@@ -67,6 +73,7 @@ class Body:
 
     async def read_form(self, max_files: int) -> FormData:
         """Its multipart parts, files in memory."""
+        self._check_charset()
         async with self._arrival():
             parser = _InMemoryParser(
                 self._request.headers, self._chunks(), max_files=max_files, max_fields=_MOST_FIELDS
@@ -75,6 +82,12 @@ class Body:
                 return await parser.parse()
             except MultiPartException as error:
                 raise Problem("bad-request", f"The multipart body is not sound: {error.message}") from error
+
+    def _check_charset(self) -> None:
+        """Some of Python's codecs are no character sets, and some make text that cannot be written as UTF-8."""
+        charset = parse_options_header(self._request.headers["content-type"])[1].get(b"charset", b"utf-8")
+        if charset.lower() not in _CHARSETS:
+            raise Problem("bad-request", "The multipart body is not in UTF-8: send it so.")
 
     async def _chunks(self) -> AsyncGenerator[bytes]:
         received = 0

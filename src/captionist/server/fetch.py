@@ -7,7 +7,7 @@ differently the second time (DNS rebinding) leads inside.
 import asyncio
 import ipaddress
 import socket
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
@@ -18,6 +18,8 @@ from captionist.server.problems import Problem
 
 _MOST_REDIRECTS = 3
 _REDIRECTS = (301, 302, 303, 307, 308)
+_ALLOCATED = ipaddress.ip_network("2000::/3")
+_MOST_CONNECTIONS = 64
 
 
 def is_public(address: str) -> bool:
@@ -29,6 +31,8 @@ def is_public(address: str) -> bool:
             return is_public(str(inner))
         if ip in ipaddress.ip_network("64:ff9b::/96"):  # NAT64
             return is_public(str(ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)))
+        if ip not in _ALLOCATED:  # ::127.0.0.1, say, and what was once site-local
+            return False
     return ip.is_global and not ip.is_multicast
 
 
@@ -68,26 +72,33 @@ class Fetcher:
     def __init__(self, max_bytes: int, timeout: float, backend: AsyncNetworkBackend | None = None) -> None:
         self._max_bytes, self._timeout = max_bytes, timeout
         self._pool = httpcore2.AsyncConnectionPool(
-            network_backend=backend or PublicOnlyBackend(), max_keepalive_connections=0
+            network_backend=backend or PublicOnlyBackend(),
+            max_connections=_MOST_CONNECTIONS,
+            max_keepalive_connections=0,
         )
 
-    async def fetch(self, url: str) -> bytes:
-        """The body behind a URL. Raises Problem (url-refused, too-large)."""
+    async def fetch(self, url: str, hold_more: Callable[[int], None] = lambda _: None) -> bytes:
+        """The body behind a URL; hold_more is told of every byte before it is kept.
+
+        Raises Problem (url-refused, too-large, and what hold_more raises).
+        """
         try:
             async with asyncio.timeout(self._timeout):
                 for _ in range(_MOST_REDIRECTS + 1):
-                    target, body = await self._get(url)
+                    target, body = await self._get(url, hold_more)
                     if target is None:
                         return body
-                    url = urljoin(url, target)
+                    url = _join(url, target)
         except TimeoutError as error:
             raise _refused(f"It took longer than {self._timeout:g} seconds.") from error
         except (httpcore2.NetworkError, httpcore2.ProtocolError, httpcore2.TimeoutException, OSError) as error:
             raise _refused(f"The server cannot be reached ({type(error).__name__}).") from error
         raise _refused(f"There are more than {_MOST_REDIRECTS} redirects.")
 
-    async def _get(self, url: str) -> tuple[str | None, bytes]:
+    async def _get(self, url: str, hold_more: Callable[[int], None]) -> tuple[str | None, bytes]:
         """Where a redirect leads, or None and the body."""
+        if not url.isascii() or not url.isprintable():
+            raise _refused("It is not a valid URL.")
         try:
             parts = urlsplit(url)
             sound = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
@@ -113,14 +124,22 @@ class Fetcher:
                 raise _refused(f"The server answered {response.status}.")
             body = bytearray()
             async for chunk in response.aiter_stream():
-                body += chunk
-                if len(body) > self._max_bytes:
+                if len(body) + len(chunk) > self._max_bytes:
                     raise Problem("too-large", f"The picture at that URL has more than {self._max_bytes:,} bytes.")
+                hold_more(len(chunk))
+                body += chunk
             return None, bytes(body)
 
     async def aclose(self) -> None:
         """Close what is open."""
         await self._pool.aclose()
+
+
+def _join(url: str, target: str) -> str:
+    try:
+        return urljoin(url, target)
+    except ValueError as error:
+        raise _refused("It leads to what is not a URL.") from error
 
 
 def _refused(reason: str) -> Problem:

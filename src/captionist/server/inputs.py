@@ -16,6 +16,9 @@ from captionist.server.problems import Problem
 from captionist.server.schemas import CaptionOptions, CaptionRequest, FeedbackRequest, PictureInput
 
 PICTURE_FIELD = "picture"
+_MOST_JSON_PARTS = 10_000
+_MOST_FAULTS = 10
+_MOST_NAME = 100
 _Model = TypeVar("_Model", bound=BaseModel)
 
 
@@ -51,7 +54,7 @@ async def read_pictures(
         options = CaptionOptions(**asked.model_dump(exclude={"pictures"}))
         _check_count(len(asked.pictures), max_pictures)
         pictures = list(
-            await asyncio.gather(*(_picture(entry, number, fetcher) for number, entry in enumerate(asked.pictures, 1)))
+            await asyncio.gather(*(_picture(entry, n, body, fetcher) for n, entry in enumerate(asked.pictures, 1)))
         )
     elif kind.startswith("image/") or kind == "application/octet-stream":
         options = parse(CaptionOptions, query_fields(request))
@@ -59,7 +62,8 @@ async def read_pictures(
     else:
         raise Problem(
             "unsupported-media-type",
-            f"The body is {kind or 'of no stated type'}: send multipart/form-data, application/json or image/*.",
+            f"The body is {_shown(kind) or 'of no stated type'}: "
+            "send multipart/form-data, application/json or image/*.",
         )
     _check_count(len(pictures), max_pictures)
     return pictures, options
@@ -75,7 +79,7 @@ async def read_feedback(request: Request, body: Body) -> tuple[FeedbackRequest, 
         return parse(FeedbackRequest, fields), pictures[0].data if pictures else None
     raise Problem(
         "unsupported-media-type",
-        f"The body is {kind or 'of no stated type'}: send application/json or multipart/form-data.",
+        f"The body is {_shown(kind) or 'of no stated type'}: send application/json or multipart/form-data.",
     )
 
 
@@ -88,7 +92,8 @@ async def split_form(form: FormData) -> tuple[dict[str, str], list[Picture]]:
             if isinstance(value, UploadFile):
                 if name != PICTURE_FIELD:
                     raise _invalid(name, f"files belong in the field `{PICTURE_FIELD}`")
-                pictures.append(Picture(value.filename or f"picture {len(pictures) + 1}", await value.read()))
+                name = _shown(value.filename or f"picture {len(pictures) + 1}")
+                pictures.append(Picture(name, await value.read()))
             elif name in fields:
                 raise _invalid(name, "this field comes twice")
             elif value:  # an empty field of a form is one that was not filled in
@@ -118,15 +123,18 @@ def parse(model: type[_Model], fields: dict[str, str]) -> _Model:
 
 def parse_json(model: type[_Model], body: bytes) -> _Model:
     """A JSON body as a model. Raises Problem naming each wrong field."""
+    # Once parsed, a few bytes of such a part are hundreds: a small body could fill the memory. Pictures have none.
+    if sum(body.count(mark) for mark in b"[{,") > _MOST_JSON_PARTS:
+        raise Problem("bad-request", f"The body is JSON of more than {_MOST_JSON_PARTS:,} parts.")
     try:
-        return model.model_validate_json(body)
+        return model.model_validate_json(body, strict=True)
     except ValidationError as error:
         if any(fault["type"] == "json_invalid" for fault in error.errors(include_input=False)):
             raise Problem("bad-request", "The body is not valid JSON.") from error
         raise _wrong_fields(error) from error
 
 
-async def _picture(entry: PictureInput, number: int, fetcher: Fetcher | None) -> Picture:
+async def _picture(entry: PictureInput, number: int, body: Body, fetcher: Fetcher | None) -> Picture:
     name = f"picture {number}"
     if (entry.data is None) == (entry.url is None):
         raise _invalid(f"pictures.{number - 1}", "give one of data and url")
@@ -136,7 +144,7 @@ async def _picture(entry: PictureInput, number: int, fetcher: Fetcher | None) ->
         raise Problem("url-refused", "This service fetches no URLs: send the picture itself.")
     assert entry.url is not None
     try:
-        return Picture(name, await fetcher.fetch(entry.url))
+        return Picture(name, await fetcher.fetch(entry.url, body.hold_more))
     except Problem as problem:
         return Picture(name, b"", problem)
 
@@ -157,13 +165,20 @@ def _check_count(count: int, most: int) -> None:
         raise _invalid("pictures", f"at most {most} pictures in a request")
 
 
+def _shown(name: str) -> str:
+    """What a client called something, as it may be repeated: not long, and only what is seen."""
+    seen = "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in name)
+    return seen if len(seen) <= _MOST_NAME else f"{seen[:_MOST_NAME]}..."
+
+
 def _invalid(field: str, message: str) -> Problem:
+    field = _shown(field)
     return Problem("invalid-request", f"{field}: {message}.", errors=[{"field": field, "message": message}])
 
 
 def _wrong_fields(error: ValidationError) -> Problem:
     faults = [
-        {"field": ".".join(map(str, fault["loc"])) or "body", "message": fault["msg"].removeprefix("Value error, ")}
-        for fault in error.errors(include_input=False, include_url=False)
+        {"field": _shown(".".join(map(str, fault["loc"]))) or "body", "message": fault["msg"]}
+        for fault in error.errors(include_input=False, include_url=False)[:_MOST_FAULTS]
     ]
     return Problem("invalid-request", "; ".join(f"{f['field']}: {f['message']}" for f in faults) + ".", errors=faults)

@@ -26,6 +26,7 @@ from captionist.server.settings import Settings
 from captionist.server.store.store import StoreError
 
 _log = structlog.get_logger("captionist.server")
+_MOST_HEADER_BYTES = 65_536
 
 
 def serve(settings: Settings) -> None:
@@ -89,28 +90,53 @@ class _Server(uvicorn.Server):
 
 
 def _protocol(patience: float) -> type[HttpToolsProtocol]:
-    """uvicorn's HTTP protocol; a client that takes longer than `patience` seconds for its headers is hung up on, and
-    bytes that are not HTTP get a problem document too."""
+    """uvicorn's HTTP protocol; a client that takes longer than `patience` seconds for its headers, or for a body that
+    nobody waits for any more, is hung up on. Bytes that are not HTTP, and headers without end, get a problem document.
+    """
 
     class Protocol(HttpToolsProtocol):
         _hang_up: asyncio.TimerHandle | None = None
+        _header_bytes: int | None = 0
+        """How many have come; None where no headers are awaited."""
 
         def connection_made(self, transport: Any) -> None:
             super().connection_made(transport)
-            self._expect_headers()
+            self._hang_up_later()
 
         def connection_lost(self, exc: Exception | None) -> None:
-            self._expect_nothing()
+            self._stay()
             super().connection_lost(exc)
+
+        def data_received(self, data: bytes) -> None:
+            super().data_received(data)
+            if self._header_bytes is not None and not self.transport.is_closing():
+                self._header_bytes += len(data)
+                if self._header_bytes > _MOST_HEADER_BYTES:
+                    self.send_400_response(f"The headers have more than {_MOST_HEADER_BYTES:,} bytes.")
 
         def on_message_begin(self) -> None:
             super().on_message_begin()
-            if self._hang_up is None:
-                self._expect_headers()
+            if self._header_bytes is None:
+                self._header_bytes = 0
+                self._hang_up_later()
+
+        def on_header(self, name: bytes, value: bytes) -> None:
+            if self._header_bytes is not None:  # nobody reads trailers: they would only pile up
+                super().on_header(name, value)
 
         def on_headers_complete(self) -> None:
-            self._expect_nothing()
+            self._header_bytes = None
+            self._stay()
             super().on_headers_complete()
+
+        def on_message_complete(self) -> None:
+            self._stay()
+            super().on_message_complete()
+
+        def on_response_complete(self) -> None:
+            super().on_response_complete()
+            if self.cycle.more_body and self._hang_up is None:
+                self._hang_up_later()
 
         def send_400_response(self, msg: str) -> None:
             body = json.dumps(Problem("bad-request", f"{msg}".strip()).document()).encode()
@@ -119,10 +145,10 @@ def _protocol(patience: float) -> type[HttpToolsProtocol]:
             self.transport.write("\r\n".join(lines).encode() + b"\r\n\r\n" + body)
             self.transport.close()
 
-        def _expect_headers(self) -> None:
+        def _hang_up_later(self) -> None:
             self._hang_up = self.loop.call_later(patience, self.transport.close)
 
-        def _expect_nothing(self) -> None:
+        def _stay(self) -> None:
             if self._hang_up is not None:
                 self._hang_up.cancel()
                 self._hang_up = None

@@ -127,7 +127,11 @@ class ModelsResponse(BaseModel):
     pictures_kept: bool = Field(description="whether feedback may come with its picture, for training")
 
 
-_Text = Annotated[str, StringConstraints(strip_whitespace=True, max_length=500)]
+# No control characters but tabs and the ends of lines: PostgreSQL, for one, has no text with a null byte.
+_Text = Annotated[
+    str,
+    StringConstraints(strip_whitespace=True, max_length=500, pattern=r"^[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f]*$"),
+]
 
 
 class FeedbackRequest(_Input):

@@ -111,8 +111,9 @@ def _refusing(request: Request) -> Iterator[None]:
         yield
     except OverloadedError as error:
         request.state.rejection = error.reason
-        name = "not-ready" if error.reason == "stopping" else "overloaded"
-        raise Problem(name, "This service is full: try again later.", retry_after=error.retry_after) from error
+        if error.reason == "stopping":
+            raise Problem("not-ready", "This service is stopping: ask another.", retry_after=1) from error
+        raise Problem("overloaded", "This service is full: try again later.", retry_after=error.retry_after) from error
 
 
 async def _describe(service: Service, pictures: list[Picture], options: SearchOptions) -> list[Described | Problem]:

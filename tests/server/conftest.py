@@ -37,7 +37,7 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
     clients: list[TestClient] = []
 
     def start(client: tuple[str, int] = ("127.0.0.1", 50000), **settings: Any) -> TestClient:
-        app = create_app(Service.start(Settings(**{"data_dir": tmp_path, **settings})))
+        app = create_app(Service.start(Settings(**{"data_dir": tmp_path, "deadline": 60, **settings})))
         clients.append(TestClient(app, raise_server_exceptions=False, client=client))
         clients[-1].__enter__()
         return clients[-1]
@@ -50,7 +50,7 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
 @pytest.fixture(scope="module")
 def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
     """A client of a service with the settings that it has by default, which a module's tests share."""
-    settings = Settings(data_dir=tmp_path_factory.mktemp("data"))
+    settings = Settings(data_dir=tmp_path_factory.mktemp("data"), deadline=60)  # for slow machines
     with TestClient(
         create_app(Service.start(settings)), raise_server_exceptions=False, client=("127.0.0.1", 50000)
     ) as started:

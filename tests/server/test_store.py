@@ -1,6 +1,8 @@
 """The feedback store, on SQLite and on a real PostgreSQL."""
 
+import asyncio
 import multiprocessing
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import replace
@@ -13,6 +15,7 @@ from sqlalchemy import create_engine, inspect, text
 
 from captionist.server.captionids import CaptionRecord
 from captionist.server.settings import Settings
+from captionist.server.store.calls import StoreCalls
 from captionist.server.store.store import FeedbackStore, IdempotencyMismatchError, NewFeedback, StoreError
 from captionist.server.store.tables import Base
 from tests.server import postgres
@@ -142,3 +145,21 @@ def test_sqlite_waits_for_the_disk(tmp_path: Path) -> None:
         assert connection.execute(text("PRAGMA journal_mode")).scalar() == "wal"
         assert "feedback" in inspect(connection).get_table_names()
     store.close()
+
+
+def test_a_database_that_hangs_holds_up_no_more_calls_than_so_many() -> None:
+    async def run() -> None:
+        calls, gate = StoreCalls(), threading.Event()
+        waiting = [asyncio.create_task(calls.run(gate.wait)) for _ in range(64)]
+        await asyncio.sleep(0)
+        with pytest.raises(StoreError, match="too many"):
+            await calls.run(gate.wait)
+        waiting[0].cancel()
+        gate.set()
+        done = await asyncio.gather(*waiting, return_exceptions=True)
+        assert isinstance(done[0], asyncio.CancelledError)
+        assert done[1:] == [True] * 63
+        assert await calls.run(lambda: 1) == 1
+        calls.close()
+
+    asyncio.run(run())

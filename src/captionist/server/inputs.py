@@ -50,7 +50,8 @@ async def read_pictures(
         if not pictures:
             raise _invalid(PICTURE_FIELD, "send at least one file in this field")
     elif kind == "application/json":
-        asked = parse_json(CaptionRequest, await body.read())
+        # Pictures in base64 take long enough to parse that others would notice.
+        asked = await asyncio.to_thread(parse_json, CaptionRequest, await body.read())
         options = CaptionOptions(**asked.model_dump(exclude={"pictures"}))
         _check_count(len(asked.pictures), max_pictures)
         pictures = list(
@@ -139,7 +140,7 @@ async def _picture(entry: PictureInput, number: int, body: Body, fetcher: Fetche
     if (entry.data is None) == (entry.url is None):
         raise _invalid(f"pictures.{number - 1}", "give one of data and url")
     if entry.data is not None:
-        return Picture(name, _decode_base64(entry.data, number))
+        return Picture(name, await asyncio.to_thread(_decode_base64, entry.data, number))
     if fetcher is None:
         raise Problem("url-refused", "This service fetches no URLs: send the picture itself.")
     assert entry.url is not None

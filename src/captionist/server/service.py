@@ -16,6 +16,7 @@ from captionist.server.captionids import CaptionIds
 from captionist.server.fetch import Fetcher
 from captionist.server.security import Client, Gatekeeper
 from captionist.server.settings import Settings, read_secret
+from captionist.server.store.calls import StoreCalls
 from captionist.server.store.store import FeedbackStore
 from captionist.server.telemetry import Telemetry
 
@@ -32,6 +33,7 @@ class Service:
     fetcher: Fetcher | None
     gatekeeper: Gatekeeper
     store: FeedbackStore
+    store_calls: StoreCalls
     telemetry: Telemetry
 
     @property
@@ -68,6 +70,7 @@ class Service:
             fetcher=Fetcher(settings.max_picture_bytes, settings.fetch_timeout) if settings.fetch_urls else None,
             gatekeeper=Gatekeeper(settings),
             store=store,
+            store_calls=StoreCalls(),
             telemetry=telemetry,
         )
 
@@ -76,6 +79,7 @@ class Service:
         await asyncio.to_thread(self.batcher.close)
         if self.fetcher:
             await self.fetcher.aclose()
+        await asyncio.to_thread(self.store_calls.close)
         self.store.close()
 
 

@@ -19,6 +19,7 @@ from captionist.errors import SettingsError
 PREFIX = "CAPTIONIST_"
 CONFIG_VARIABLE = f"{PREFIX}CONFIG"
 _DEFAULT_CONFIG = "captionist.toml"
+_SHORTEST_SECRET = 32
 
 
 def _rate(value: str) -> str:
@@ -63,7 +64,7 @@ class Settings(BaseSettings):
     """The service's settings. Each is an environment variable with the prefix CAPTIONIST_, or a key of the file that
     CAPTIONIST_CONFIG names (captionist.toml in the working directory by default); the environment wins."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", frozen=True)
+    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", frozen=True, allow_inf_nan=False)
 
     host: str = Field("127.0.0.1", description="address to listen on")
     port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 takes a free one")
@@ -79,7 +80,9 @@ class Settings(BaseSettings):
         (), description="JSON list of origins whose pages may call the API"
     )
     secret: SecretStr | None = Field(
-        None, min_length=32, description="signs caption ids; the same on every replica. By default kept in data_dir"
+        None,
+        min_length=_SHORTEST_SECRET,
+        description="signs caption ids; the same on every replica. By default kept in data_dir",
     )
 
     max_picture_bytes: int = Field(20_000_000, ge=1_000, description="largest picture")
@@ -185,9 +188,12 @@ def read_secret(settings: Settings) -> str:
             with open(partial, "x", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
                 file.write(secrets.token_hex(32))
             partial.replace(path)
-        return path.read_text(encoding="ascii")
+        secret = path.read_text(encoding="ascii")
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(f"{path} cannot be used ({error}): set {PREFIX}DATA_DIR, or {PREFIX}SECRET") from error
+    if len(secret) < _SHORTEST_SECRET:  # with an empty one anybody could make caption ids
+        raise SettingsError(f"{path} holds fewer than {_SHORTEST_SECRET} characters: delete it, or set {PREFIX}SECRET")
+    return secret
 
 
 def describe() -> list[tuple[str, str, str]]:

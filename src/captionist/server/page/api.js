@@ -7,12 +7,11 @@ const PASSING = new Set([0, 401, 408, 425, 429, 500, 502, 503, 504]);
 
 /** A problem document (RFC 9457), or its like where none came. */
 export class Problem extends Error {
-  constructor({ type = "", title, status = 0, detail = "", instance = "", errors = [] }, wait = null) {
+  constructor({ type = "", title, status = 0, detail = "", instance = "" }, wait = null) {
     super(title);
     this.type = type.replace("urn:captionist:problem:", "");
     this.title = title;
     this.status = status;
-    this.fields = errors.map(({ field, message }) => (field ? `${field}: ${message}` : message));
     this.detail = detail;
     this.reference = instance;
     this.wait = wait; // seconds that the server asks to be left alone for

@@ -18,7 +18,7 @@ export function announce(text) {
 export function showProblem(place, problem, again) {
   if (!problem.title) {
     console.error(problem); // a fault of this page, or an answer that is not what the contract says
-    problem = { title: "Something went wrong on this page", detail: String(problem), fields: [], passes: true };
+    problem = { title: "Something went wrong on this page", detail: String(problem), passes: true };
   }
   const notice = clone("problem");
   const say = (part, text) => {
@@ -27,7 +27,7 @@ export function showProblem(place, problem, again) {
     line.hidden = !text;
   };
   say(".title", problem.title);
-  say(".detail", [problem.detail, ...problem.fields].filter(Boolean).join("\n"));
+  say(".detail", problem.detail);
   say(".wait", problem.wait ? `It asks for ${counted(problem.wait, "second")} of patience.` : "");
   say(".reference", problem.reference && problem.status >= 500 ? `Reference for the operator: ${problem.reference}` : "");
   const button = notice.querySelector(".again");

@@ -31,7 +31,7 @@ export function whereabouts(heat) {
 export class HeatMap {
   #canvas;
   #context;
-  #shown = null; // Float32Array [SIZE * SIZE]
+  #shown = new Float32Array(SIZE * SIZE);
   #frame = 0;
 
   constructor(canvas) {
@@ -43,14 +43,12 @@ export class HeatMap {
   /** Show a heat map, [rows][cols] from 0 to 1, or none (null). One glides into the next, where motion is welcome. */
   show(heat) {
     cancelAnimationFrame(this.#frame);
+    const dark = getComputedStyle(this.#canvas).opacity === "0"; // CSS fades the canvas in and out
     this.#canvas.classList.toggle("lit", heat !== null);
-    if (heat === null) {
-      this.#shown = null; // CSS fades the canvas out; the next word starts afresh
-      return;
-    }
+    if (heat === null) return;
     const target = upscale(heat);
     const calm = matchMedia("(prefers-reduced-motion: reduce)").matches;
-    if (this.#shown === null || calm) this.#draw(target);
+    if (dark || calm) this.#draw(target);
     else this.#glide(this.#shown, target, performance.now());
   }
 

@@ -1,0 +1,39 @@
+"""The store's blocking calls, beside the event loop."""
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+from captionist.server.store.store import StoreError
+
+_Result = TypeVar("_Result")
+_THREADS = 4
+_MOST_PENDING = 64
+
+
+class StoreCalls:
+    """Threads of the store's own: a database that hangs holds up nothing else, and no more calls than so many."""
+
+    def __init__(self) -> None:
+        self._pool = ThreadPoolExecutor(_THREADS, "store")
+        self._pending = 0
+
+    async def run(self, work: Callable[[], _Result]) -> _Result:
+        """What `work` returns. Raises what it raises, and StoreError where too many calls wait already."""
+        if self._pending >= _MOST_PENDING:
+            raise StoreError("too many calls wait for the feedback database")
+        self._pending += 1
+        # A client that goes away does not undo its feedback, and the thread is busy until the call returns.
+        call = asyncio.get_running_loop().run_in_executor(self._pool, work)
+        call.add_done_callback(self._done)
+        return await asyncio.shield(call)
+
+    def _done(self, call: "asyncio.Future[_Result]") -> None:
+        self._pending -= 1
+        if not call.cancelled():
+            call.exception()  # read here, as nobody else will where the client is gone
+
+    def close(self) -> None:
+        """Wait for what runs."""
+        self._pool.shutdown()

@@ -29,18 +29,24 @@ class BodyReader:
 
     @contextmanager
     def body(self, request: Request) -> Iterator["Body"]:
-        """The body of a request, counted as held for as long as the context lasts.
+        """The body of a request; what has come of it is counted as held for as long as the context lasts.
 
-        Raises Problem (too-large, overloaded) where it is announced as larger than there is room for.
+        Raises Problem (too-large) where it is announced as larger than is allowed. Room is taken as bytes come, not
+        when they are announced: else a client could take all of it with a header.
         """
         body = Body(self, request)
+        announced = request.headers.get("content-length", "")
+        if announced.isdigit():
+            self.check_size(int(announced))
         try:
-            announced = request.headers.get("content-length", "")
-            if announced.isdigit():
-                body.hold(int(announced))
             yield body
         finally:
             self.held -= body.held
+
+    def check_size(self, size: int) -> None:
+        """Raises Problem for a body of more bytes than is allowed."""
+        if size > self.max_body:
+            raise Problem("too-large", f"The body has more than {self.max_body:,} bytes: send fewer pictures.")
 
 
 class Body:
@@ -49,22 +55,18 @@ class Body:
     def __init__(self, reader: BodyReader, request: Request) -> None:
         self._reader, self._request = reader, request
         self.held = 0
-        """Bytes that room was taken for."""
-
-    def hold(self, total: int) -> None:
-        """Take room for `total` bytes. Raises Problem where there is none."""
-        reader = self._reader
-        if total > reader.max_body:
-            raise Problem("too-large", f"The body has more than {reader.max_body:,} bytes: send fewer pictures.")
-        if reader.held + total - self.held > reader.max_total:
-            self._request.state.rejection = "memory"
-            raise Problem("overloaded", "Too many bytes are being received at once: try again.", retry_after=1)
-        reader.held += total - self.held
-        self.held = total
+        """Bytes that have come."""
 
     def hold_more(self, count: int) -> None:
-        """Take room for so many bytes more."""
-        self.hold(self.held + count)
+        """Take room for more bytes: those of the body, and of what is fetched for it. Raises Problem where there is
+        none."""
+        reader = self._reader
+        reader.check_size(self.held + count)
+        if reader.held + count > reader.max_total:
+            self._request.state.rejection = "memory"
+            raise Problem("overloaded", "Too many bytes are being received at once: try again.", retry_after=1)
+        reader.held += count
+        self.held += count
 
     async def read(self) -> bytes:
         """All of it."""
@@ -90,11 +92,8 @@ class Body:
             raise Problem("bad-request", "The multipart body is not in UTF-8: send it so.")
 
     async def _chunks(self) -> AsyncGenerator[bytes]:
-        received = 0
         async for chunk in self._request.stream():
-            received += len(chunk)
-            if received > self.held:  # chunked encoding announces nothing
-                self.hold(received)
+            self.hold_more(len(chunk))
             yield chunk
 
     @asynccontextmanager

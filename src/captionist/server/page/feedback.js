@@ -103,10 +103,10 @@ export class Feedback {
     const { captionId, picture } = this.#about;
     const keep = this.#find(".keep");
     const given = !keep.hidden && keep.querySelector("input").checked && { picture: picture.blob, name: picture.name };
-    const key = randomKey();
+    
     await this.#attempt(async () => {
       const older = this.#sent;
-      const { id, picture_kept: kept } = await sendFeedback({ captionId, ...opinion, ...given }, key);
+      const { id, picture_kept: kept } = await sendFeedback({ captionId, ...opinion, ...given }, randomKey());
       this.#sent = [...older, id];
       if (own) this.#about.onChange(own);
       this.#root.dataset.state = own ? "corrected" : "rated";

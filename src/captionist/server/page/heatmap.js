@@ -7,8 +7,8 @@ const MORPH = 180; // milliseconds
 
 // From "no more than usual", dark, to "far more than usual", warm and clear: red, green, blue, opacity.
 const RAMP = [
-  [14, 12, 22, 0.66],
-  [70, 28, 52, 0.46],
+  [14, 12, 22, 0.7],
+  [70, 28, 52, 0.48],
   [220, 100, 36, 0.26],
   [255, 160, 48, 0.24],
   [255, 206, 104, 0.26],

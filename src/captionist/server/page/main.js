@@ -27,7 +27,7 @@ async function meet() {
   try {
     const { models: all, pictures_kept: kept } = await models();
     const model = all.find((one) => one.default) ?? all[0];
-    document.getElementById("model").textContent = `Model ${model.name}, version ${model.version}`;
+    document.getElementById("model").textContent = `Model ${model.name}, version ${model.version}.`;
     if (kept) {
       document.getElementById("privacy").textContent =
         "Pictures go to this server only, and it keeps one only where you tick the box.";

@@ -1,6 +1,7 @@
 # make caption [IMAGE=...]   set up what captioning needs, and caption a photograph (or those in examples/)
 # make serve                 set up and start the service on http://127.0.0.1:8000
 # make test                  set up everything and run all tests
+# make test-load             load and faults on a real service: minutes long
 # make check                 lint, types, import rules
 PYTHON ?= $(or $(shell command -v python3.11),python3)
 VENV := .venv
@@ -8,7 +9,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 IMAGE ?= examples
 
-.PHONY: caption serve test check format clean
+.PHONY: caption serve test test-load check format clean
 
 caption: $(VENV)/core
 	@$(BIN)/captionist caption "$(IMAGE)"
@@ -18,6 +19,9 @@ serve: $(VENV)/serve
 
 test: $(VENV)/all
 	$(BIN)/python -m pytest
+
+test-load: $(VENV)/all
+	$(BIN)/python -m pytest -m load tests/load
 
 check: $(VENV)/all
 	$(BIN)/ruff check .

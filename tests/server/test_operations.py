@@ -59,6 +59,10 @@ def test_metrics_count_what_happens(serve: Serve, dog: bytes) -> None:
     assert sample(metrics, "captionist_batch_size_pictures_count") == 1
     assert sample(metrics, "captionist_http_requests_in_flight") == 1  # the scrape itself
     assert "/nowhere" not in metrics
+    assert sample(metrics, 'captionist_http_request_duration_seconds_count{route="/v1/captions",status="200"}') == 1
+    assert sample(metrics, "captionist_repeated_captions_ratio") == 0
+    caption_id(client, dog)
+    assert sample(client.get("/metrics").text, "captionist_repeated_captions_ratio") == 0.5
 
 
 def test_keys_are_needed_where_there_are_some(serve: Serve, dog: bytes) -> None:

@@ -13,18 +13,20 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from captionist import __version__
+from captionist.server.fullhouse import FullHouse
 from captionist.server.observe import Observe
 from captionist.server.problems import Problem
 from captionist.server.routes import captions, feedback, health, models, page
 from captionist.server.schemas import CaptionRequest, FeedbackRequest, ProblemDocument
 from captionist.server.service import Service
 
-_log = structlog.get_logger("captionist.server")
+_log = structlog.get_logger()
 
 DESCRIPTION = """
 Describes photographs in one English sentence, and keeps what people think of it.
 
-Every error is a problem document (RFC 9457); its `type` is stable. Where the operator has set API keys, send yours as
+Every error is a problem document (RFC 9457); its `type` is stable. Every answer has an `X-Request-ID`: the request's
+own where it has one, and the `instance` of a problem. Where the operator has set API keys, send yours as
 `Authorization: Bearer KEY`.
 """
 
@@ -40,7 +42,7 @@ def create_app(service: Service) -> FastAPI:
     app = FastAPI(
         title="Captionist",
         version=__version__,
-        description=DESCRIPTION,
+        description=DESCRIPTION.strip(),
         lifespan=lifespan,
         redirect_slashes=False,  # they would lead to whatever Host the request names
         docs_url=None,  # its page would be drawn with scripts from elsewhere
@@ -51,6 +53,7 @@ def create_app(service: Service) -> FastAPI:
     for module in (captions, feedback, models, health, page):
         app.include_router(module.router)
     app.mount("/page", page.PageFiles())
+    app.add_middleware(FullHouse, batcher=service.batcher)  # inside of CORS, so that a page can read the refusal
     if service.settings.cors_origins:
         app.add_middleware(
             CORSMiddleware,
@@ -111,8 +114,12 @@ def _document(app: FastAPI) -> None:
                 schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
                 schemas |= schema.pop("$defs", {})
                 schemas[model.__name__] = schema
+            # FastAPI's own idea of an error; ours is a problem, and the operations that may answer so say it.
             for unused in ("HTTPValidationError", "ValidationError"):
                 schemas.pop(unused, None)
+            for operation in (operation for path in document["paths"].values() for operation in path.values()):
+                if "application/json" in operation["responses"].get("422", {}).get("content", {}):
+                    del operation["responses"]["422"]
             document["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
             document["security"] = [{}, {"key": []}]
         return app.openapi_schema or {}

@@ -44,6 +44,9 @@ async def read_pictures(
     Raises Problem where the body is not of a kind that is read, or not sound.
     """
     kind = media_type(request)
+    if kind in ("multipart/form-data", "application/json"):
+        for name in request.query_params:  # what is not read should not look as if it were
+            raise _invalid(name, "options belong in the body here, beside the pictures")
     if kind == "multipart/form-data":
         fields, pictures = await split_form(await body.read_form(max_pictures + 1))
         options = parse(CaptionOptions, fields)

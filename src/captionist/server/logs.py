@@ -12,7 +12,6 @@ def configure_logging(level: str, format: Literal["json", "text"] | None) -> Non
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
-        structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
     as_text = format == "text" or (format is None and sys.stdout.isatty())
@@ -22,16 +21,18 @@ def configure_logging(level: str, format: Literal["json", "text"] | None) -> Non
         if as_text
         else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
     )
+    # Our own lines do not go through Python's logging: there is one for every request, also for those that are refused
+    # under overload, where it would be a good part of their cost.
     structlog.configure(
-        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
-        logger_factory=structlog.stdlib.LoggerFactory(),
-        wrapper_class=structlog.stdlib.BoundLogger,
+        processors=[*shared, *renderers],
+        logger_factory=structlog.WriteLoggerFactory(sys.stdout),
+        wrapper_class=structlog.make_filtering_bound_logger(level),
         cache_logger_on_first_use=True,
     )
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=shared,
+            foreign_pre_chain=[*shared, structlog.stdlib.add_logger_name],
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *renderers],
         )
     )

@@ -13,7 +13,7 @@ from captionist.server.problems import Problem
 from captionist.server.security import HEADERS
 from captionist.server.telemetry import Telemetry
 
-_log = structlog.get_logger("captionist.request")
+_log = structlog.get_logger()
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._=:;-]{1,128}")
 _QUIET = ("/health/live", "/health/ready", "/metrics")
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
@@ -62,7 +62,8 @@ class Observe:
 
     def _finish(self, scope: Scope, status: int, sent: int, seconds: float) -> None:
         state, path = scope["state"], scope["path"]
-        route = getattr(scope.get("route"), "path", None) or ("/page" if path.startswith("/page/") else "unmatched")
+        route = state.get("route") or getattr(scope.get("route"), "path", None)
+        route = route or ("/page" if path.startswith("/page/") else "unmatched")
         method = scope["method"] if scope["method"] in _METHODS else "other"
         self._telemetry.request(method, route, status, seconds)
         reason = state.get("rejection") or {401: "unauthorized", 429: "rate_limited"}.get(status)

@@ -107,9 +107,16 @@ def responses(*names: str) -> dict[int | str, dict[str, Any]]:
         entry["description"] += f"{' / ' if entry['description'] else ''}{title} (`{name}`)"
         example = {"type": _TYPE + name, "title": title, "status": status, "detail": f"{title}.", "instance": "4b1f"}
         entry["content"][MEDIA_TYPE]["examples"][name] = {"value": example}
-        if status in (429, 503):
-            entry["headers"] = {"Retry-After": {"description": "seconds", "schema": {"type": "integer"}}}
+        if status in _HEADERS:
+            header, schema = _HEADERS[status]
+            entry["headers"] = {header: {"schema": schema}}
     return documented
 
 
 _SCHEMA = {"$ref": "#/components/schemas/ProblemDocument"}
+_SECONDS = {"type": "integer", "minimum": 1, "description": "seconds"}
+_HEADERS: dict[int, tuple[str, dict[str, Any]]] = {
+    401: ("WWW-Authenticate", {"const": "Bearer"}),
+    429: ("Retry-After", _SECONDS),
+    503: ("Retry-After", _SECONDS),
+}

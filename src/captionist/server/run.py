@@ -25,7 +25,7 @@ from captionist.server.service import Service
 from captionist.server.settings import Settings
 from captionist.server.store.store import StoreError
 
-_log = structlog.get_logger("captionist.server")
+_log = structlog.get_logger()
 _MOST_HEADER_BYTES = 65_536
 
 

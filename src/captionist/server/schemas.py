@@ -1,6 +1,6 @@
 """The bodies that the service reads and writes."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
@@ -8,6 +8,22 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 class _Input(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+
+def fields_of(model: type[BaseModel]) -> dict[str, Any]:
+    """A model's fields as JSON schemas for a form or a query, where what is not given is left out rather than null."""
+    fields: dict[str, Any] = model.model_json_schema()["properties"]
+    for field in fields.values():
+        if "anyOf" in field:
+            field.update(next(choice for choice in field.pop("anyOf") if choice["type"] != "null"))
+            del field["default"]
+    return fields
+
+
+_PNG = (
+    "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJg"
+    "gg=="
+)
+_ID = ".eJwVjksOwiAUAK9CWNOG.jZpIOmM3bvYUqRcxDgUDIEwCP1wPpV-_j_bHh8ZxtQo"
 
 MOST_CAPTIONS = 10
 """Of one picture, and the most beams."""
@@ -28,14 +44,16 @@ class CaptionOptions(_Input):
 class PictureInput(_Input):
     """A picture in JSON: one of `data` and `url`."""
 
-    data: str | None = Field(None, description="base64, or a data: URI", examples=["data:image/png;base64,iVBORw0K..."])
+    data: str | None = Field(None, description="base64, or a data: URI", examples=[_PNG])
     url: Annotated[str, StringConstraints(max_length=2048)] | None = Field(
-        None, description="http(s) address, where the operator allows it"
+        None, description="http(s) address, where the operator allows it", examples=["https://example.org/dog.jpg"]
     )
 
 
 class CaptionRequest(CaptionOptions):
     """Pictures to describe, as JSON."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"pictures": [{"data": _PNG}], "num_captions": 2}]})
 
     pictures: tuple[PictureInput, ...] = Field(min_length=1)
 
@@ -97,6 +115,26 @@ class Milliseconds(BaseModel):
 class CaptionResponse(BaseModel):
     """Captions, in the order of the pictures."""
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "model": {"name": "flickr8k-small", "version": "1"},
+                    "pictures": [
+                        {
+                            "id": _ID,
+                            "captions": [
+                                {"text": "A dog runs.", "log_probability": -6.1, "confidence": 0.52, "words": None}
+                            ],
+                            "problem": None,
+                        }
+                    ],
+                    "milliseconds": {"decode": 3.1, "queue": 0.4, "encode": 20.0, "generate": 60.0, "total": 85.0},
+                }
+            ]
+        }
+    )
+
     model: ModelName
     pictures: list[PictureOutput]
     milliseconds: Milliseconds
@@ -122,6 +160,24 @@ class Limits(BaseModel):
 class ModelsResponse(BaseModel):
     """What this service offers."""
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "models": [{"name": "flickr8k-small", "version": "1", "precision": "fp16", "default": True}],
+                    "limits": {
+                        "max_picture_bytes": 20_000_000,
+                        "max_picture_pixels": 50_000_000,
+                        "max_pictures": 16,
+                        "max_captions": 10,
+                        "max_beams": 10,
+                    },
+                    "pictures_kept": False,
+                }
+            ]
+        }
+    )
+
     models: list[ModelInfo]
     limits: Limits
     pictures_kept: bool = Field(description="whether feedback may come with its picture, for training")
@@ -137,6 +193,15 @@ _Text = Annotated[
 class FeedbackRequest(_Input):
     """What a person thinks of a picture's first caption."""
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {"caption_id": _ID, "rating": "bad", "correction": "A dog sleeps on a sofa."},
+                {"caption_id": _ID, "rating": "good"},
+            ]
+        }
+    )
+
     caption_id: str = Field(max_length=4096, description="as /v1/captions gave it")
     rating: Literal["good", "bad"]
     correction: Annotated[_Text, StringConstraints(min_length=1)] | None = Field(
@@ -148,6 +213,10 @@ class FeedbackRequest(_Input):
 
 class FeedbackResponse(BaseModel):
     """The receipt: what is acknowledged is stored."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"id": "0c2f9a5e-1c53-4d0e-9b0e-6f1f0a3c5b7d", "picture_kept": False}]}
+    )
 
     id: str = Field(description="deletes this feedback and its picture: DELETE /v1/feedback/{id}")
     picture_kept: bool

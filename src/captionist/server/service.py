@@ -83,7 +83,8 @@ class Service:
         self.store.close()
 
 
-def _service(request: Request) -> Service:
+# These are coroutines because FastAPI sends plain functions to a thread and back.
+async def _service(request: Request) -> Service:
     service: Service = request.app.state.service
     return service
 
@@ -91,11 +92,11 @@ def _service(request: Request) -> Service:
 ServiceDep = Annotated[Service, Depends(_service)]
 
 
-def _client(request: Request, service: ServiceDep) -> Client:
+async def _client(request: Request, service: ServiceDep) -> Client:
     return service.gatekeeper.admit(request)
 
 
-def _administrator(request: Request, service: ServiceDep) -> Client:
+async def _administrator(request: Request, service: ServiceDep) -> Client:
     return service.gatekeeper.admit_administrator(request)
 
 

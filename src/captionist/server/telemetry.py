@@ -1,6 +1,7 @@
 """Metrics for Prometheus."""
 
 import platform
+from collections import deque
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.gc_collector import GCCollector
@@ -12,6 +13,7 @@ from captionist.server.batching import Batcher
 
 REJECTIONS = ("queue_full", "deadline", "stopping", "memory", "rate_limited", "unauthorized")
 _STAGES = ("decode", "queue", "encode", "generate")
+_RECENT = 200
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.15, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 
 
@@ -23,7 +25,9 @@ class Telemetry:
         ProcessCollector(registry=self.registry)
         GCCollector(registry=self.registry)
         self._requests = self._counter("http_requests", "Requests answered", "method", "route", "status")
-        self._duration = self._histogram("http_request_duration_seconds", "From header to answer", _SECONDS, "route")
+        self._duration = self._histogram(
+            "http_request_duration_seconds", "From header to answer", _SECONDS, "route", "status"
+        )
         self.in_flight = self._gauge("http_requests_in_flight", "Requests that are being answered")
         self._stage = self._histogram("stage_duration_seconds", "Each stage of a picture's way", _SECONDS, "stage")
         self._batch = self._histogram("batch_size_pictures", "Pictures in a run of the engine", (1, 2, 4, 8, 16, 32))
@@ -37,6 +41,11 @@ class Telemetry:
         self._confidence = self._histogram(
             "caption_confidence_ratio", "Geometric mean of the tokens' probabilities", [n / 10 for n in range(1, 11)]
         )
+        self._recent: deque[str] = deque(maxlen=_RECENT)
+        repeated = self._gauge(
+            "repeated_captions_ratio", f"Share of the last {_RECENT} captions that are not the first"
+        )
+        repeated.set_function(self._repeated)
         self._feedback = self._counter("feedback", "Feedback stored", "rating")
         self._corrections = self._counter("feedback_corrections", "Feedback that came with a correction")
         self._store_failures = self._counter("feedback_store_failures", "Feedback that could not be stored or read")
@@ -54,9 +63,10 @@ class Telemetry:
             self._pictures.labels(outcome)
         for rating in ("good", "bad"):
             self._feedback.labels(rating)
-        for status in ("200", "422", "500", "503"):
-            self._requests.labels("POST", "/v1/captions", status)
-        self._duration.labels("/v1/captions")
+        for route, usual in (("/v1/captions", "200"), ("/v1/feedback", "201")):
+            for status in (usual, "422", "500", "503", "504"):
+                self._requests.labels("POST", route, status)
+                self._duration.labels(route, status)
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
         return Counter(f"captionist_{name}", text, labels, registry=self.registry)
@@ -75,7 +85,7 @@ class Telemetry:
     def request(self, method: str, route: str, status: int, seconds: float) -> None:
         """A request was answered."""
         self._requests.labels(method, route, str(status)).inc()
-        self._duration.labels(route).observe(seconds)
+        self._duration.labels(route, str(status)).observe(seconds)
 
     def batch(self, size: int, encode: float, generate: float) -> None:
         """The engine ran; see `batching.Observer`."""
@@ -89,8 +99,13 @@ class Telemetry:
         self._stage.labels("decode").observe(decode)
         self._stage.labels("queue").observe(queue)
         self._words.observe(len(caption.text.split()))
+        self._recent.append(caption.text)
         self._log_probability.observe(caption.log_probability)
         self._confidence.observe(caption.confidence)
+
+    def _repeated(self) -> float:
+        """A model that says the same of every picture has stopped looking; its other figures may still seem fine."""
+        return 1 - len(set(self._recent)) / len(self._recent) if self._recent else 0.0
 
     def refused_picture(self) -> None:
         """A picture could not be read."""

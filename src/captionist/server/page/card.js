@@ -66,6 +66,7 @@ export class Card {
     const frame = this.#find(".frame");
     if (picture.ratio) frame.style.setProperty("--ratio", picture.ratio);
     frame.classList.toggle("unseen", !picture.ratio);
+    this.#find(".note").textContent = picture.note;
     return picture;
   }
 
@@ -111,7 +112,6 @@ export class Card {
     this.#own = null;
     const { text, confidence } = this.#captions[index];
     writeWords(this.#find(".sentence"), this.#captions[index], this.#heatMap, this.#find(".where"));
-    if (this.#picture.note) this.#find(".where").append(` ${this.#picture.note}`);
     this.#find(".confidence .figure").textContent = `Confidence ${percent(confidence)}`;
     this.#find(".bar span").style.inlineSize = `${100 * confidence}%`;
     [...this.#find(".others ul").children].forEach((item, other) => (item.hidden = other === index));

@@ -29,7 +29,8 @@ export function showProblem(place, problem, again) {
   say(".title", problem.title);
   say(".detail", problem.detail);
   say(".wait", problem.wait ? `It asks for ${counted(problem.wait, "second")} of patience.` : "");
-  say(".reference", problem.reference && problem.status >= 500 ? `Reference for the operator: ${problem.reference}` : "");
+  const ours = problem.status >= 500; // then the operator can look it up in the log
+  say(".reference", ours && problem.reference ? `Reference for the operator: ${problem.reference}` : "");
   const button = notice.querySelector(".again");
   button.hidden = !(again && problem.passes);
   button.addEventListener("click", () => {

@@ -14,7 +14,7 @@ export class Feedback {
   #busy = false;
 
   /**
-   * root: the .result of a card; its data-state is asking, editing, rated or corrected, and CSS shows what belongs there.
+   * root: the .result of a card; its data-state is asking, editing, rated or corrected, and CSS shows what belongs.
    * about: { captionId, picture, onChange }, where picture is what openPicture gave, and onChange is called with the
    * person's own sentence, or with null when it is taken back. first: the caption that the server thought best.
    */
@@ -103,17 +103,17 @@ export class Feedback {
     const { captionId, picture } = this.#about;
     const keep = this.#find(".keep");
     const given = !keep.hidden && keep.querySelector("input").checked && { picture: picture.blob, name: picture.name };
-    
+    const key = randomKey();
     await this.#attempt(async () => {
       const older = this.#sent;
-      const { id, picture_kept: kept } = await sendFeedback({ captionId, ...opinion, ...given }, randomKey());
+      const { id, picture_kept: kept } = await sendFeedback({ captionId, ...opinion, ...given }, key);
       this.#sent = [...older, id];
       if (own) this.#about.onChange(own);
       this.#root.dataset.state = own ? "corrected" : "rated";
       this.#find(".teach").hidden = opinion.rating === "good" || "correction" in opinion;
       this.#find(".thanks-text").textContent = kept ? `${thanks} The picture is kept with it.` : thanks;
       this.#find(".thanks-text").focus({ preventScroll: true });
-      await this.#withdraw(older).catch(() => {}); // one person, one opinion; "Undo" tries once more
+      this.#withdraw(older).catch(() => {}); // one person, one opinion; "Undo" tries once more
     });
   }
 

@@ -31,7 +31,9 @@ export async function openPicture(file, image, limits) {
     throw new Problem({
       type: "too-large",
       title: "This file is too large",
-      detail: `This server takes pictures of up to ${megabytes(limits.max_picture_bytes)}, and this browser cannot make this one smaller.`,
+      detail:
+        `This server takes pictures of up to ${megabytes(limits.max_picture_bytes)}, ` +
+        "and this browser cannot make this one smaller.",
     });
   }
   return { blob: file, name: file.name, ratio, note: "" };

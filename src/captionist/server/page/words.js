@@ -32,7 +32,8 @@ export function writeWords(place, { text, words }, heatMap, where) {
     Object.assign(state, change);
     const index = state.hovered ?? state.focused ?? state.pinned;
     heatMap.show(index === null ? null : heats[index]);
-    where.textContent = index === null ? HINT : `For “${words[index].word}”, it looked most at ${whereabouts(heats[index])}.`;
+    where.textContent =
+      index === null ? HINT : `For “${words[index].word}”, it looked most at ${whereabouts(heats[index])}.`;
     buttons.forEach((button, other) => {
       button.classList.toggle("lit", other === index);
       button.setAttribute("aria-pressed", String(other === state.pinned));
@@ -65,7 +66,8 @@ function wordButton(label, heat, first) {
 function move(buttons, event) {
   const here = buttons.indexOf(document.activeElement);
   const last = buttons.length - 1;
-  const next = { ArrowRight: Math.min(here + 1, last), ArrowLeft: Math.max(here - 1, 0), Home: 0, End: last }[event.key];
+  const { key } = event;
+  const next = { ArrowRight: Math.min(here + 1, last), ArrowLeft: Math.max(here - 1, 0), Home: 0, End: last }[key];
   if (next === undefined) return;
   event.preventDefault();
   buttons.forEach((button, index) => (button.tabIndex = index === next ? 0 : -1));

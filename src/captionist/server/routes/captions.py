@@ -4,8 +4,6 @@ import asyncio
 import hashlib
 import secrets
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -18,6 +16,7 @@ from captionist.inference.search import SearchOptions, SearchOverrides
 from captionist.server.batching import Described, OverloadedError
 from captionist.server.captionids import CaptionRecord
 from captionist.server.disconnects import unless_disconnected
+from captionist.server.fullhouse import refusal
 from captionist.server.inputs import PICTURE_FIELD, Picture, read_pictures
 from captionist.server.problems import Problem, image_problem, responses
 from captionist.server.schemas import (
@@ -29,6 +28,7 @@ from captionist.server.schemas import (
     PictureOutput,
     ProblemDocument,
     Word,
+    fields_of,
 )
 from captionist.server.service import ClientDep, Service, ServiceDep
 
@@ -37,9 +37,10 @@ router = APIRouter(tags=["captions"])
 _FORM: dict[str, Any] = {
     "type": "object",
     "required": [PICTURE_FIELD],
+    "additionalProperties": False,
     "properties": {
         PICTURE_FIELD: {"type": "array", "items": {"type": "string", "format": "binary"}, "minItems": 1},
-        **CaptionOptions.model_json_schema()["properties"],
+        **fields_of(CaptionOptions),
     },
 }
 _BODY = {
@@ -48,16 +49,23 @@ _BODY = {
         "multipart/form-data": {"schema": _FORM},
         "application/json": {"schema": {"$ref": "#/components/schemas/CaptionRequest"}},
         "image/*": {"schema": {"type": "string", "format": "binary"}},
+        "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
     },
 }
 _QUERY = [
-    {"name": name, "in": "query", "required": False, "schema": schema, "description": "for a body that is a picture"}
-    for name, schema in CaptionOptions.model_json_schema()["properties"].items()
+    {
+        "name": name,
+        "in": "query",
+        "required": False,
+        "schema": schema,
+        "description": f"{schema.pop('description')} (where the body is a picture)",
+    }
+    for name, schema in fields_of(CaptionOptions).items()
 ]
 _PROBLEMS = (
     "bad-request", "unauthorized", "request-timeout", "too-large", "unsupported-media-type", "not-an-image",
     "unsupported-image", "corrupt-image", "empty-image", "invalid-request", "url-refused", "rate-limited", "internal",
-    "overloaded", "deadline-exceeded",
+    "overloaded", "not-ready", "deadline-exceeded",
 )  # fmt: skip
 
 
@@ -65,6 +73,7 @@ _PROBLEMS = (
     "/v1/captions",
     summary="Describe pictures",
     response_model=CaptionResponse,
+    response_description="At least one of the pictures is described",
     responses=responses(*_PROBLEMS),
     openapi_extra={"requestBody": _BODY, "parameters": _QUERY},
 )
@@ -75,14 +84,15 @@ async def create_captions(request: Request, service: ServiceDep, client: ClientD
     none can be read, the answer is the first one's problem.
     """
     begun = time.monotonic()
-    with _refusing(request):
-        service.batcher.check_room()  # before the body is read: being full should cost nothing
     with service.bodies.body(request) as body:
         pictures, options = await read_pictures(request, body, service.settings.max_pictures, service.fetcher)
         search = _search(service, options)
         digests = [hashlib.sha256(picture.data).hexdigest() for picture in pictures]
-        with _refusing(request), service.batcher.room(len(pictures)):
-            outcomes = await unless_disconnected(request, _describe(service, pictures, search))
+        try:
+            with service.batcher.room(len(pictures)):
+                outcomes = await unless_disconnected(request, _describe(service, pictures, search))
+        except OverloadedError as error:
+            raise refusal(error, request) from error
     problems = [outcome for outcome in outcomes if isinstance(outcome, Problem)]
     if len(problems) == len(outcomes):
         raise problems[0]
@@ -102,18 +112,6 @@ def _search(service: Service, options: CaptionOptions) -> SearchOptions:
         return service.captioner.defaults.override(**overrides)
     except ValueError as error:
         raise Problem("invalid-request", f"{error}.") from error
-
-
-@contextmanager
-def _refusing(request: Request) -> Iterator[None]:
-    """Around what may find the service full: answers 503."""
-    try:
-        yield
-    except OverloadedError as error:
-        request.state.rejection = error.reason
-        if error.reason == "stopping":
-            raise Problem("not-ready", "This service is stopping: ask another.", retry_after=1) from error
-        raise Problem("overloaded", "This service is full: try again later.", retry_after=error.retry_after) from error
 
 
 async def _describe(service: Service, pictures: list[Picture], options: SearchOptions) -> list[Described | Problem]:

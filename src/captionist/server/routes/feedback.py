@@ -15,7 +15,7 @@ from captionist.server.captionids import CaptionRecord
 from captionist.server.exports import as_corpus, as_jsonl
 from captionist.server.inputs import PICTURE_FIELD, read_feedback
 from captionist.server.problems import Problem, image_problem, responses
-from captionist.server.schemas import FeedbackRequest, FeedbackResponse
+from captionist.server.schemas import FeedbackRequest, FeedbackResponse, fields_of
 from captionist.server.service import AdministratorDep, ClientDep, Service, ServiceDep
 from captionist.server.store.store import IdempotencyMismatchError, NewFeedback, StoreError
 
@@ -27,8 +27,9 @@ _RETRY_AFTER = 5
 _FORM = {
     "type": "object",
     "required": ["caption_id", "rating"],
+    "additionalProperties": False,
     "properties": {
-        **FeedbackRequest.model_json_schema()["properties"],
+        **fields_of(FeedbackRequest),
         PICTURE_FIELD: {"type": "string", "format": "binary"},
     },
 }
@@ -37,6 +38,12 @@ _BODY: dict[str, Any] = {
     "content": {
         "application/json": {"schema": {"$ref": "#/components/schemas/FeedbackRequest"}},
         "multipart/form-data": {"schema": _FORM},
+    },
+}
+_REPLAYED = {
+    "description": "Stored",
+    "headers": {
+        "Idempotency-Replayed": {"description": "where it had been stored already", "schema": {"const": "true"}}
     },
 }
 _PROBLEMS = (
@@ -51,7 +58,7 @@ _PROBLEMS = (
     status_code=201,
     summary="Say what you think of a caption",
     response_model=FeedbackResponse,
-    responses=responses(*_PROBLEMS),
+    responses={201: _REPLAYED, **responses(*_PROBLEMS)},
     openapi_extra={"requestBody": _BODY},
 )
 async def create_feedback(
@@ -91,25 +98,18 @@ async def create_feedback(
     return FeedbackResponse(id=stored.id, picture_kept=stored.picture_kept)
 
 
-@router.delete(
-    "/v1/feedback/{feedback_id}",
-    status_code=204,
-    summary="Take feedback back",
-    responses=responses("unauthorized", "not-found", "rate-limited", "internal", "store-unavailable"),
-)
-async def delete_feedback(feedback_id: str, service: ServiceDep, client: ClientDep) -> None:  # noqa: ARG001
-    """Deletes the feedback and, where it was kept, its picture. The id can be guessed by nobody."""
-    # PostgreSQL does not even look for text with a null byte.
-    if "\0" in feedback_id or not await _in_store(service, lambda: service.store.delete(feedback_id)):
-        raise Problem("not-found", "There is no feedback with this id.")
-
-
 @router.get(
     "/v1/feedback/export",
     summary="All feedback, or what training can use of it",
     response_class=StreamingResponse,
     responses={
-        200: {"content": {"application/jsonl": {}, "application/zip": {}}, "description": "JSON lines, or a corpus"},
+        200: {
+            "description": "JSON lines, or a corpus",
+            "content": {
+                "application/jsonl": {"schema": {"type": "string"}},
+                "application/zip": {"schema": {"type": "string", "format": "binary"}},
+            },
+        },
         **responses("unauthorized", "forbidden", "invalid-request", "rate-limited", "internal", "store-unavailable"),
     },
 )
@@ -126,6 +126,20 @@ async def export_feedback(
         return StreamingResponse(as_jsonl(rows), media_type="application/jsonl")
     headers = {"Content-Disposition": 'attachment; filename="feedback-corpus.zip"'}
     return StreamingResponse(as_corpus(rows), media_type="application/zip", headers=headers)
+
+
+@router.delete(
+    "/v1/feedback/{feedback_id}",
+    status_code=204,
+    summary="Take feedback back",
+    response_description="Deleted",
+    responses=responses("unauthorized", "not-found", "rate-limited", "internal", "store-unavailable"),
+)
+async def delete_feedback(feedback_id: str, service: ServiceDep, client: ClientDep) -> None:  # noqa: ARG001
+    """Deletes the feedback and, where it was kept, its picture. The id can be guessed by nobody."""
+    # PostgreSQL does not even look for text with a null byte.
+    if "\0" in feedback_id or not await _in_store(service, lambda: service.store.delete(feedback_id)):
+        raise Problem("not-found", "There is no feedback with this id.")
 
 
 async def _keepable(

@@ -1,5 +1,7 @@
 """Whether the service lives, whether it is ready, and its metrics."""
 
+from typing import Any
+
 from fastapi import APIRouter, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
@@ -9,13 +11,28 @@ from captionist.server.service import ServiceDep
 router = APIRouter(tags=["operations"])
 
 
-@router.get("/health/live", summary="Whether the process works")
+_OPEN: dict[str, Any] = {"security": []}
+
+
+@router.get(
+    "/health/live",
+    summary="Whether the process works",
+    response_description="It does",
+    responses=responses("internal"),
+    openapi_extra=_OPEN,
+)
 async def live() -> dict[str, str]:
     """Answers for as long as the event loop turns. A process that does not answer should be restarted."""
     return {"status": "live"}
 
 
-@router.get("/health/ready", summary="Whether requests are taken", responses=responses("not-ready"))
+@router.get(
+    "/health/ready",
+    summary="Whether requests are taken",
+    response_description="They are",
+    responses=responses("not-ready", "internal"),
+    openapi_extra=_OPEN,
+)
 async def ready(service: ServiceDep) -> dict[str, str]:
     """Ready after a first caption, until the process is told to stop. A trouble of the feedback database leaves it
     ready, since captions need none."""
@@ -28,7 +45,10 @@ async def ready(service: ServiceDep) -> dict[str, str]:
     "/metrics",
     summary="Metrics for Prometheus",
     response_class=Response,
-    responses={200: {"content": {"text/plain": {}}}, **responses("unauthorized", "forbidden", "rate-limited")},
+    responses={
+        200: {"description": "Metrics", "content": {"text/plain": {"schema": {"type": "string"}}}},
+        **responses("unauthorized", "forbidden", "rate-limited", "internal"),
+    },
 )
 async def metrics(request: Request, service: ServiceDep) -> Response:
     """In Prometheus's text format; from other machines, with an administrator's key."""

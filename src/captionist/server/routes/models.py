@@ -10,7 +10,10 @@ router = APIRouter(tags=["models"])
 
 
 @router.get(
-    "/v1/models", summary="What this service offers", responses=responses("unauthorized", "rate-limited", "internal")
+    "/v1/models",
+    summary="What this service offers",
+    response_description="Models and limits",
+    responses=responses("unauthorized", "rate-limited", "internal"),
 )
 async def list_models(service: ServiceDep, client: ClientDep) -> ModelsResponse:  # noqa: ARG001
     """The model that describes pictures, what a request may ask for, and whether pictures may be given for training."""

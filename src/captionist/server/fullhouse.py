@@ -1,0 +1,35 @@
+"""Being full should cost next to nothing: a request that cannot be taken is refused before anything else is done."""
+
+from starlette.requests import Request
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from captionist.server.batching import Batcher, OverloadedError
+from captionist.server.problems import Problem
+
+_PATH = "/v1/captions"
+
+
+class FullHouse:
+    """ASGI middleware: refuses requests for captions while there is no room for a single picture."""
+
+    def __init__(self, app: ASGIApp, batcher: Batcher) -> None:
+        self._app, self._batcher = app, batcher
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["method"] == "POST" and scope["path"] == _PATH:
+            try:
+                self._batcher.check_room()
+            except OverloadedError as error:
+                request = Request(scope)
+                request.state.route = _PATH  # it has not been routed yet
+                await refusal(error, request).response(request)(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
+
+
+def refusal(error: OverloadedError, request: Request) -> Problem:
+    """What a full house means over HTTP; the reason is noted for the metrics."""
+    request.state.rejection = error.reason
+    if error.reason == "stopping":
+        return Problem("not-ready", "This service is stopping: ask another.", retry_after=1)
+    return Problem("overloaded", "This service is full: try again later.", retry_after=error.retry_after)

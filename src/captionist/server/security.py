@@ -70,7 +70,8 @@ class Gatekeeper:
         if rate is None or self._limiter.hit(rate, who):
             return
         window = self._limiter.get_window_stats(rate, who)
-        raise Problem("rate-limited", f"At most {rate} requests: wait a little.", retry_after=window.reset_time - time.time())
+        wait = window.reset_time - time.time()
+        raise Problem("rate-limited", f"At most {rate} requests: wait a little.", retry_after=wait)
 
     def admit_administrator(self, request: Request) -> Client:
         """As `admit`. Raises Problem also for a client that is no administrator."""

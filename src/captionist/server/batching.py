@@ -219,12 +219,13 @@ class Batcher:
                 for job, caption in zip(jobs, captions, strict=True)
             ]
             self._observer.batch(len(jobs), encode, generate)
-            self._note_speed((ended - began) / len(jobs))
+            self.note_speed((ended - began) / len(jobs))
         except Exception as error:  # told to every client of the batch; the engine goes on with the next
             outcome = error
         jobs[0].loop.call_soon_threadsafe(_deliver, jobs, outcome)
 
-    def _note_speed(self, seconds: float) -> None:
+    def note_speed(self, seconds: float) -> None:
+        """How long one engine took for a picture; deadlines are judged by the running mean."""
         newest = seconds / len(self._engines)
         with self._changed:
             self._seconds += (newest - self._seconds) * (_SMOOTHING if self._seconds else 1)

@@ -1,6 +1,7 @@
 """The store's blocking calls, beside the event loop."""
 
 import asyncio
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
@@ -10,6 +11,7 @@ from captionist.server.store.store import StoreError
 _Result = TypeVar("_Result")
 _THREADS = 4
 _MOST_PENDING = 64
+_MOST_SECONDS = 5.0
 
 
 class StoreCalls:
@@ -20,14 +22,21 @@ class StoreCalls:
         self._pending = 0
 
     async def run(self, work: Callable[[], _Result]) -> _Result:
-        """What `work` returns. Raises what it raises, and StoreError where too many calls wait already."""
+        """What `work` returns. Raises what it raises, and StoreError where too many calls wait already, or this one has
+        waited too long to begin."""
         if self._pending >= _MOST_PENDING:
             raise StoreError("too many calls wait for the feedback database")
         self._pending += 1
         # A client that goes away does not undo its feedback, and the thread is busy until the call returns.
-        call = asyncio.get_running_loop().run_in_executor(self._pool, work)
+        call = asyncio.get_running_loop().run_in_executor(self._pool, self._in_time, work, time.monotonic())
         call.add_done_callback(self._done)
         return await asyncio.shield(call)
+
+    @staticmethod
+    def _in_time(work: Callable[[], _Result], asked: float) -> _Result:
+        if time.monotonic() - asked > _MOST_SECONDS:
+            raise StoreError("the feedback database is too slow for all that is asked of it")
+        return work()
 
     def _done(self, call: "asyncio.Future[_Result]") -> None:
         self._pending -= 1
@@ -35,5 +44,5 @@ class StoreCalls:
             call.exception()  # read here, as nobody else will where the client is gone
 
     def close(self) -> None:
-        """Wait for what runs."""
-        self._pool.shutdown()
+        """Wait for what runs; what has not begun was acknowledged to nobody."""
+        self._pool.shutdown(cancel_futures=True)

@@ -175,3 +175,14 @@ def test_missing_weights_are_named(checkpoints: Checkpoints, tmp_path: Path, ove
     recipe = write_recipe(tmp_path, checkpoints, [frozen()])
     with pytest.raises(RecipeError, match="no-such-weights"):
         train(recipe, [f"{override}={tmp_path / 'no-such-weights'}"], runs=tmp_path / "runs")
+
+
+def test_a_run_may_go_on_from_another_ones_model(checkpoints: Checkpoints, tmp_path: Path) -> None:
+    recipe = write_recipe(tmp_path, checkpoints, [frozen(epochs=4)])
+    first = train(recipe, [], runs=tmp_path / "a")
+    second = train(recipe, [f"start={first / 'last'}"], runs=tmp_path / "b")
+    assert losses(second)[0] < 0.9 * losses(first)[0]
+    with pytest.raises(RecipeError, match="another model"):
+        train(recipe, [f"start={first / 'last'}", "model.prefix_grid=1"], runs=tmp_path / "c")
+    with pytest.raises(TrainingError, match="holds no model"):
+        train(recipe, [f"start={tmp_path}"], runs=tmp_path / "d")

@@ -77,6 +77,9 @@ class Recipe(_Part):
     precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto: bf16 where the device is fast at it")
     checkpoint_every: int = Field(200, ge=1, description="steps between checkpoints inside an epoch")
     log_every: int = Field(20, ge=1, description="steps between lines of the log")
+    start: Path | None = Field(
+        None, description="a trained model to go on from (RUN/best), with the same `model`; none: the pretrained weights"
+    )
     data: DataConfig
     model: ModelConfig
     stages: tuple[Stage, ...] = Field(min_length=1)

@@ -15,7 +15,7 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 
 from captionist.errors import RecipeError, TrainingError
-from captionist.model.fusion import build_model, load_model
+from captionist.model.fusion import VisionPrefixLM, build_model, load_model
 from captionist.model.language import load_tokenizer
 from captionist.training.checkpoint import Progress, latest_checkpoint, read_progress, read_state
 from captionist.training.dataset import TrainingData, read_examples
@@ -48,6 +48,8 @@ def train(recipe: Path, overrides: list[str], resume: Path | None = None, runs: 
         train_examples, dev = read_examples(settings.data, load_tokenizer(settings.model.decoder.weights))
         if checkpoint:
             model = load_model(checkpoint)
+        elif settings.start:
+            model = _load_start(settings.start, settings)
         else:
             model = build_model(settings.model, [caption for e in train_examples for caption in e.references])
         _logger.info("%.1f million parameters, %d tokens", _millions(model), model.tokenizer.get_vocab_size())
@@ -60,6 +62,13 @@ def train(recipe: Path, overrides: list[str], resume: Path | None = None, runs: 
         except KeyboardInterrupt:
             raise TrainingError(f"Stopped. Go on with: captionist train {recipe} --resume {run}") from None
     return run
+
+
+def _load_start(start: Path, recipe: Recipe) -> VisionPrefixLM:
+    model = load_model(start)
+    if model.config != recipe.model:
+        raise RecipeError(f"{start} is another model than the recipe describes: take over `model` from its model.json.")
+    return model
 
 
 def _wants_bf16(recipe: Recipe) -> bool:

@@ -2,6 +2,7 @@
 
 import asyncio
 import multiprocessing
+import os
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
@@ -13,21 +14,25 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import create_engine, inspect, text
 
+from benchmarks._postgres import Postgres, binaries
 from captionist.server.captionids import CaptionRecord
 from captionist.server.settings import Settings
 from captionist.server.store.calls import StoreCalls
 from captionist.server.store.store import FeedbackStore, IdempotencyMismatchError, NewFeedback, StoreError
 from captionist.server.store.tables import Base
-from tests.server import postgres
 
 RECORD = CaptionRecord("model", "1", "A dog runs.", -3.5, 0.6, "0" * 64, "nonce")
 FEEDBACK = NewFeedback("site", "key", RECORD, "bad", "Ein Hund 🐕 rennt.", None, b"jpeg")
 
 
 @pytest.fixture(scope="module")
-def postgres_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with postgres.running(tmp_path_factory.mktemp("postgres")) as url:
-        yield url
+def postgres_url() -> Iterator[str]:
+    if binaries() is None:
+        if os.environ.get("CI") == "true":
+            pytest.fail("PostgreSQL is not installed")
+        pytest.skip("PostgreSQL is not installed")
+    with Postgres() as postgres:
+        yield postgres.url
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

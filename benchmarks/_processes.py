@@ -1,0 +1,209 @@
+"""Processes that are measured: started on loopback, paused between their turns, their memory and time read in /proc."""
+
+import contextlib
+import http.client
+import json
+import os
+import re
+import resource
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+HOST = "127.0.0.1"
+_TICK = os.sysconf("SC_CLK_TCK")
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+_START_TIMEOUT = 120  # seconds
+
+
+def free_port() -> int:
+    """A port of loopback that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+class Measured:
+    """A process and the workers that it starts, as one group; its output goes to a file."""
+
+    def __init__(self, command: Sequence[str], *, environment: Mapping[str, str] | None = None) -> None:
+        self._folder = tempfile.TemporaryDirectory(prefix="captionist-benchmark-", ignore_cleanup_errors=True)
+        self.folder = Path(self._folder.name)
+        self.log = self.folder / "log"
+        self.command, self.environment = list(command), dict(environment or {})
+        self.start()
+
+    def start(self) -> None:
+        """Start it, or start it again after it has ended."""
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                self.command,
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=log,
+                env=os.environ | self.environment,
+                start_new_session=True,
+            )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.resume()
+        self.kill()
+        self._folder.cleanup()
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    def signal(self, number: int) -> None:
+        """To the process and all of its workers."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.pid, number)
+
+    def pause(self) -> None:
+        """Take no time from those whose turn it is: an idle server polls, and a thread pool spins."""
+        self.signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        self.signal(signal.SIGCONT)
+
+    def kill(self) -> None:
+        """SIGKILL, and wait until it is gone."""
+        self.signal(signal.SIGKILL)
+        self.process.wait()
+        if self.process.stdin:
+            self.process.stdin.close()
+
+    def terminate(self, timeout: float) -> int:
+        """SIGTERM to the process itself; its exit code. Raises subprocess.TimeoutExpired."""
+        self.process.terminate()
+        return self.process.wait(timeout)
+
+    def cpu_seconds(self) -> float:
+        """Processor time used so far, by all of the group that are alive."""
+        return sum((int(fields[11]) + int(fields[12])) / _TICK for fields in self._stats())
+
+    def rss(self) -> int:
+        """Resident bytes, of all of the group; pages that its processes share are counted for each."""
+        return sum(int(fields[21]) * _PAGE for fields in self._stats())
+
+    def _stats(self) -> list[list[str]]:
+        """The fields of /proc/PID/stat from the state on, which proc(5) numbers 3."""
+        found = []
+        for path in Path("/proc").glob("[0-9]*/stat"):
+            with contextlib.suppress(OSError):  # it may have ended meanwhile
+                fields = path.read_text().rpartition(")")[2].split()
+                if int(fields[2]) == self.pid:
+                    found.append(fields)
+        return found
+
+    def fail(self, what: str) -> RuntimeError:
+        """An error that shows the end of the log."""
+        return RuntimeError(f"{what}:\n{self.log.read_text(errors='replace')[-3000:]}")
+
+
+class Elsewhere:
+    """How busy the machine was with what neither a measured process nor this one did."""
+
+    def __init__(self, process: Measured) -> None:
+        self._process, self._begun, self._before = process, time.monotonic(), self._seconds(process)
+
+    def cores(self) -> float:
+        """Cores' worth of time since the beginning."""
+        return (self._seconds(self._process) - self._before) / (time.monotonic() - self._begun)
+
+    @staticmethod
+    def _seconds(process: Measured) -> float:
+        fields = [int(field) for field in Path("/proc/stat").read_text().split("\n")[0].split()[1:9]]
+        idle = fields[3] + fields[4]
+        return (sum(fields) - idle) / _TICK - process.cpu_seconds() - own_cpu_seconds()
+
+
+def own_cpu_seconds() -> float:
+    """Processor time that this process has used."""
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return usage.ru_utime + usage.ru_stime
+
+
+class HttpProcess(Measured):
+    """A process that serves HTTP on loopback."""
+
+    def __init__(
+        self, command: Sequence[str], port: int, ready: str, *, environment: Mapping[str, str] | None = None
+    ) -> None:
+        """ready: the path that answers 200 once it serves."""
+        self.port, self._ready = port, ready
+        super().__init__(command, environment=environment)
+        self.wait_until_ready()
+
+    def wait_until_ready(self) -> None:
+        """Raises RuntimeError where it ends, or does not serve in time."""
+        give_up = time.monotonic() + _START_TIMEOUT
+        while time.monotonic() < give_up:
+            if self.process.poll() is not None:
+                raise self.fail(f"{self.command} ended with {self.process.returncode}")
+            with contextlib.suppress(OSError, http.client.HTTPException):
+                if self.get(self._ready)[0] == 200:
+                    return
+            time.sleep(0.02)
+        raise self.fail(f"{self.command} does not serve")
+
+    def get(self, path: str, timeout: float = 10) -> tuple[int, bytes]:
+        """Status and body."""
+        connection = http.client.HTTPConnection(HOST, self.port, timeout=timeout)
+        try:
+            connection.request("GET", path)
+            answer = connection.getresponse()
+            return answer.status, answer.read()
+        finally:
+            connection.close()
+
+
+class Service(HttpProcess):
+    """The real `captionist serve`, on a free port, with a data directory of its own."""
+
+    def __init__(self, *, command: Sequence[str] | None = None, data_dir: Path | None = None, **settings: Any) -> None:
+        """settings: those of the service, lower case. command: what to run instead of `captionist serve`."""
+        port = free_port()
+        own = tempfile.mkdtemp(prefix="captionist-data-") if data_dir is None else None
+        self.data_dir = data_dir or Path(own or "")
+        self._own_data = own
+        environment = {f"CAPTIONIST_{name.upper()}": _written(value) for name, value in settings.items()}
+        environment |= {"CAPTIONIST_DATA_DIR": str(self.data_dir), "CAPTIONIST_PORT": str(port)}
+        serve = [str(Path(sys.executable).with_name("captionist")), "serve"]
+        super().__init__(command or serve, port, "/health/ready", environment=environment)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        super().__exit__(kind, error, trace)
+        if self._own_data:
+            shutil.rmtree(self._own_data)
+
+    def metric(self, name: str, **labels: str) -> float:
+        """The sum over a metric's samples that have these labels."""
+        total = 0.0
+        for line in self.get("/metrics")[1].decode().splitlines():
+            matched = re.fullmatch(r"(\w+)(?:\{(.*)\})? (\S+)", line)
+            if matched and matched[1] == name:
+                given = dict(re.findall(r'(\w+)="([^"]*)"', matched[2] or ""))
+                if labels.items() <= given.items():
+                    total += float(matched[3])
+        return total
+
+
+def _written(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)

@@ -1,0 +1,216 @@
+"""The service under five times its capacity, with hostile clients among the others, and at 70 % load.
+
+Capacity is what 32 clients get that each wait for their answer (closed loop), measured before and after; the higher
+figure counts. Overload and 70 % are open loops: requests come at random (Poisson), however the service keeps up.
+"""
+
+import argparse
+import asyncio
+import random
+import statistics
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import uvloop
+
+from benchmarks._hostile import Tally, hang_ups, slow_bodies, slow_headers
+from benchmarks._load import UNANSWERED, Load, closed_loop, open_loop
+from benchmarks._pictures import caption_request, photographs, png_of_zeros
+from benchmarks._processes import Elsewhere, Service
+from benchmarks._report import circumstances, show, verdict, write
+
+_PHOTOGRAPHS = Path("../shared/data/flickr8k/Images")
+_DEADLINE = 10.0  # seconds: the service's default
+_CLIENTS = 32
+_FLAT = 1.05  # the last quarter's memory to the second one's
+
+
+class Memory:
+    """Resident bytes of the service, sampled each half second."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self.samples: list[float] = []
+        self._ended = threading.Event()
+
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        thread = threading.Thread(target=self._watch)
+        thread.start()
+        try:
+            yield
+        finally:
+            self._ended.set()
+            thread.join()
+
+    def _watch(self) -> None:
+        while not self._ended.wait(0.5):
+            self.samples.append(self._service.rss() / 1e6)
+
+    def quarter(self, number: int) -> float:
+        """The median of a quarter of the time, counted from 0."""
+        size = len(self.samples) // 4
+        return statistics.median(self.samples[number * size : (number + 1) * size])
+
+
+def main() -> None:
+    given = _arguments()
+    result = circumstances() | {"arguments": {k: str(v) for k, v in vars(given).items()}}
+    requests = [caption_request(picture) for picture in photographs(given.pictures)]
+    with Service(log_format="json", deadline=_DEADLINE) as service:
+        uvloop.run(closed_loop(service.port, requests, _CLIENTS, 3))  # warm
+        before, others_before = _capacity(service, requests)
+        moderate = uvloop.run(open_loop(service.port, lambda c: c.choice(requests), 0.7 * before, given.seconds))
+        memory, idle, elsewhere = Memory(service), service.rss() / 1e6, Elsewhere(service)
+        with memory.watched():
+            load, tally = uvloop.run(_overload(service.port, requests, given.factor * before, given.seconds))
+            others = elsewhere.cores()
+        time.sleep(1)
+        left = {name: service.metric(f"captionist_{name}") for name in ("admitted_pictures", "queue_depth_pictures")}
+        after, others_after = _capacity(service, requests)
+        alive = service.process.poll() is None
+        dropped = {
+            reason: service.metric("captionist_abandoned_requests_total", reason=reason)
+            for reason in ("disconnected", "deadline")
+        }
+        rejected = {
+            reason: service.metric("captionist_rejections_total", reason=reason)
+            for reason in ("queue_full", "deadline", "memory")
+        }
+    result |= {
+        "capacity": {"before": before, "after": after},
+        "others_cores": {"before": others_before, "overload": others, "after": others_after},
+        "at_70_percent": _figures(moderate) | {"p99_to_p50": moderate.milliseconds(0.99) / moderate.milliseconds(0.5)},
+        "overload": _figures(load)
+        | {
+            "goodput_to_maximum": load.goodput / max(before, after),
+            "accepted_p99_ms": load.milliseconds(0.99, (200, 504)),
+            "refused_p99_ms": load.milliseconds(0.99, (503,)),
+            "unanswered": load.statuses.get(UNANSWERED, 0),
+            "internal_errors": load.statuses.get(500, 0),
+            "without_retry_after": sum(a.status == 503 and a.header("retry-after") is None for a in load.answers),
+            "hostile": asdict(tally),
+            "dropped": dropped,
+            "rejected": rejected,
+            "left_in_queue": left,
+            "alive": alive,
+        },
+        "memory_mb": {
+            "before": idle,
+            "second_quarter": memory.quarter(1),
+            "last_quarter": memory.quarter(3),
+            "peak": max(memory.samples),
+            "samples": [round(sample) for sample in memory.samples],
+        },
+    }
+    _show(result)
+    write(given.json, result)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=60, help="of the overload, and of the 70 %% load")
+    parser.add_argument("--factor", type=float, default=5, help="times the capacity")
+    parser.add_argument("--pictures", type=Path, default=_PHOTOGRAPHS, help="folder of JPEGs, beside examples/")
+    parser.add_argument("--json", type=Path)
+    return parser.parse_args()
+
+
+def _capacity(service: Service, requests: list[bytes]) -> tuple[float, float]:
+    """Pictures a second, and the cores that others took meanwhile."""
+    elsewhere = Elsewhere(service)
+    load = uvloop.run(closed_loop(service.port, requests, _CLIENTS, 12, warm_up=1.5))
+    if set(load.statuses) != {200}:
+        raise service.fail(f"not all were captioned: {load.statuses}")
+    return load.goodput, elsewhere.cores()
+
+
+async def _overload(port: int, requests: list[bytes], rate: float, seconds: float) -> tuple[Load, Tally]:
+    """Of 200 requests one is a bomb: refused by its size, or as large as the service allows and slow to decode."""
+    bombs = [caption_request(png_of_zeros(30_000, 30_000)), caption_request(png_of_zeros(7000, 7000))]
+
+    def choose(chance: random.Random) -> bytes:
+        return chance.choice(bombs if chance.random() < 0.005 else requests)
+
+    return await asyncio.wait_for(_with_hostile(port, requests, choose, rate, seconds), seconds + 120)
+
+
+async def _with_hostile(
+    port: int, requests: list[bytes], choose: Callable[[random.Random], bytes], rate: float, seconds: float
+) -> tuple[Load, Tally]:
+    tally, until = Tally(), time.monotonic() + seconds
+    others = [
+        *(slow_headers(port, until, tally) for _ in range(20)),
+        *(slow_bodies(port, until, tally) for _ in range(10)),
+        hang_ups(port, until, tally, requests, 2, random.Random(1)),
+    ]
+    async with asyncio.TaskGroup() as group:
+        load = group.create_task(open_loop(port, choose, rate, seconds))
+        for other in others:
+            group.create_task(other)
+    return load.result(), tally
+
+
+def _figures(load: Load) -> dict[str, Any]:
+    return {
+        "rate": len(load.answers) / (load.ended - load.begun),
+        "statuses": load.statuses,
+        "goodput": load.goodput,
+        "p50_ms": load.milliseconds(0.5),
+        "p99_ms": load.milliseconds(0.99),
+        "generator_cores": load.cpu_seconds / (load.ended - load.begun),
+        "sent_late": load.late,
+    }
+
+
+def _show(result: dict[str, Any]) -> None:
+    over, moderate, memory = result["overload"], result["at_70_percent"], result["memory_mb"]
+    growth = memory["last_quarter"] / memory["second_quarter"]
+    faults = over["unanswered"] + over["internal_errors"] + over["without_retry_after"]
+    capacity = result["capacity"]
+    others = ", ".join(f"{cores:.2f}" for cores in result["others_cores"].values())
+    rows = [
+        ["capacity before, after (pictures/s)", f"{capacity['before']:.1f}, {capacity['after']:.1f}", "", ""],
+        ["requests a second under overload", f"{over['rate']:.0f}", "", ""],
+        [
+            "goodput to the maximum",
+            f"{over['goodput_to_maximum']:.3f} ({over['goodput']:.1f}/s)",
+            "0.90",
+            verdict(over["goodput_to_maximum"] >= 0.9),
+        ],
+        [
+            "p99 of accepted requests (200, 504)",
+            f"{over['accepted_p99_ms'] / 1000:.2f} s",
+            f"{_DEADLINE:g} s",
+            verdict(over["accepted_p99_ms"] < 1000 * _DEADLINE),
+        ],
+        ["p99 of refused requests (503)", f"{over['refused_p99_ms']:.0f} ms", "", ""],
+        [
+            "memory: last quarter to second",
+            f"{growth:.3f} ({memory['second_quarter']:.0f} to {memory['last_quarter']:.0f} MB, "
+            f"peak {memory['peak']:.0f})",
+            f"{_FLAT}",
+            verdict(growth <= _FLAT),
+        ],
+        ["unanswered, 500, 503 without Retry-After", str(faults), "0", verdict(faults == 0)],
+        ["statuses under overload", str(over["statuses"]), "", ""],
+        ["hostile clients", str(over["hostile"]), "", ""],
+        ["generator, cores", f"{over['generator_cores']:.3f}", "", ""],
+        ["others before, under overload, after, cores", others, "", ""],
+        [
+            "p99 to p50 at 70 % load",
+            f"{moderate['p99_to_p50']:.2f} ({moderate['p50_ms']:.0f}, {moderate['p99_ms']:.0f} ms)",
+            "3",
+            verdict(moderate["p99_to_p50"] <= 3),
+        ],
+    ]
+    show(f"Overload, {result['machine']}, {result['cores']} cores", ["", "figure", "target", ""], rows)
+
+
+if __name__ == "__main__":
+    main()

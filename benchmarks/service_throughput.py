@@ -1,0 +1,215 @@
+"""Throughput at saturation: the service, the engine alone, and the same model behind LitServe, turn by turn.
+
+All of them get the same pictures. Whose turn it is not is stopped (SIGSTOP), so that no idle process takes time. Ratios
+are taken within each round and their median is told, since a shared machine is now faster, now slower.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import uvloop
+
+from benchmarks._load import closed_loop, throughput
+from benchmarks._pictures import caption_request, photographs
+from benchmarks._processes import Elsewhere, HttpProcess, Measured, Service, free_port
+from benchmarks._report import circumstances, show, verdict, write
+
+_PHOTOGRAPHS = Path("../shared/data/flickr8k/Images")
+Turn = Callable[[], dict[str, float]]
+
+
+class Engine(Measured):
+    """The engine alone; see `_engine`."""
+
+    def __init__(self, python: str, *arguments: str) -> None:
+        super().__init__([python, "-m", "benchmarks._engine", *arguments])
+        self.measure(1)
+
+    def measure(self, seconds: float) -> dict[str, float]:
+        """What it does in so many seconds."""
+        assert self.process.stdin
+        before, told, elsewhere = self.cpu_seconds(), self.log.stat().st_size, Elsewhere(self)
+        self.process.stdin.write(f"{seconds}\n".encode())
+        self.process.stdin.flush()
+        while not (line := self.log.read_bytes()[told:]).endswith(b"\n"):
+            if self.process.poll() is not None:
+                raise self.fail("the engine ended")
+            time.sleep(0.02)
+        moments: list[float] = json.loads(line)["moments"]
+        cpu = self.cpu_seconds() - before
+        return {
+            "throughput": throughput(moments),
+            "cpu_ms_a_picture": 1000 * cpu / len(moments),
+            "others_cores": elsewhere.cores(),
+        }
+
+
+def main() -> None:
+    given = _arguments()
+    pictures = photographs(given.pictures)
+    result = circumstances() | {"arguments": {k: str(v) for k, v in vars(given).items()}, "pictures": len(pictures)}
+    with ExitStack() as stack:
+        contestants = _start(stack, given, pictures)
+        for process, _ in contestants.values():
+            process.pause()
+        rounds = []
+        for _ in range(given.rounds):
+            figures = {}
+            for name, (process, turn) in contestants.items():
+                process.resume()
+                figures[name] = turn()
+                process.pause()
+            rounds.append(figures)
+    result |= {"rounds": rounds} | _summary(rounds)
+    _show(result)
+    write(given.json, result)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=10, help="of each turn")
+    parser.add_argument("--clients", type=int, default=32, help="each with one request at a time")
+    parser.add_argument("--batch", type=int, default=8, help="most pictures in a run of the engine, for all")
+    parser.add_argument("--pictures", type=Path, default=_PHOTOGRAPHS, help="folder of JPEGs, beside examples/")
+    parser.add_argument("--litserve", metavar="PYTHON", help="of an environment with LitServe; see _litserve_app")
+    parser.add_argument(
+        "--litserve-options",
+        action="append",
+        metavar="OPTIONS",
+        help="of _litserve_app; several times: several set-ups",
+    )
+    parser.add_argument("--json", type=Path)
+    return parser.parse_args()
+
+
+def _start(stack: ExitStack, given: argparse.Namespace, pictures: Sequence[bytes]) -> dict[str, tuple[Measured, Turn]]:
+    folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+    for number, picture in enumerate(pictures):
+        (folder / f"{number:04}").write_bytes(picture)
+    requests = [caption_request(picture) for picture in pictures]
+    python, cores = sys.executable, str(len(os.sched_getaffinity(0)))
+
+    def engine(*arguments: str) -> tuple[Measured, Turn]:
+        process = Engine(python, str(folder), "--batch", str(given.batch), *arguments)
+        stack.enter_context(process)
+        return process, lambda: process.measure(given.seconds)
+
+    def server(process: HttpProcess) -> tuple[Measured, Turn]:
+        stack.enter_context(process)
+        uvloop.run(closed_loop(process.port, requests, given.clients, 2))  # warm
+        return process, lambda: _measure(process, requests, given)
+
+    contestants = {
+        "engine": engine(),
+        # The harder mark: caption_many leaves a core idle while it decodes, two of them side by side do not.
+        "engine, a thread a core": engine("--threads", "1", "--side-by-side", cores),
+        "service": server(Service(max_batch=given.batch, log_format="json")),
+    }
+    if given.litserve:
+        for options in given.litserve_options or [f"--workers {cores} --threads 1"]:
+            contestants[f"LitServe {options}"] = server(_litserve(given, options))
+    return contestants
+
+
+def _litserve(given: argparse.Namespace, options: str) -> HttpProcess:
+    port = free_port()
+    app = str(Path(__file__).with_name("_litserve_app.py"))
+    command = [given.litserve, app, "--port", str(port), "--batch", str(given.batch), *options.split()]
+    return HttpProcess(command, port, "/health", environment={"PYTHONPATH": str(Path("src").resolve())})
+
+
+def _measure(process: HttpProcess, requests: Sequence[bytes], given: argparse.Namespace) -> dict[str, float]:
+    before, elsewhere = process.cpu_seconds(), Elsewhere(process)
+    load = uvloop.run(closed_loop(process.port, requests, given.clients, given.seconds, warm_up=1.5))
+    good = load.statuses.get(200, 0)
+    if good < len(load.answers):
+        raise process.fail(f"not all were captioned: {load.statuses}")
+    return {
+        "throughput": load.goodput,
+        "p50_ms": load.milliseconds(0.5),
+        "p99_ms": load.milliseconds(0.99),
+        "cpu_ms_a_picture": 1000 * (process.cpu_seconds() - before) / good,
+        "generator_cores": load.cpu_seconds / (load.ended - load.begun),
+        "others_cores": elsewhere.cores(),
+        "rss_mb": process.rss() / 1e6,
+    }
+
+
+def _summary(rounds: list[dict[str, dict[str, float]]]) -> dict[str, Any]:
+    names = list(rounds[0])
+
+    def median(name: str, figure: str) -> float:
+        return statistics.median(each[name][figure] for each in rounds)
+
+    def ratio(figure: str, above: str, below: str) -> float:
+        return statistics.median(each[above][figure] / each[below][figure] for each in rounds)
+
+    summary: dict[str, Any] = {
+        "medians": {name: {figure: median(name, figure) for figure in rounds[0][name]} for name in names},
+        "service_to_engine": ratio("throughput", "service", "engine"),
+        "service_to_engine_a_thread_a_core": ratio("throughput", "service", "engine, a thread a core"),
+    }
+    rivals = [name for name in names if name.startswith("LitServe")]
+    if rivals:
+        best = max(rivals, key=lambda name: median(name, "throughput"))
+        summary |= {
+            "litserve": best,
+            "service_to_litserve": ratio("throughput", "service", best),
+            "p99_to_litserve": ratio("p99_ms", "service", best),
+        }
+    return summary
+
+
+def _show(result: dict[str, Any]) -> None:
+    rows = [
+        [name]
+        + [
+            f"{figures[key]:.{digits}f}" if key in figures else ""
+            for key, digits in (
+                ("throughput", 1),
+                ("p50_ms", 0),
+                ("p99_ms", 0),
+                ("cpu_ms_a_picture", 1),
+                ("generator_cores", 3),
+                ("others_cores", 2),
+                ("rss_mb", 0),
+            )
+        ]
+        for name, figures in result["medians"].items()
+    ]
+    columns = [
+        "median of rounds",
+        "pictures/s",
+        "p50 ms",
+        "p99 ms",
+        "CPU ms/picture",
+        "generator, cores",
+        "others, cores",
+        "RSS MB",
+    ]
+    show(f"Throughput at saturation, {result['machine']}, {result['cores']} cores", columns, rows)
+    targets = [
+        ["service / engine", f"{result['service_to_engine']:.3f}", "0.90", verdict(result["service_to_engine"] >= 0.9)],
+        ["service / engine, a thread a core", f"{result['service_to_engine_a_thread_a_core']:.3f}", "", ""],
+    ]
+    if "litserve" in result:
+        faster, p99 = result["service_to_litserve"], result["p99_to_litserve"]
+        targets += [
+            [f"service / {result['litserve']}", f"{faster:.2f}", "1.5", verdict(faster >= 1.5)],
+            ["p99 / that of it", f"{p99:.2f}", "below 1", verdict(p99 < 1)],
+        ]
+    show("Median of the rounds' ratios", ["", "figure", "target", ""], targets)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,82 @@
+"""Clients that send slowly, or announce more than they send, beside one that does not."""
+
+import asyncio
+import time
+from contextlib import AsyncExitStack
+
+import pytest
+
+from benchmarks._hostile import Tally, slow_bodies, slow_headers
+from benchmarks._load import UNANSWERED, Answer, client, connected
+from tests.load.ask import problem, send
+from tests.load.conftest import Start
+
+pytestmark = pytest.mark.load
+
+
+def test_slow_headers_and_bodies_are_cut_off_while_others_are_served(start: Start, caption: bytes) -> None:
+    service = start(body_timeout=3)
+
+    async def run() -> tuple[Tally, list[Answer]]:
+        tally, until, answers = Tally(), time.monotonic() + 12, list[Answer]()
+        async with asyncio.TaskGroup() as group, client(service.port) as connections:
+            for _ in range(40):
+                group.create_task(slow_headers(service.port, until, tally))
+                group.create_task(slow_bodies(service.port, until, tally))
+            while time.monotonic() < until:
+                answers.append(await connections.send(caption))
+        return tally, answers
+
+    tally, answers = asyncio.run(run())
+    assert {answer.status for answer in answers} == {200}
+    assert tally.cut_off >= 40
+    assert tally.answered >= 40
+    assert service.metric("captionist_http_requests_total", status="408") >= 40
+
+
+def test_a_slow_body_is_told_so(start: Start) -> None:
+    service = start(body_timeout=1)
+    head = b"POST /v1/captions HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/jpeg\r\nContent-Length: 100\r\n\r\n"
+    problem(asyncio.run(send(service.port, head)), 408, "request-timeout")
+
+
+@pytest.mark.parametrize("count", [1, 20])
+def test_a_body_that_is_only_announced_takes_no_room(start: Start, caption: bytes, count: int) -> None:
+    service = start(body_timeout=20, max_inflight_bytes=10_000_000)
+    head = f"POST /v1/captions HTTP/1.1\r\nHost: a\r\nContent-Type: image/jpeg\r\nContent-Length: {10_000_000}\r\n\r\n"
+
+    async def run() -> Answer:
+        async with AsyncExitStack() as stack:
+            for _ in range(count):
+                connection = await stack.enter_async_context(connected(service.port))
+                connection.write(head.encode() + bytes(1000))
+            await asyncio.sleep(0.5)
+            return await send(service.port, caption)
+
+    assert asyncio.run(run()).status == 200
+
+
+def test_a_connection_on_which_nothing_is_sent_is_closed(start: Start) -> None:
+    service = start(body_timeout=1)
+
+    async def run() -> Answer:
+        async with connected(service.port) as connection:
+            return await connection.send(b"")
+
+    answer = asyncio.run(run())
+    assert answer.status == UNANSWERED
+    assert answer.seconds < 30
+
+
+def test_slow_headers_on_a_kept_connection_are_cut_off_too(start: Start, caption: bytes) -> None:
+    service = start(body_timeout=1)
+
+    async def run() -> tuple[Answer, Answer]:
+        async with connected(service.port) as connection:
+            first = await connection.send(caption)
+            return first, await connection.send(b"POST /v1/captions HTTP/1.1\r\nHost: a\r\n")
+
+    first, second = asyncio.run(run())
+    assert first.status == 200
+    assert second.status in (UNANSWERED, 408)
+    assert second.seconds < 30

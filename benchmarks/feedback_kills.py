@@ -59,7 +59,7 @@ class Poster:
 
     def __init__(self, ledger: Ledger, chance: random.Random) -> None:
         self._ledger, self._chance = ledger, chance
-        self._picture = (EXAMPLES / "cat.jpg").read_bytes()
+        self._picture = (EXAMPLES / "river.jpg").read_bytes()
         ids = CaptionIds(_SECRET)
         digest = hashlib.sha256(self._picture).hexdigest()
         self._ids = [ids.make(CaptionRecord("m", "1", "A cat.", -3.0, 0.5, digest, str(n))) for n in range(50)]

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from captionist import Captioner
 from captionist.server.problems import PROBLEMS
 from tests.cli_help import render_help
 
@@ -28,3 +29,11 @@ def test_every_problem_is_documented() -> None:
     document = (ROOT / "docs" / "service.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| (\d+) \| `([a-z-]+)` \| (.*) \|$", document, re.MULTILINE)
     assert {name: (int(status), title) for status, name, title in rows} == PROBLEMS
+
+
+def test_the_failures_are_what_the_model_says() -> None:
+    document = (ROOT / "docs" / "failures.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| !\[\]\((.*?)\) \| (.*?) \|", document, re.MULTILINE)
+    assert len(rows) >= 6
+    captioner = Captioner()
+    assert [(name, captioner.caption(ROOT / "docs" / name).text) for name, _ in rows] == rows

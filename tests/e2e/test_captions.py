@@ -79,11 +79,11 @@ def test_pasted_text_is_explained(page: Page) -> None:
 
 def test_several_pictures_become_cards_newest_first(page: Page) -> None:
     captioned(page)
-    choose(page, EXAMPLES / "cat.jpg", EXAMPLES / "horses.jpg", EXAMPLES / "mountain.jpg")
+    choose(page, EXAMPLES / "river.jpg", EXAMPLES / "palace.jpg", EXAMPLES / "dachshund.jpg")
     expect(page.locator(".sentence .word").first).to_be_visible()
     expect(page.locator(".result:visible")).to_have_count(4)
-    assert page.locator(".card .name").all_inner_texts() == ["cat.jpg", "horses.jpg", "mountain.jpg", "dog.jpg"]
-    page.get_by_role("button", name="Remove horses.jpg").click()
+    assert page.locator(".card .name").all_inner_texts() == ["river.jpg", "palace.jpg", "dachshund.jpg", "dog.jpg"]
+    page.get_by_role("button", name="Remove palace.jpg").click()
     expect(page.locator(".card")).to_have_count(3)
 
 

@@ -78,7 +78,8 @@ class Recipe(_Part):
     checkpoint_every: int = Field(200, ge=1, description="steps between checkpoints inside an epoch")
     log_every: int = Field(20, ge=1, description="steps between lines of the log")
     start: Path | None = Field(
-        None, description="a trained model to go on from (RUN/best), with the same `model`; none: the pretrained weights"
+        None,
+        description="a trained model to go on from (RUN/best), with the same `model`; none: the pretrained weights",
     )
     data: DataConfig
     model: ModelConfig

@@ -80,7 +80,8 @@ def _check_size(width: int, height: int, max_pixels: int) -> None:
 # --- JPEG (ITU-T T.81) ----------------------------------------------------------------------------------------------
 
 # A marker is 0xFF and a code; 0xFF00 is a literal 0xFF in the picture's data, and restart markers and TEM stand alone.
-_JPEG_MARKER = re.compile(rb"\xff+([^\x00\x01\xd0-\xd7\xff])")
+# (Of several 0xFF the last one counts. Matching them all would take quadratic time where no code follows.)
+_JPEG_MARKER = re.compile(rb"\xff([^\x00\x01\xd0-\xd7\xff])")
 _SOI, _EOI, _SOS, _APP1 = 0xD8, 0xD9, 0xDA, 0xE1
 _SOF = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
 _SOF_BASELINE_TO_PROGRESSIVE = {0xC0, 0xC1, 0xC2}

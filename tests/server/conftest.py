@@ -14,6 +14,7 @@ from captionist.server.service import Service
 from captionist.server.settings import ApiKey, Settings
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
+URL = "http://127.0.0.1"
 KEY, ADMIN_KEY = "a-clients-key", "an-administrators-key"
 KEYS = (
     ApiKey(name="site", sha256=hashlib.sha256(KEY.encode()).hexdigest()),
@@ -38,7 +39,7 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
 
     def start(client: tuple[str, int] = ("127.0.0.1", 50000), **settings: Any) -> TestClient:
         app = create_app(Service.start(Settings(**{"data_dir": tmp_path, "deadline": 60, **settings})))
-        clients.append(TestClient(app, raise_server_exceptions=False, client=client))
+        clients.append(TestClient(app, URL, raise_server_exceptions=False, client=client))
         clients[-1].__enter__()
         return clients[-1]
 
@@ -52,7 +53,7 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
     """A client of a service with the settings that it has by default, which a module's tests share."""
     settings = Settings(data_dir=tmp_path_factory.mktemp("data"), deadline=60)  # for slow machines
     with TestClient(
-        create_app(Service.start(settings)), raise_server_exceptions=False, client=("127.0.0.1", 50000)
+        create_app(Service.start(settings)), URL, raise_server_exceptions=False, client=("127.0.0.1", 50000)
     ) as started:
         yield started
 

@@ -84,6 +84,14 @@ def test_only_an_administrator_exports(serve: Serve) -> None:
     problem(anonymous.get("/v1/feedback/export"), 403, "forbidden")
 
 
+@pytest.mark.parametrize("header", [{"Host": "rebound.example"}, {"X-Forwarded-For": "192.0.2.7"}, {"Host": "["}])
+def test_a_page_or_a_proxy_does_not_make_a_stranger_an_administrator(serve: Serve, header: dict[str, str]) -> None:
+    client = serve()
+    problem(client.get("/v1/feedback/export", headers=header), 403, "forbidden")
+    problem(client.get("/metrics", headers=header), 403, "forbidden")
+    assert client.get("/v1/models", headers=header).status_code == 200
+
+
 def test_metrics_are_for_this_machine_and_administrators(serve: Serve) -> None:
     assert serve(api_keys=KEYS).get("/metrics").status_code == 200
     client = serve(client=ELSEWHERE, api_keys=KEYS)

@@ -27,7 +27,7 @@ from captionist.server.settings import Settings
 from captionist.server.store.store import StoreError
 
 _log = structlog.get_logger()
-_MOST_HEADER_BYTES = 65_536
+_MOST_OVERHEAD = 200_000
 
 
 def serve(settings: Settings) -> None:
@@ -93,12 +93,14 @@ class _Server(uvicorn.Server):
 def _protocol(patience: float) -> type[HttpToolsProtocol]:
     """uvicorn's HTTP protocol; a client that takes longer than `patience` seconds for its headers, or for a body that
     nobody waits for any more, is hung up on. Bytes that are not HTTP, and headers without end, get a problem document.
+    uvicorn sets no limit to what is not body, and would keep all of it.
     """
 
     class Protocol(HttpToolsProtocol):
         _hang_up: asyncio.TimerHandle | None = None
-        _header_bytes: int | None = 0
-        """How many have come; None where no headers are awaited."""
+        _awaits_headers = True
+        _overhead = 0
+        """Bytes of the request that are not its body."""
 
         def connection_made(self, transport: Any) -> None:
             super().connection_made(transport)
@@ -110,25 +112,32 @@ def _protocol(patience: float) -> type[HttpToolsProtocol]:
 
         def data_received(self, data: bytes) -> None:
             super().data_received(data)
-            if self._header_bytes is not None and not self.transport.is_closing():
-                self._header_bytes += len(data)
-                if self._header_bytes > _MOST_HEADER_BYTES:
-                    self.send_400_response(f"The headers have more than {_MOST_HEADER_BYTES:,} bytes.")
+            self._overhead += len(data)
+            if self._overhead > _MOST_OVERHEAD and not self.transport.is_closing():
+                if self._awaits_headers:
+                    self.send_400_response(f"The headers have more than {_MOST_OVERHEAD:,} bytes.")
+                else:  # trailers or chunks; an answer may be on its way already
+                    self.transport.close()
 
         def on_message_begin(self) -> None:
             super().on_message_begin()
-            if self._header_bytes is None:
-                self._header_bytes = 0
+            self._overhead = 0
+            if not self._awaits_headers:
+                self._awaits_headers = True
                 self._hang_up_later()
 
         def on_header(self, name: bytes, value: bytes) -> None:
-            if self._header_bytes is not None:  # nobody reads trailers: they would only pile up
+            if self._awaits_headers:  # nobody reads trailers: they would only pile up
                 super().on_header(name, value)
 
         def on_headers_complete(self) -> None:
-            self._header_bytes = None
+            self._awaits_headers = False
             self._stay()
             super().on_headers_complete()
+
+        def on_body(self, body: bytes) -> None:
+            self._overhead -= len(body)
+            super().on_body(body)
 
         def on_message_complete(self) -> None:
             self._stay()

@@ -4,6 +4,7 @@ import hashlib
 import hmac
 import time
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 from fastapi import Request
 from limits import RateLimitItem, parse
@@ -47,7 +48,7 @@ class Gatekeeper:
         address = request.client.host if request.client else ""
         if not self._keys:
             self._count(self._anonymous_rate, address)
-            return Client("", is_loopback(address))
+            return Client("", _is_local(request))
         client = self._authenticate(request.headers.get("authorization", ""))
         request.state.client = client.name
         self._count(self._rates.get(client.name), client.name)
@@ -82,5 +83,20 @@ class Gatekeeper:
 
     def admit_scraper(self, request: Request) -> None:
         """For /metrics: anybody on this machine (a sidecar, say), an administrator from elsewhere."""
-        if not (request.client and is_loopback(request.client.host)):
+        if not _is_local(request):
             self.admit_administrator(request)
+
+
+def _is_local(request: Request) -> bool:
+    """Whether a request was made on this machine, and by nobody else's leave.
+
+    The address alone does not tell: a proxy on this machine passes on what others ask, and a page from elsewhere whose
+    name is made to resolve to this machine (DNS rebinding) asks through its user's browser.
+    """
+    proxied = any(name in request.headers for name in ("forwarded", "x-forwarded-for", "x-real-ip", "via"))
+    try:
+        named = urlsplit(f"//{request.headers.get('host', '')}").hostname or ""
+    except ValueError:  # a Host that is none
+        return False
+    address = request.client.host if request.client else ""
+    return is_loopback(address) and is_loopback(named) and not proxied

@@ -4,7 +4,9 @@ import ipaddress
 import os
 import re
 import secrets
+import tempfile
 import tomllib
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -184,10 +186,12 @@ def read_secret(settings: Settings) -> str:
     try:
         settings.data_dir.mkdir(parents=True, exist_ok=True)
         if not path.exists():
-            partial = path.with_suffix(f".{os.getpid()}")
-            with open(partial, "x", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
+            # Whoever links first, of several that start together, has made the secret of all; the file is the owner's.
+            with tempfile.NamedTemporaryFile("w", dir=settings.data_dir) as file, suppress(FileExistsError):
                 file.write(secrets.token_hex(32))
-            partial.replace(path)
+                file.flush()
+                os.fsync(file.fileno())
+                os.link(file.name, path)
         secret = path.read_text(encoding="ascii")
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(f"{path} cannot be used ({error}): set {PREFIX}DATA_DIR, or {PREFIX}SECRET") from error

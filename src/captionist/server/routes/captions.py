@@ -130,11 +130,17 @@ async def _describe(service: Service, pictures: list[Picture], options: SearchOp
         return described
 
     try:
-        return list(await asyncio.gather(*(one(picture) for picture in pictures)))
-    except TimeoutError as error:
-        raise Problem(
-            "deadline-exceeded", f"There was no caption within {service.settings.deadline:g} seconds: try again later."
-        ) from error
+        async with asyncio.TaskGroup() as group:  # should one fail, the others are given up before there is new room
+            tasks = [group.create_task(one(picture)) for picture in pictures]
+    except ExceptionGroup as failed:
+        error = failed.exceptions[0]
+        if isinstance(error, TimeoutError):
+            raise Problem(
+                "deadline-exceeded",
+                f"There was no caption within {service.settings.deadline:g} seconds: try again later.",
+            ) from error
+        raise error from None
+    return [task.result() for task in tasks]
 
 
 def _answer(

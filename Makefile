@@ -2,6 +2,7 @@
 # make serve                 set up and start the service on http://127.0.0.1:8000
 # make test                  set up everything and run all tests
 # make test-load             load and faults on a real service: minutes long
+# make test-deploy           containers and dashboards with the real tools: minutes long
 # make check                 lint, types, import rules
 PYTHON ?= $(or $(shell command -v python3.11),python3)
 VENV := .venv
@@ -9,7 +10,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 IMAGE ?= examples
 
-.PHONY: caption serve test test-load check format clean
+.PHONY: caption serve test test-load test-deploy check format clean
 
 caption: $(VENV)/core
 	@$(BIN)/captionist caption "$(IMAGE)"
@@ -22,6 +23,9 @@ test: $(VENV)/all
 
 test-load: $(VENV)/all
 	$(BIN)/python -m pytest -m load tests/load
+
+test-deploy: $(VENV)/all
+	$(BIN)/python -m pytest -m "deploy or not deploy" tests/deploy
 
 check: $(VENV)/all
 	$(BIN)/ruff check .

@@ -38,14 +38,15 @@ def _missing(what: str) -> NoReturn:
     pytest.skip(f"{what} is missing")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """Open to everybody on this machine, and keeping pictures."""
     with running(tmp_path_factory.mktemp("service"), free_port(), keep_pictures="true") as service:
         yield service
 
 
-@pytest.fixture(scope="session")
+# No longer than this package: while Playwright lives, a loop runs in this thread, and asyncio.run works nowhere.
+@pytest.fixture(scope="package")
 def playwright() -> Iterator[Playwright]:
     if not CHROMIUM.exists():
         _missing(f"{CHROMIUM} (apt-get install chromium)")
@@ -53,14 +54,14 @@ def playwright() -> Iterator[Playwright]:
         yield playwright
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def browser(playwright: Playwright) -> Iterator[Browser]:
     browser = playwright.chromium.launch(executable_path=CHROMIUM, args=_FLAGS)
     yield browser
     browser.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def phone_browser(playwright: Playwright) -> Iterator[Browser]:
     browser = playwright.chromium.launch(executable_path=CHROMIUM, args=[*_FLAGS, _TOUCH])
     yield browser
@@ -112,7 +113,7 @@ def page(visit: Visit, service: Service) -> Page:
     return visit(service)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def axe() -> str:
     """The source of axe-core."""
     named = os.environ.get("AXE_CORE")

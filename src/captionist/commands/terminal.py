@@ -86,7 +86,7 @@ def needs_extra(extra: str) -> Iterator[None]:
         if (error.name or "").split(".")[0] == "captionist":
             raise
         raise MissingExtraError(
-            f"this needs the package {error.name}, which is not installed: pip install 'captionist[{extra}]'"
+            f"this needs the package {error.name}, which is missing: pip install '.[{extra}]' in the source folder"
         ) from error
 
 

@@ -77,6 +77,8 @@ class Corpus:
         sizes = Counter(example.split for example in self.examples)
         present = ", ".join(f"{split} ({sizes[split]:,})" for split in SPLITS if sizes[split])
         hint = ' The validation split is called "dev" here.' if name in ("val", "valid", "validation") else ""
+        if name in ("train", "dev") and not hint:
+            hint = " Add pictures (a split by name puts one in ten into dev), or name the splits in split files."
         raise DataError(f"{self.root}: no picture in split {name!r}; this corpus has {present or 'none at all'}.{hint}")
 
 

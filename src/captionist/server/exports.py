@@ -5,6 +5,7 @@ import io
 import json
 import zipfile
 from collections.abc import Iterable, Iterator
+from datetime import UTC
 
 from captionist.server.store.tables import Feedback
 
@@ -17,7 +18,8 @@ _FIELDS = (
 def as_jsonl(rows: Iterable[tuple[Feedback, bytes | None]]) -> Iterator[bytes]:
     """A JSON object a line for each feedback."""
     for feedback, jpeg in rows:
-        entry = {"created_at": feedback.created_at.isoformat(), "picture_kept": jpeg is not None}
+        # SQLite forgets the time zone, which is always UTC.
+        entry = {"created_at": feedback.created_at.replace(tzinfo=UTC).isoformat(), "picture_kept": jpeg is not None}
         entry |= {name: getattr(feedback, name) for name in _FIELDS}
         yield json.dumps(entry).encode() + b"\n"
 

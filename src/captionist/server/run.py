@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import os
 import resource
 import signal
 import socket
@@ -35,6 +36,7 @@ def serve(settings: Settings) -> None:
 
     Raises CaptionistError where the service cannot start.
     """
+    os.umask(0o077)  # what people wrote, and perhaps their pictures, is nobody else's on this machine
     configure_logging(settings.log_level, settings.log_format)
     _raise_file_limit()
     listener = _listen(settings.host, settings.port)

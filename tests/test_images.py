@@ -522,6 +522,6 @@ def test_prepare_refuses_other_arrays(wrong: NDArray[np.uint8]) -> None:
 
 def test_the_examples_decode() -> None:
     paths = sorted(EXAMPLES.glob("*.jpg"))
-    assert len(paths) >= 4
+    assert len(paths) >= 3
     for path in paths:
         assert max(decode(path).shape) <= 640

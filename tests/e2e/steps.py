@@ -5,6 +5,7 @@ from pathlib import Path
 from playwright.sync_api import Locator, Page, expect
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
+FAILURES = EXAMPLES.parent / "docs" / "failures"
 DOG = EXAMPLES / "dog.jpg"
 
 

@@ -1,0 +1,45 @@
+"""Queries over the tasks that a dashboard's variables choose."""
+
+HERE = 'job="$job", instance=~"$instance"'
+CAPTIONS = 'route="/v1/captions", method="POST"'
+MODEL = "model, model_version"
+
+
+def select(metric: str, where: str = "") -> str:
+    """A metric of the chosen tasks; where: more label matchers."""
+    return f"{metric}{{{', '.join(filter(None, (HERE, where)))}}}"
+
+
+def rate(metric: str, where: str = "", by: str = "", window: str = "$__rate_interval") -> str:
+    """A counter's growth a second, summed over the tasks, or by labels. by `MODEL`: also by the model that did it."""
+    growth = f"rate({select(metric, where)}[{window}])"
+    if MODEL in by:
+        growth = f"{growth} * on (job, instance) group_left ({MODEL}) {select('captionist_build_info')}"
+    return f"sum by ({by}) ({growth})" if by else f"sum({growth})"
+
+
+def increase(metric: str, where: str = "", by: str = "", window: str = "$__range") -> str:
+    """How much a counter grew within a window, by default all that the dashboard shows."""
+    growth = f"increase({select(metric, where)}[{window}])"
+    return f"sum by ({by}) ({growth})" if by else f"sum({growth})"
+
+
+def ratio(part: str, whole: str) -> str:
+    """One query over another; no data, rather than NaN, where nothing happened."""
+    return f"{part} / ({whole} > 0)"
+
+
+def quantile(share: float, histogram: str, where: str = "", by: str = "", window: str = "$__rate_interval") -> str:
+    """A quantile of a histogram."""
+    labels = ", ".join(filter(None, ("le", by)))
+    return f"histogram_quantile({share}, {rate(f'{histogram}_bucket', where, labels, window)})"
+
+
+def mean(histogram: str, where: str = "", by: str = "", window: str = "$__rate_interval") -> str:
+    """The mean of a histogram's observations (none of which may be negative: such a one has no sum)."""
+    return ratio(rate(f"{histogram}_sum", where, by, window), rate(f"{histogram}_count", where, by, window))
+
+
+def recorded(rule: str) -> str:
+    """What a recording rule of deploy/prometheus/rules recorded for the job."""
+    return f'{rule}{{job="$job"}}'

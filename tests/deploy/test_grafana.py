@@ -1,0 +1,172 @@
+"""The dashboards: in step with the Python that writes them, sound, and every query answered by a real Prometheus."""
+
+import json
+import math
+import os
+import re
+import shutil
+from collections import Counter
+from collections.abc import Iterator
+from itertools import combinations
+from pathlib import Path
+from typing import Any, NoReturn
+
+import pytest
+import yaml
+
+from captionist.bundle import Bundle
+from captionist.server.telemetry import Telemetry
+
+try:
+    import promql_parser
+    from grafana_foundation_sdk.models.dashboard import Dashboard
+
+    from deploy.grafana.draw import draw, save
+    from deploy.grafana.drawing import said
+    from deploy.grafana.queries import Window, ask, panels
+    from deploy.grafana.rehearsal import Stage, rehearsed
+    from deploy.grafana.written import BOARDS, FOLDER, text
+except ImportError as error:
+    if os.environ.get("CI") == "true":
+        raise
+    pytest.skip(f"{error.name} is missing", allow_module_level=True)
+
+pytestmark = pytest.mark.deploy
+
+ROOT = Path(__file__).parents[2]
+GRAFANA = ROOT / "deploy" / "grafana"
+SECONDS = 40
+PANELS = [(name, panel) for name in BOARDS for panel in panels(name) if panel["type"] != "row"]
+QUERIES = [(name, panel, target) for name, panel in PANELS for target in panel["targets"]]
+EMPTY = {
+    ("quality", "Confidence, against a week ago", "B"): "nothing was recorded a week ago",
+    ("quality", "Acceptance, against a week ago", "B"): "nothing was recorded a week ago",
+}
+"""Queries that a minute's traffic cannot fill, and why."""
+
+
+def missing(what: str) -> NoReturn:
+    if os.environ.get("CI") == "true":
+        pytest.fail(f"{what} is missing")
+    pytest.skip(f"{what} is missing")
+
+
+@pytest.fixture(scope="module")
+def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+    if shutil.which("prometheus") is None:
+        missing("prometheus (apt-get install prometheus)")
+    with rehearsed(tmp_path_factory.mktemp("rehearsal"), SECONDS) as stage:
+        yield stage
+
+
+def named(of: tuple[Any, ...]) -> str:
+    return "/".join(part if isinstance(part, str) else part.get("title") or part["refId"] for part in of)
+
+
+def metrics() -> set[str]:
+    """The names of all series that a task, a scrape, or a recording rule brings about."""
+    exposition = Telemetry(Bundle.open().config, "0").exposition().decode()
+    names = set(re.findall(r"^(\w+)(?:{| )", exposition, re.MULTILINE))
+    names |= {"up", "ALERTS", "captionist_queue_depth_pictures", "captionist_admitted_pictures"}  # the latter: `watch`
+    for path in (ROOT / "deploy" / "prometheus" / "rules").glob("*.yml"):
+        groups = yaml.safe_load(path.read_text(encoding="utf-8"))["groups"]
+        names |= {rule["record"] for group in groups for rule in group["rules"] if "record" in rule}
+    return names
+
+
+def used(expr: str) -> set[str]:
+    return set(re.findall(r"\b(?:captionist_|process_|job:)[\w:]+|\bup\b|\bALERTS\b", re.sub(r'"[^"]*"', "", expr)))
+
+
+@pytest.mark.parametrize("name", BOARDS)
+def test_what_is_committed_is_what_the_python_writes(name: str) -> None:
+    assert (FOLDER / f"{name}.json").read_text(encoding="utf-8") == text(name), "run `python -m deploy.grafana`"
+    assert {path.stem for path in FOLDER.glob("*.json")} == set(BOARDS)
+
+
+@pytest.mark.parametrize("name", BOARDS)
+def test_the_sdk_reads_it_as_a_dashboard(name: str) -> None:
+    read = Dashboard.from_json(json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8")))
+    assert read.uid == f"captionist-{name}"
+    assert [panel.title for panel in read.panels or []] == [panel["title"] for panel in panels(name)]
+    assert read.templating
+    assert [variable.name for variable in read.templating.list_val or []] == ["datasource", "job", "instance", "docs"]
+
+
+@pytest.mark.parametrize("name", BOARDS)
+def test_panels_have_places_and_titles_of_their_own(name: str) -> None:
+    places = [panel["gridPos"] for panel in panels(name)]
+    for a, b in combinations(places, 2):
+        apart = a.get("x", 0) + a["w"] <= b.get("x", 0) or b.get("x", 0) + b["w"] <= a.get("x", 0)
+        assert apart or a.get("y", 0) + a["h"] <= b.get("y", 0) or b.get("y", 0) + b["h"] <= a.get("y", 0), (a, b)
+    assert all(place.get("x", 0) + place["w"] <= 24 for place in places)
+    assert Counter(panel["title"] for panel in panels(name)).most_common(1)[0][1] == 1
+    assert len({panel["id"] for panel in panels(name)}) == len(places)
+
+
+@pytest.mark.parametrize("panel", PANELS, ids=named)
+def test_a_panel_says_what_it_shows_and_where_to_read_on(panel: tuple[str, dict[str, Any]]) -> None:
+    _, shown = panel
+    assert shown["description"].endswith(".")
+    unit = shown["options"]["yAxis"]["unit"] if shown["type"] == "heatmap" else shown["fieldConfig"]["defaults"]["unit"]
+    assert said(1.0, unit)
+    headings = re.findall(r"^## (\w+)$", (ROOT / "docs" / "operations.md").read_text(encoding="utf-8"), re.MULTILINE)
+    for link in shown.get("links", []):
+        document, anchor = link["url"].split("#")
+        assert document == "${docs:raw}/operations.md"
+        assert anchor in [heading.lower() for heading in headings]
+
+
+@pytest.mark.parametrize("query", QUERIES, ids=named)
+def test_a_query_is_sound(query: tuple[str, dict[str, Any], dict[str, Any]]) -> None:
+    expr = Window(0, 3600, 15).fill_in(query[2]["expr"])
+    promql_parser.parse(expr)
+    assert used(expr)
+    assert used(expr) <= metrics()
+
+
+def test_every_metric_of_the_service_is_shown() -> None:
+    shown = {name for _, _, target in QUERIES for name in used(target["expr"])}
+    families = {re.sub(r"_(bucket|count|sum|created|total)$", "", name) for name in metrics()}
+    ours = {name for name in families if name.startswith("captionist_")}
+    assert ours == {re.sub(r"_(bucket|count|sum|total)$", "", name) for name in shown if name.startswith("captionist_")}
+
+
+def test_grafana_is_told_of_the_dashboards_and_of_prometheus() -> None:
+    sources = yaml.safe_load((GRAFANA / "provisioning" / "datasources" / "prometheus.yaml").read_text())
+    scrape = yaml.safe_load((ROOT / "deploy" / "prometheus" / "prometheus.yml").read_text())["global"][
+        "scrape_interval"
+    ]
+    assert [source["type"] for source in sources["datasources"]] == ["prometheus"]
+    assert sources["datasources"][0]["jsonData"]["timeInterval"] == scrape
+    providers = yaml.safe_load((GRAFANA / "provisioning" / "dashboards" / "captionist.yaml").read_text())["providers"]
+    assert [provider["options"]["path"] for provider in providers] == ["/var/lib/grafana/dashboards"]
+
+
+def test_the_rehearsal_had_traffic_of_every_kind(stage: Stage) -> None:
+    assert {200, 201, 401, 404, 415, 422, 429, 503} <= set(stage.statuses), stage.statuses
+
+
+@pytest.mark.parametrize("query", QUERIES, ids=named)
+def test_a_query_is_answered(stage: Stage, query: tuple[str, dict[str, Any], dict[str, Any]]) -> None:
+    name, panel, target = query
+    answers = ask(stage.prometheus, target, Window(stage.begun, stage.ended))
+    values = [value for series in answers for value in series.values if math.isfinite(value)]
+    if (name, panel["title"], target["refId"]) in EMPTY:
+        assert not values, "it is no longer empty: take it out of EMPTY"
+        return
+    assert values, f"{panel['title']}: no data for {target['expr']}"
+    assert all("{{" not in series.legend for series in answers)
+
+
+@pytest.mark.parametrize("name", BOARDS)
+def test_the_marks_of_alerts_can_be_asked_for(stage: Stage, name: str) -> None:
+    """No alert need have fired; Prometheus must understand the question."""
+    for annotation in json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))["annotations"]["list"]:
+        ask(stage.prometheus, annotation, Window(stage.begun, stage.ended))
+
+
+@pytest.mark.parametrize("name", BOARDS)
+def test_it_can_be_drawn(stage: Stage, name: str, tmp_path: Path) -> None:
+    save(draw(name, stage), tmp_path / "drawn.png")
+    assert (tmp_path / "drawn.png").stat().st_size < 200_000

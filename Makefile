@@ -25,6 +25,7 @@ test-load: $(VENV)/all
 	$(BIN)/python -m pytest -m load tests/load
 
 test-deploy: $(VENV)/all
+	$(PIP) --editable ".[deploy]"
 	$(BIN)/python -m pytest -m "deploy or not deploy" tests/deploy
 
 check: $(VENV)/all

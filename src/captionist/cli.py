@@ -14,7 +14,9 @@ from captionist.commands.scores import evaluate, score
 from captionist.commands.serve import ServeCommand, serve
 from captionist.commands.terminal import escape
 from captionist.commands.training import export, train
-from captionist.errors import CaptionistError
+from captionist.errors import CaptionistError, SettingsError
+
+_WRONG_USAGE = 2
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -58,6 +60,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.stdout.reconfigure(errors="surrogateescape")  # file names that are not UTF-8 come out as they went in
     try:
         app(args=arguments, prog_name="captionist")
+    except SettingsError as error:
+        _give_up(str(error), _WRONG_USAGE)
     except CaptionistError as error:
         _give_up(str(error))
     except OSError as error:
@@ -68,9 +72,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _give_up(f"the output cannot be written ({error.strerror}): send it elsewhere, or make room")
 
 
-def _give_up(message: str) -> NoReturn:
+def _give_up(message: str, code: int = 1) -> NoReturn:
     typer.echo(f"captionist: {escape(message)}", err=True)
-    sys.exit(1)
+    sys.exit(code)
 
 
 if __name__ == "__main__":

@@ -135,21 +135,21 @@ def test_the_model_of_another_bundle_is_served(tmp_path: Path, dog: bytes) -> No
 
 
 @pytest.mark.parametrize(
-    ("arguments", "settings", "said"),
+    ("arguments", "settings", "said", "code"),
     [
-        (("--host", "0.0.0.0"), {}, "CAPTIONIST_API_KEYS"),
-        (("--port", "99999"), {}, "CAPTIONIST_PORT"),
-        ((), {"model": "no-such-model"}, "no-such-model"),
-        ((), {"data_dir": "/proc/nowhere"}, "CAPTIONIST_DATA_DIR"),
-        ((), {"database_url": "postgresql://captionist@127.0.0.1:1/none"}, "CAPTIONIST_DATABASE_URL"),
-        ((), {"prot": "8000"}, "CAPTIONIST_PROT: no such setting"),
+        (("--host", "0.0.0.0"), {}, "CAPTIONIST_API_KEYS", 2),
+        (("--port", "99999"), {}, "CAPTIONIST_PORT", 2),
+        ((), {"model": "no-such-model"}, "no-such-model", 1),
+        ((), {"data_dir": "/proc/nowhere"}, "CAPTIONIST_DATA_DIR", 2),
+        ((), {"database_url": "postgresql://captionist@127.0.0.1:1/none"}, "CAPTIONIST_DATABASE_URL", 1),
+        ((), {"prot": "8000"}, "CAPTIONIST_PROT: no such setting", 2),
     ],
 )
 def test_what_keeps_it_from_starting_is_told_in_a_line(
-    tmp_path: Path, arguments: tuple[str, ...], settings: dict[str, str], said: str
+    tmp_path: Path, arguments: tuple[str, ...], settings: dict[str, str], said: str, code: int
 ) -> None:
     ended = start(tmp_path, *arguments, **settings)
-    assert ended.returncode == 1
+    assert ended.returncode == code
     assert said in ended.stderr
     assert ended.stderr.startswith("captionist: ")
     assert "Traceback" not in ended.stderr
@@ -160,5 +160,5 @@ def test_a_port_that_is_taken_is_told(tmp_path: Path) -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         ended = start(tmp_path, "--port", str(taken.getsockname()[1]))
-    assert ended.returncode == 1
+    assert ended.returncode == 2
     assert "--port" in ended.stderr

@@ -9,13 +9,14 @@ from collections import Counter
 from collections.abc import Iterator
 from itertools import combinations
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import pytest
 import yaml
 
 from captionist.bundle import Bundle
 from captionist.server.telemetry import Telemetry
+from tests.tools import missing
 
 try:
     import promql_parser
@@ -43,12 +44,6 @@ EMPTY = {
     ("quality", "Acceptance, against a week ago", "B"): "nothing was recorded a week ago",
 }
 """Queries that a minute's traffic cannot fill, and why."""
-
-
-def missing(what: str) -> NoReturn:
-    if os.environ.get("CI") == "true":
-        pytest.fail(f"{what} is missing")
-    pytest.skip(f"{what} is missing")
 
 
 @pytest.fixture(scope="module")

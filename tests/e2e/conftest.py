@@ -7,12 +7,13 @@ repository, or AXE_CORE naming a folder that holds axe.min.js). Without them the
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, Playwright, expect, sync_playwright
 
 from tests.e2e.service import Service, free_port, running
+from tests.tools import missing
 
 REPOSITORY = Path(__file__).parents[2]
 CHROMIUM = Path("/usr/bin/chromium")
@@ -32,12 +33,6 @@ expect.set_options(timeout=_PATIENCE)
 Visit = Callable[..., Page]
 
 
-def _missing(what: str) -> NoReturn:
-    if os.environ.get("CI") == "true":
-        pytest.fail(f"{what} is missing")
-    pytest.skip(f"{what} is missing")
-
-
 @pytest.fixture(scope="package")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """Open to everybody on this machine, and keeping pictures."""
@@ -49,7 +44,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
 @pytest.fixture(scope="package")
 def playwright() -> Iterator[Playwright]:
     if not CHROMIUM.exists():
-        _missing(f"{CHROMIUM} (apt-get install chromium)")
+        missing(f"{CHROMIUM} (apt-get install chromium)")
     with sync_playwright() as playwright:
         yield playwright
 
@@ -120,5 +115,5 @@ def axe() -> str:
     folder = Path(named) if named else REPOSITORY / "node_modules" / "axe-core"
     script = folder / "axe.min.js"
     if not script.is_file():
-        _missing(f"{script} (npm install axe-core, or AXE_CORE)")
+        missing(f"{script} (npm install axe-core, or AXE_CORE)")
     return script.read_text(encoding="utf-8")

@@ -6,7 +6,9 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
@@ -15,7 +17,9 @@ from numpy.typing import NDArray
 from captionist.captioner import Caption
 from captionist.errors import NotAnImageError
 from captionist.inference.search import SearchOptions
-from captionist.server.batching import Batcher, OverloadedError
+from captionist.server.batching import Batcher, Observer, OverloadedError
+from captionist.server.inputs import Picture
+from captionist.server.routes.captions import _describe
 
 OPTIONS = SearchOptions(num_beams=1)
 
@@ -57,6 +61,12 @@ class Notes:
         self.sizes.append(size)
 
 
+def start(model: Any, observer: Observer, engines: int = 1, **changes: Any) -> Batcher:
+    """A batcher around something that stands in for the Captioner."""
+    settings: dict[str, Any] = {"max_batch": 4, "max_delay": 0.05, "max_queue": 10, "deadline": 5} | changes
+    return Batcher(model, engines=engines, observer=observer, **settings)
+
+
 @pytest.fixture
 def model() -> Slow:
     return Slow()
@@ -69,15 +79,7 @@ def notes() -> Notes:
 
 @pytest.fixture
 def batcher(model: Slow, notes: Notes) -> Iterator[Batcher]:
-    made = Batcher(
-        model,  # type: ignore[arg-type]
-        max_batch=4,
-        max_delay=0.05,
-        max_queue=10,
-        deadline=5,
-        engines=1,
-        observer=notes,
-    )
+    made = start(model, notes)
     yield made
     model.gate.set()
     made.close()
@@ -120,15 +122,7 @@ def test_what_waits_is_taken_together_up_to_the_largest_batch(batcher: Batcher, 
 
 
 def test_engines_with_nothing_to_do_share_what_waits(model: Slow, notes: Notes) -> None:
-    batcher = Batcher(
-        model,  # type: ignore[arg-type]
-        max_batch=4,
-        max_delay=0.05,
-        max_queue=10,
-        deadline=5,
-        engines=2,
-        observer=notes,
-    )
+    batcher = start(model, notes, engines=2)
 
     async def run() -> None:
         async with busy(batcher, model) as first:
@@ -175,6 +169,26 @@ def test_a_picture_that_is_given_up_never_reaches_the_engine(batcher: Batcher, m
     asyncio.run(run())
     assert model.batches == [[0], [3]]
     assert batcher.admitted == 0
+
+
+def test_a_picture_that_waits_holds_no_bytes(batcher: Batcher, model: Slow) -> None:
+    service: Any = SimpleNamespace(batcher=batcher, settings=SimpleNamespace(deadline=5), telemetry=MagicMock())
+    freed = threading.Event()
+
+    class Traced(bytes):
+        def __del__(self) -> None:
+            freed.set()
+
+    picture = Picture("a", Traced(b"1"))
+
+    async def run() -> None:
+        async with busy(batcher, model):
+            described = asyncio.create_task(_describe(service, [picture], OPTIONS))
+            await queued(batcher, 1)
+            assert freed.is_set()
+        await described
+
+    asyncio.run(run())
 
 
 def test_a_full_queue_refuses_at_once(batcher: Batcher, model: Slow) -> None:

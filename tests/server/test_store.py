@@ -2,7 +2,6 @@
 
 import asyncio
 import multiprocessing
-import os
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
@@ -20,6 +19,7 @@ from captionist.server.settings import Settings
 from captionist.server.store.calls import StoreCalls
 from captionist.server.store.store import FeedbackStore, IdempotencyMismatchError, NewFeedback, StoreError
 from captionist.server.store.tables import Base
+from tests.tools import missing
 
 RECORD = CaptionRecord("model", "1", "A dog runs.", -3.5, 0.6, "0" * 64, "nonce")
 FEEDBACK = NewFeedback("site", "key", RECORD, "bad", "Ein Hund 🐕 rennt.", None, b"jpeg")
@@ -28,9 +28,7 @@ FEEDBACK = NewFeedback("site", "key", RECORD, "bad", "Ein Hund 🐕 rennt.", Non
 @pytest.fixture(scope="module")
 def postgres_url() -> Iterator[str]:
     if binaries() is None:
-        if os.environ.get("CI") == "true":
-            pytest.fail("PostgreSQL is not installed")
-        pytest.skip("PostgreSQL is not installed")
+        missing("PostgreSQL (apt-get install postgresql)")
     with Postgres() as postgres:
         yield postgres.url
 

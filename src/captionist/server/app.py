@@ -4,7 +4,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.middleware.cors import CORSMiddleware
@@ -19,8 +18,6 @@ from captionist.server.problems import Problem
 from captionist.server.routes import captions, feedback, health, models, page
 from captionist.server.schemas import CaptionRequest, FeedbackRequest, ProblemDocument
 from captionist.server.service import Service
-
-_log = structlog.get_logger()
 
 DESCRIPTION = """
 Describes photographs in one English sentence, and keeps what people think of it.

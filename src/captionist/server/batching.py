@@ -106,6 +106,11 @@ class Batcher:
         """Whether all of the engine's threads are there to work."""
         return all(engine.is_alive() for engine in self._engines)
 
+    @property
+    def ready(self) -> bool:
+        """Whether pictures are taken."""
+        return self.alive and not self.closing
+
     def check_room(self, pictures: int = 1) -> None:
         """Raises OverloadedError where so many pictures more would not fit, or could not be done by their deadline."""
         wait = self.admitted * self._seconds

@@ -30,6 +30,11 @@ class Picture:
     data: bytes
     problem: Problem | None = None
 
+    def take(self) -> bytes:
+        """The bytes, which are the caller's from now on."""
+        data, self.data = self.data, b""
+        return data
+
 
 def media_type(request: Request) -> str:
     """The kind of body that a request says it has, without parameters."""

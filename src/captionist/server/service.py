@@ -8,7 +8,6 @@ from fastapi import Depends, Request
 
 from captionist import __version__
 from captionist.captioner import Captioner
-from captionist.images import ImageLimits
 from captionist.inference.threads import available_cores
 from captionist.server.batching import Batcher
 from captionist.server.bodies import BodyReader
@@ -36,18 +35,12 @@ class Service:
     store_calls: StoreCalls
     telemetry: Telemetry
 
-    @property
-    def is_ready(self) -> bool:
-        """Whether requests would be served."""
-        return self.batcher.alive and not self.batcher.closing
-
     @classmethod
     def start(cls, settings: Settings) -> "Service":
         """Load the model and open the store; blocks. Raises BundleError, SettingsError, StoreError."""
-        limits = ImageLimits(settings.max_picture_bytes, settings.max_picture_pixels)
         secret = read_secret(settings)
         # The model is small: two batches on a core each are much faster than one after the other on both.
-        captioner = Captioner(settings.model, threads=1, limits=limits)
+        captioner = Captioner(settings.model, threads=1, limits=settings.image_limits)
         engines = settings.engines or available_cores()
         telemetry = Telemetry(captioner.bundle.config, __version__)
         store = FeedbackStore(settings.sqlalchemy_url)

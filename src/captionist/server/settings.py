@@ -17,6 +17,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
 from captionist.errors import SettingsError
+from captionist.images import ImageLimits
 
 PREFIX = "CAPTIONIST_"
 CONFIG_VARIABLE = f"{PREFIX}CONFIG"
@@ -141,6 +142,11 @@ class Settings(BaseSettings):
         if self.database_url is None:
             return f"sqlite:///{self.data_dir / 'captionist.db'}"
         return re.sub(r"^postgres(ql)?://", "postgresql+psycopg://", self.database_url)
+
+    @property
+    def image_limits(self) -> ImageLimits:
+        """What a picture may cost."""
+        return ImageLimits(self.max_picture_bytes, self.max_picture_pixels)
 
     @property
     def max_body_bytes(self) -> int:

@@ -51,7 +51,6 @@ class Telemetry:
         self._store_failures = self._counter("feedback_store_failures", "Feedback that could not be stored or read")
         info = self._gauge("build_info", "Always 1", "version", "python", "model", "model_version", "precision")
         info.labels(version, platform.python_version(), model.name, model.version, model.precision).set(1)
-        self.ready = self._gauge("ready", "1 while the service takes requests")
         # What has not happened yet should read 0, not be missing: a rate over it would be no data otherwise.
         for stage in _STAGES:
             self._stage.labels(stage)
@@ -78,9 +77,10 @@ class Telemetry:
         return Histogram(f"captionist_{name}", text, labels, registry=self.registry, buckets=buckets)
 
     def watch(self, batcher: Batcher) -> None:
-        """Read the queue's gauges from the batcher whenever they are scraped."""
+        """Read the batcher's gauges whenever they are scraped."""
         self._gauge("queue_depth_pictures", "Pictures that wait for the engine").set_function(lambda: batcher.waiting)
         self._gauge("admitted_pictures", "Pictures admitted and not done").set_function(lambda: batcher.admitted)
+        self._gauge("ready", "1 while the service takes requests").set_function(lambda: batcher.ready)
 
     def request(self, method: str, route: str, status: int, seconds: float) -> None:
         """A request was answered."""

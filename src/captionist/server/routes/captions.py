@@ -105,9 +105,8 @@ def _search(service: Service, options: CaptionOptions) -> SearchOptions:
         overrides["num_captions"] = options.num_captions
     if options.max_words is not None:
         overrides["max_words"] = options.max_words
-    beams = options.num_beams or service.captioner.defaults.num_beams
     # Several captions need as many beams; whoever names both must name them so that they fit.
-    overrides["num_beams"] = max(beams, options.num_captions or 1) if options.num_beams is None else beams
+    overrides["num_beams"] = options.num_beams or max(service.captioner.defaults.num_beams, options.num_captions or 1)
     try:
         return service.captioner.defaults.override(**overrides)
     except ValueError as error:
@@ -118,11 +117,10 @@ async def _describe(service: Service, pictures: list[Picture], options: SearchOp
     deadline = time.monotonic() + service.settings.deadline
 
     async def one(picture: Picture) -> Described | Problem:
-        data, picture.data = picture.data, b""  # let go of once it is decoded
         if picture.problem:
             return picture.problem
         try:
-            described = await service.batcher.caption(data, picture.name, options, deadline)
+            described = await service.batcher.caption(picture.take(), picture.name, options, deadline)
         except ImageError as error:
             service.telemetry.refused_picture()
             return image_problem(error)

@@ -10,7 +10,6 @@ from fastapi.responses import StreamingResponse
 
 from captionist import images
 from captionist.errors import ImageError
-from captionist.images import ImageLimits
 from captionist.server.captionids import CaptionRecord
 from captionist.server.exports import as_corpus, as_jsonl
 from captionist.server.inputs import PICTURE_FIELD, read_feedback
@@ -154,10 +153,9 @@ async def _keepable(
         raise Problem("invalid-request", "consent is given, but there is no picture: send it along as multipart.")
     if hashlib.sha256(picture).hexdigest() != record.picture_sha256:
         raise Problem("invalid-request", "picture is not the one that the caption is about.")
-    limits = ImageLimits(service.settings.max_picture_bytes, service.settings.max_picture_pixels)
 
     def reduce() -> bytes:
-        rgb = images.decode(picture, limits=limits, name=PICTURE_FIELD)
+        rgb = images.decode(picture, limits=service.settings.image_limits, name=PICTURE_FIELD)
         return images.encode_jpeg(images.thumbnail(rgb, _KEPT_SIDE))
 
     try:

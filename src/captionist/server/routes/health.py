@@ -36,7 +36,7 @@ async def live() -> dict[str, str]:
 async def ready(service: ServiceDep) -> dict[str, str]:
     """Ready after a first caption, until the process is told to stop. A trouble of the feedback database leaves it
     ready, since captions need none."""
-    if not service.is_ready:
+    if not service.batcher.ready:
         raise Problem("not-ready", "The service is stopping.", retry_after=1)
     return {"status": "ready"}
 
@@ -53,5 +53,4 @@ async def ready(service: ServiceDep) -> dict[str, str]:
 async def metrics(request: Request, service: ServiceDep) -> Response:
     """In Prometheus's text format; from other machines, with an administrator's key."""
     service.gatekeeper.admit_scraper(request)
-    service.telemetry.ready.set(service.is_ready)
     return Response(service.telemetry.exposition(), media_type=CONTENT_TYPE_LATEST)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 from transformers import ViTConfig, ViTModel
 
 from captionist import images
@@ -117,6 +118,21 @@ def test_features_are_not_reused_after_the_weights_changed(
     known = len(list(tmp_path.iterdir()))
     features_of(encoder, pixels, tmp_path)
     assert len(list(tmp_path.iterdir())) == known
+
+
+def test_changed_pictures_are_what_the_backbone_sees(checkpoints: Checkpoints, tmp_path: Path) -> None:
+    encoder = build_encoder(checkpoints.vit(), None)
+    pixels = np.stack([images.squeeze(patchwork(seed), (SIZE, SIZE)) for seed in range(33)])  # more than one batch
+    starts: list[int] = []
+
+    def upside_down(batch: Tensor, start: int) -> Tensor:
+        starts.append(start)
+        return batch.flip(1)
+
+    changed = open_features(encoder, pixels, "changed", tmp_path, CPU, bf16=False, change=upside_down)
+    turned = open_features(encoder, np.ascontiguousarray(pixels[:, ::-1]), "turned", tmp_path, CPU, bf16=False)
+    assert starts == [0, 32]
+    np.testing.assert_array_equal(changed, turned)
 
 
 def test_other_pictures_have_other_features(checkpoints: Checkpoints, tmp_path: Path) -> None:

@@ -119,6 +119,17 @@ def test_a_seed_gives_a_course(checkpoints: Checkpoints, tmp_path: Path) -> None
     assert first != other
 
 
+def test_a_frozen_backbone_is_shown_augmented_pictures_from_the_cache(checkpoints: Checkpoints, tmp_path: Path) -> None:
+    recipe = write_recipe(tmp_path, checkpoints, [frozen(augment=True, views=2)])
+    shown = losses(train(recipe, [], runs=tmp_path / "augmented"))
+    kept = list((tmp_path / "cache").glob("features-*.npy"))
+    assert len(kept) == 1 + 2 + 1  # the train pictures, two views of them, the dev pictures
+    assert len({path.read_bytes() for path in kept}) == 3  # dev is made of the train pictures here
+    plain = losses(train(recipe, ["stages.0.augment=false"], runs=tmp_path / "plain"))
+    assert set((tmp_path / "cache").glob("features-*.npy")) == set(kept)
+    assert shown != plain
+
+
 def test_a_text_stage_teaches_language_before_pictures(checkpoints: Checkpoints, tmp_path: Path) -> None:
     more = tmp_path / "more.txt"
     more.write_text("A red circle .\nA blue bar .\n\n" * 4, encoding="utf-8")

@@ -80,6 +80,10 @@ class TrainingData:
         """The dev pictures, uint8 [N, R, R, 3]."""
         return open_pixels(self.dev, self.resolution, self.config.cache)
 
+    def open_pictures(self) -> None:
+        """Decode train and dev pictures, where that has not been done."""
+        _ = self.pixels, self.dev_pixels
+
     @cached_property
     def key(self) -> str:
         """Names the train pictures, for caches."""

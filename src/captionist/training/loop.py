@@ -28,7 +28,7 @@ from captionist.training.checkpoint import Progress, save_checkpoint
 from captionist.training.dataset import TrainingData
 from captionist.training.logs import RunLog
 from captionist.training.optim import WeightAverage, learning_rate, prepare_stage
-from captionist.training.pictures import normalise, open_features
+from captionist.training.pictures import Change, normalise, open_features
 from captionist.training.progress import Reporter
 from captionist.training.recipe import Recipe, Stage
 from captionist.training.self_critical import SelfCritic, sample_captions
@@ -45,7 +45,7 @@ class _StageState:
     model: Any  # the model as accelerate wraps it
     optimizer: Any
     average: WeightAverage | None
-    features: NDArray[np.float16] | None
+    features: list[NDArray[np.float16]]  # of the pictures, and of every augmented view of them
     dev_features: NDArray[np.float16] | None
 
 
@@ -94,24 +94,31 @@ class Trainer:
             if average:
                 average.weights = {k: v.to(self.device) for k, v in self._restored["average"].items()}
             self._restored = None
-        features = dev_features = None
+        features, dev_features = [], None
         if stage.objective != "text":
             with self.accelerator.main_process_first():  # which alone fills the caches
-                pictures = ((self.data.pixels, self.data.key), (self.data.dev_pixels, self.data.dev_key))
+                self.data.open_pictures()
                 if stage.frozen == "backbone":
-                    features, dev_features = (
-                        open_features(
-                            self.model.encoder,
-                            pixels,
-                            key,
-                            self.recipe.data.cache,
-                            self.device,
-                            self.accelerator.mixed_precision == "bf16",
-                        )
-                        for pixels, key in pictures
-                    )
+                    features = [self._features(view) for view in range(1 + stage.views * stage.augment)]
+                    dev_features = self._open_features(self.data.dev_pixels, self.data.dev_key)
         wrapped, optimizer = self.accelerator.prepare(self.model, optimizer)
         return _StageState(stage, wrapped, optimizer, average, features, dev_features)
+
+    def _features(self, view: int) -> NDArray[np.float16]:
+        """The backbone's features of the train pictures (view 0), or of one augmentation of each, drawn for good."""
+        if view == 0:
+            return self._open_features(self.data.pixels, self.data.key)
+
+        def change(pixels: Tensor, start: int) -> Tensor:
+            seed = int(np.random.SeedSequence((self.recipe.seed, view, start)).generate_state(1)[0])
+            flippable = self.data.flippable[start : start + len(pixels)]
+            return augment(pixels, flippable, torch.Generator().manual_seed(seed))
+
+        return self._open_features(self.data.pixels, f"{self.data.key} {self.recipe.seed} {view}", change)
+
+    def _open_features(self, pixels: NDArray[np.uint8], key: str, change: Change | None = None) -> NDArray[np.float16]:
+        bf16 = self.accelerator.mixed_precision == "bf16"
+        return open_features(self.model.encoder, pixels, key, self.recipe.data.cache, self.device, bf16, change)
 
     def _stage(self, state: _StageState, index: int, reporter: Reporter) -> None:
         stage, progress = state.stage, self.progress
@@ -207,8 +214,10 @@ class Trainer:
         if state.stage.objective == "text":
             return {"captions": self.data.text.rows(part).to(self.device)}
         captions = self.data.captions.rows(part).to(self.device)
-        if state.features is not None:
-            return {"captions": captions, "features": torch.from_numpy(state.features[part]).to(self.device).float()}
+        if state.features:
+            views = torch.randint(len(state.features), (len(part),), generator=generator)
+            chosen = np.stack([state.features[view][index] for view, index in zip(views, part, strict=True)])
+            return {"captions": captions, "features": torch.from_numpy(chosen).to(self.device).float()}
         pixels = torch.from_numpy(self.data.pixels[part]).to(self.device)
         if state.stage.augment:
             pixels = augment(pixels, self.data.flippable[part], generator)

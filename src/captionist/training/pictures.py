@@ -2,7 +2,7 @@
 
 import hashlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,9 @@ from captionist.data import Example
 from captionist.model.vision import Encoder
 
 _logger = logging.getLogger(__name__)
+
+Change = Callable[[Tensor, int], Tensor]
+"""Makes pictures uint8 [B, R, R, 3], the first of which has the number given, other ones of the same shape."""
 
 
 def pictures_key(examples: Sequence[Example], resolution: int) -> str:
@@ -45,11 +48,18 @@ def open_pixels(examples: Sequence[Example], resolution: int, cache: Path) -> ND
 
 
 def open_features(
-    encoder: Encoder, pixels: NDArray[np.uint8], key: str, cache: Path, device: torch.device, bf16: bool
+    encoder: Encoder,
+    pixels: NDArray[np.uint8],
+    key: str,
+    cache: Path,
+    device: torch.device,
+    bf16: bool,
+    change: Change | None = None,
 ) -> NDArray[np.float16]:
     """What the frozen backbone makes of the pictures: float16 [N, F, C], memory-mapped; see `Encoder.backbone`.
 
-    `key` names the pictures; the backbone's own weights are part of the file's name too.
+    `change` is done to the pictures before. `key` names the pictures as they then are; the backbone's own weights are
+    part of the file's name too.
     """
     digest = hashlib.sha256(f"{key} {bf16}".encode())
     for module in encoder.backbone_modules():
@@ -63,8 +73,12 @@ def open_features(
         with _Partial(path) as partial, torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, bf16):
             features = np.lib.format.open_memmap(partial, "w+", np.float16, shape)
             for start in range(0, len(pixels), 32):
-                batch = normalise(torch.from_numpy(np.array(pixels[start : start + 32])).to(device), encoder)
-                features[start : start + 32] = encoder.backbone(batch).to(torch.float16).cpu().numpy()
+                batch = torch.from_numpy(np.array(pixels[start : start + 32])).to(device)
+                if change:
+                    batch = change(batch, start)
+                features[start : start + 32] = (
+                    encoder.backbone(normalise(batch, encoder)).to(torch.float16).cpu().numpy()
+                )
             features.flush()
     stored: NDArray[np.float16] = np.load(path, mmap_mode="r")
     return stored

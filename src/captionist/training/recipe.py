@@ -55,7 +55,12 @@ class Stage(_Part):
     weight_decay: float = Field(0.01, ge=0)
     clip: float = Field(1.0, gt=0, description="largest norm of the gradient")
     label_smoothing: float = Field(0.0, ge=0, lt=1)
-    augment: bool = False
+    augment: bool = Field(False, description="random crops, flips, brightness and contrast of train pictures")
+    views: int = Field(
+        3,
+        ge=1,
+        description="with a frozen backbone, how many augmented features of a picture are cached beside its own",
+    )
     average: float | None = Field(None, gt=0, lt=1, description="decay of the moving average of the weights")
 
 

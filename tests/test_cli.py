@@ -83,10 +83,10 @@ def test_one_json_object_a_line(run: Run, model: Path, photos: Path) -> None:
     outcome = run("caption", photos / "a.png", photos / "none.png", "--model", model, "--json", "--num-captions", 3)
     assert (outcome.code, outcome.err) == (1, "")
     good, bad = outcome.records
-    assert list(good) == ["path", "caption", "log_probability", "alternatives"]
+    assert list(good) == ["path", "caption", "log_probability", "confidence", "alternatives"]
     assert isinstance(good["alternatives"], list)
     assert len(good["alternatives"]) == 2
-    assert list(good["alternatives"][0]) == ["caption", "log_probability"]
+    assert list(good["alternatives"][0]) == ["caption", "log_probability", "confidence"]
     assert list(bad) == ["path", "error"]
     assert bad["path"] == f"{photos}/none.png"
 
@@ -95,6 +95,24 @@ def test_more_captions_are_more_lines_of_the_same_path(run: Run, model: Path, ph
     lines = run("caption", photos / "a.png", "--model", model, "--num-captions", 3).out.splitlines()
     assert [line.split("\t")[0] for line in lines] == [f"{photos}/a.png"] * 3
     assert len(set(lines)) == 3
+
+
+def test_captions_below_the_least_confidence_are_left_out(run: Run, model: Path, photos: Path) -> None:
+    path = photos / "a.png"
+    (record,) = run("caption", path, "--model", model, "--json").records
+    least = record["confidence"]
+    assert isinstance(least, float)
+    assert run("caption", path, "--model", model, "--min-confidence", least).out == f"{path}\t{record['caption']}\n"
+    refused = run("caption", path, "--model", model, "--min-confidence", least + 1e-6)
+    assert (refused.code, refused.out, refused.err) == (0, f"{path}\t\n", "")
+    (record,) = run("caption", path, "--model", model, "--min-confidence", least + 1e-6, "--json").records
+    assert record == {
+        "path": str(path),
+        "caption": None,
+        "log_probability": None,
+        "confidence": None,
+        "alternatives": [],
+    }
 
 
 def test_max_words_is_kept(run: Run, model: Path, photos: Path) -> None:

@@ -23,7 +23,7 @@ ALLOWED = {
     "explain": {"captioner", "errors", "images"},
     "sources": {"errors"},
     "data": {"errors"},
-    "evaluation": {"captioner", "data", "errors", "images", "inference"},
+    "evaluation": {"bundle", "captioner", "data", "errors", "images", "inference"},
     "model": {"errors", "images", "inference"},
     "training": {"data", "errors", "evaluation", "images", "inference", "model"},
     "server": {"bundle", "captioner", "errors", "explain", "images", "inference"},
@@ -35,6 +35,7 @@ EXPORT_ALLOWED = {"bundle", "captioner", "data", "errors", "evaluation", "images
 
 # Only the extra `serve` installs these.
 SERVING_ONLY = {"fastapi", "uvicorn", "starlette", "sqlalchemy", "alembic", "prometheus_client", "structlog", "limits"}
+SERVING_ONLY |= {"opentelemetry"}  # its SDK is of the extra `otel`
 
 # Only the extra `train` installs these.
 TRAINING_ONLY = {
@@ -80,6 +81,13 @@ def test_a_module_imports_only_what_its_part_may(path: Path) -> None:
         return
     allowed = EXPORT_ALLOWED if name in EXPORT else ALLOWED[part] | {part}
     assert parts(path) <= allowed
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(SOURCE).as_posix())
+def test_opentelemetry_is_for_tracing_alone(path: Path) -> None:
+    """Everything else must work without the extra."""
+    needed = {name for name in imports(path) if name.split(".")[0] == "opentelemetry"}
+    assert bool(needed) == (path == SOURCE / "server" / "tracing.py")
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -59,12 +60,30 @@ class SearchDefaults(_Strict):
     repetition_penalty: float = Field(default=1.0, gt=0, le=100)
 
 
+class Calibration(_Strict):
+    """How `Caption.confidence` follows from a caption's probability; see `evaluation.calibration`.
+
+    The logistic function of intercept + slope * (mean log probability of the caption's tokens). accepted_cider: the
+    CIDEr-D times 100 from which on a caption counted as acceptable.
+    """
+
+    intercept: float
+    slope: float
+    accepted_cider: float
+
+    def confidence(self, token_log_probability: float) -> float:
+        """The confidence, 0 to 1, of a caption whose tokens have this mean log probability."""
+        # As a hyperbolic tangent, the logistic function cannot overflow.
+        return (1 + math.tanh((self.intercept + self.slope * token_log_probability) / 2)) / 2
+
+
 class BundleConfig(_Strict):
     """config.json.
 
     grid: rows and columns of the visual tokens, prefix_length of them, row by row.
     vocabulary_size: V, the width of the logits and the number of tokens in tokenizer.json.
     lowercase: whether the model was trained on lower-cased captions.
+    calibration: none where there were too few pictures for one.
     """
 
     format_version: Literal[1] = 1
@@ -78,6 +97,7 @@ class BundleConfig(_Strict):
     vocabulary_size: int = Field(gt=0)
     search: SearchDefaults = SearchDefaults()
     lowercase: bool
+    calibration: Calibration | None = None
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:

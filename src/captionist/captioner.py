@@ -14,6 +14,7 @@ from captionist import images
 from captionist.bundle import TOKENIZER, Bundle
 from captionist.errors import BundleError, ImageError, NotAnImageError
 from captionist.images import ImageLimits
+from captionist.inference.decoder import Decoder
 from captionist.inference.engine import Engine
 from captionist.inference.search import Hypothesis, SearchOptions, SearchOverrides, search
 from captionist.inference.sentence import sentence
@@ -39,9 +40,10 @@ class Caption:
     """A sentence about a picture.
 
     text: upper-case first letter, final period. log_probability: natural logarithm of the model's probability of all of
-    it. confidence: the geometric mean of its tokens' probabilities, 0 to 1, so that long captions and short ones
-    compare; it ranks captions, but is no share of right ones. alternatives: the other captions asked for, best first,
-    each of another text. word_attention: one entry a word.
+    it. confidence: an estimate of the chance, 0 to 1, that a person would accept the caption, for pictures of the kind
+    that the model was calibrated on (see `bundle.Calibration`); without a calibration, the geometric mean of the
+    probabilities of its tokens, which only ranks. alternatives: the other captions asked for, best first, each of
+    another text. word_attention: one entry a word.
     """
 
     text: str
@@ -134,6 +136,11 @@ class Captioner:
             )
         return images.prepare(image, self._preprocessing)
 
+    @property
+    def decoder(self) -> Decoder:
+        """The language model by itself, for those who bring their own search; `prefill` takes what `encode` gives."""
+        return self._engine.decoder
+
     def encode(self, pixels: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
         """The second step, for B prepared pictures (at least one): their visual tokens, float32 [B, P, D]."""
         return self._engine.encode(np.stack(pixels))
@@ -153,13 +160,18 @@ class Captioner:
         return Caption(
             text=sentence(self.tokenizer.decode(hypothesis.tokens)),
             log_probability=hypothesis.log_probability,
-            confidence=math.exp(hypothesis.log_probability / (len(hypothesis.tokens) + 1)),  # the end of text counted
+            confidence=self._confidence(hypothesis),
             alternatives=(),
             word_attention=tuple(
                 WordAttention(word.text, self._over_grid(hypothesis.attention[list(word.places)]))
                 for word in self.tokenizer.words(hypothesis.tokens)
             ),
         )
+
+    def _confidence(self, hypothesis: Hypothesis) -> float:
+        mean = hypothesis.log_probability / (len(hypothesis.tokens) + 1)  # the end of text counted
+        calibration = self.bundle.config.calibration
+        return math.exp(mean) if calibration is None else calibration.confidence(mean)
 
     def _over_grid(self, attention: NDArray[np.float32]) -> NDArray[np.float32]:
         """Mean of a word's tokens on the picture's grid, as shares of it: float32 [T, P] -> [rows, cols]."""

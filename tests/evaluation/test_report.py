@@ -57,7 +57,9 @@ def rows(tmp_path: Path) -> list[ReportRow]:
         image = tmp_path / f"{number}.png"
         cv2.imwrite(str(image), np.full((300, 600, 3), number * 6, dtype=np.uint8))
         candidate = f"candidate number {number} here"
-        made.append(ReportRow(f"id-{number}", image, candidate, ["a first reference", "another one"], float(number)))
+        made.append(
+            ReportRow(f"id-{number}", image, candidate, ["a first reference", "another one"], float(number), 0.5)
+        )
     return made
 
 
@@ -106,7 +108,7 @@ def test_pictures_are_small_jpegs_with_a_description(rows: list[ReportRow], tmp_
 
 def test_text_cannot_become_markup(rows: list[ReportRow], tmp_path: Path) -> None:
     attack = "<script>alert(1)</script>\"' onerror=x"
-    row = ReportRow(f"id {attack}", rows[0].image, f"candidate {attack}", [f"reference {attack}"], 1.0)
+    row = ReportRow(f"id {attack}", rows[0].image, f"candidate {attack}", [f"reference {attack}"], 1.0, 0.5)
 
     source, page = written(tmp_path / "report.html", f"title {attack}", [row])
 
@@ -121,7 +123,9 @@ def test_a_picture_that_cannot_be_read_does_not_spoil_the_page(tmp_path: Path) -
     empty, text = tmp_path / "empty.jpg", tmp_path / "text.jpg"
     empty.write_bytes(b"")
     text.write_text("not a picture")
-    bad = [ReportRow(path.name, path, "", ["a reference"], 0.0) for path in (empty, text, tmp_path / "missing.jpg")]
+    bad = [
+        ReportRow(path.name, path, "", ["a reference"], 0.0, 0.5) for path in (empty, text, tmp_path / "missing.jpg")
+    ]
 
     _, page = written(tmp_path / "report.html", "Tiny model", bad)
 

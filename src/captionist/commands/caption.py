@@ -26,6 +26,10 @@ def caption(
         int | None, typer.Option(min=1, metavar="K", help="Captions of each picture, best first, a line each.")
     ] = None,
     max_words: Annotated[int | None, typer.Option(min=1, metavar="N", help="Longest caption, in whole words.")] = None,
+    min_confidence: Annotated[
+        float,
+        typer.Option(min=0, max=1, metavar="SHARE", help="Leave out captions that are less likely to be accepted."),
+    ] = 0.0,
     explain: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Write each picture there with a heat map for every word.")
     ] = None,
@@ -33,7 +37,8 @@ def caption(
     """Describe pictures: prints the path, a tab and a sentence for each.
 
     Folders are searched with their sub-folders, hidden files left out. A file that cannot be read gives one line on
-    standard error and exit code 1; the others are captioned all the same. In a path, control characters are printed
+    standard error and exit code 1; the others are captioned all the same. Where no caption is as confident as
+    --min-confidence asks, nothing stands behind the tab. In a path, control characters are printed
     as \\t, \\n, \\x1b and so on; --json has paths as they are.
     """
     from captionist.sources import find_sources
@@ -61,7 +66,7 @@ def caption(
                     failures += 1
                     _print_error(source.name, source.message(result.error), as_json)
                 if result.caption is not None:
-                    _print_caption(source.name, result.caption, as_json)
+                    _print_captions(source.name, result.caption, min_confidence, as_json)
                     if sheets:
                         try:
                             sheets.save(source.stem, draw(decode(source.image), result.caption))
@@ -95,13 +100,22 @@ def _read_stdin() -> bytes:
         raise ImageNotFoundError(f"standard input cannot be read ({error.strerror}): name a file instead") from error
 
 
-def _print_caption(name: str, caption: "Caption", as_json: bool) -> None:
+def _print_captions(name: str, caption: "Caption", min_confidence: float, as_json: bool) -> None:
+    kept = [one for one in (caption, *caption.alternatives) if one.confidence >= min_confidence]
     if as_json:
-        alternatives = [{"caption": c.text, "log_probability": c.log_probability} for c in caption.alternatives]
-        _print_json(path=name, caption=caption.text, log_probability=caption.log_probability, alternatives=alternatives)
+        best, *others = [_fields(one) for one in kept] or [dict.fromkeys(_fields(caption))]
+        _print_json(path=name, **best, alternatives=others)
         return
-    for one in (caption, *caption.alternatives):
-        _print_line(sys.stdout, f"{escape(name)}\t{one.text}")
+    for text in [one.text for one in kept] or [""]:
+        _print_line(sys.stdout, f"{escape(name)}\t{text}")
+
+
+def _fields(caption: "Caption") -> dict[str, object]:
+    return {
+        "caption": caption.text,
+        "log_probability": caption.log_probability,
+        "confidence": caption.confidence,
+    }
 
 
 def _print_error(name: str, message: str, as_json: bool) -> None:

@@ -29,6 +29,9 @@ def evaluate(
     model: ModelOption = None,
     num_beams: BeamsOption = None,
     limit: Annotated[int | None, typer.Option(min=1, metavar="N", help="Only the first N pictures.")] = None,
+    audit: Annotated[
+        bool, typer.Option("--audit", help="Also show what BLEU becomes under well-known mistakes in scoring.")
+    ] = False,
     json_file: JsonOption = None,
     report: Annotated[
         Path | None, typer.Option(metavar="FILE.html", callback=writable, help="Write a page to read there.")
@@ -37,6 +40,7 @@ def evaluate(
     """Caption the pictures of a corpus and score the captions against its references."""
     with needs_extra("train"):
         from captionist.data import open_corpus
+        from captionist.evaluation.audit import render_audit
         from captionist.evaluation.report import write_report
         from captionist.evaluation.run import evaluate as run
         from captionist.evaluation.scores import render
@@ -46,19 +50,25 @@ def evaluate(
 
     examples = open_corpus(data, format).split(split)[:limit]
     captioner = Captioner(model)
-    with own_errors_only(), progress("captioning", len(examples)) as advance:
+    with own_errors_only(), progress("captioning", len(examples) * (2 if audit else 1)) as advance:
         if num_beams is None:
-            evaluation = run(examples, captioner, advance)
+            evaluation = run(examples, captioner, advance, audit)
         else:
-            evaluation = run(examples, captioner, advance, num_beams=num_beams)
+            evaluation = run(examples, captioner, advance, audit, num_beams=num_beams)
     Console().print(render(evaluation.scores))
+    for line in evaluation.mistakes.lines():
+        typer.echo(line)
+    if evaluation.reliability:
+        typer.echo(evaluation.reliability.line())
+    if audit:
+        Console().print(render_audit(evaluation.audit))
     for message in evaluation.failures:
         typer.echo(escape(message), err=True)
     if json_file:
         write_text(json_file, evaluation.to_json())
     if report:
         title = f"{captioner.bundle.config.name} on {data.name}, split {split}"
-        write_report(report, title, evaluation.scores, evaluation.rows)
+        write_report(report, title, evaluation.scores, evaluation.rows, evaluation.reliability)
     raise typer.Exit(1 if evaluation.failures else 0)
 
 

@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from captionist.evaluation.calibration import Reliability
 from captionist.evaluation.words import Words
 
 # Matplotlib is given stand-ins, which become the page's own colours, so that a plot follows it into dark mode.
@@ -77,6 +78,31 @@ def vocabulary_plot(candidates: Sequence[Words], references: Sequence[Words]) ->
         axes.set_xlabel("rank of the word")
         axes.set_ylabel("% of all words")
         axes.legend(loc="lower left")
+        return _svg(figure)
+
+
+def reliability_plot(reliability: Reliability) -> str:
+    """Return an SVG element: what confidence claims, and what came true of it; on the diagonal it keeps its word."""
+    with mpl.rc_context({**_STYLE, "svg.hashsalt": "reliability"}):
+        figure, axes = _canvas()
+        axes.plot([0, 100], [0, 100], color=_REFERENCES, linewidth=1.2, linestyle="--", label="kept word")
+        shares = np.array([group.accepted for group in reliability.bins])
+        counts = np.array([group.captions for group in reliability.bins])
+        axes.errorbar(
+            [100 * group.confidence for group in reliability.bins],
+            100 * shares,
+            yerr=196 * np.sqrt(shares * (1 - shares) / counts),
+            color=_CANDIDATES,
+            fmt="o",
+            markersize=5,
+            linewidth=1.2,
+            label=f"{counts.mean():.0f} captions each, 95 % interval",
+        )
+        axes.set_xlabel("mean confidence, %")
+        axes.set_ylabel("acceptable captions, %")
+        axes.set_xlim(0, 100)
+        axes.set_ylim(0, 100)
+        axes.legend(loc="upper left")
         return _svg(figure)
 
 

@@ -13,7 +13,8 @@ import cv2
 import numpy as np
 
 from captionist.errors import ScoreError
-from captionist.evaluation.plots import length_plot, vocabulary_plot
+from captionist.evaluation.calibration import Reliability
+from captionist.evaluation.plots import length_plot, reliability_plot, vocabulary_plot
 from captionist.evaluation.scores import Measure, Scores
 from captionist.evaluation.tokenize import tokenize
 from captionist.evaluation.words import Words
@@ -28,17 +29,20 @@ _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
 @dataclass(frozen=True)
 class ReportRow:
-    """One scored picture; `cider` is its CIDEr-D times 100, from `cider_by_picture`."""
+    """One scored picture; `cider` is its CIDEr-D times 100, from `cider_by_picture`, `confidence` the caption's."""
 
     id: str
     image: Path
     candidate: str
     references: Sequence[str]
     cider: float
+    confidence: float
 
 
-def write_report(path: Path, title: str, scores: Scores, rows: Sequence[ReportRow]) -> None:
-    """Write one self-contained HTML page to `path`: scores, plots of lengths and vocabulary, and pictures.
+def write_report(
+    path: Path, title: str, scores: Scores, rows: Sequence[ReportRow], reliability: Reliability | None = None
+) -> None:
+    """Write one self-contained HTML page to `path`: scores, plots of lengths, vocabulary and reliability, and pictures.
 
     Shown are 12 pictures drawn at random (the same ones for the same ids), the 12 with the highest CIDEr-D and the 12
     with the lowest, each as a JPEG of at most 224 pixels inside the page. A picture that OpenCV cannot read leaves a
@@ -53,6 +57,7 @@ def write_report(path: Path, title: str, scores: Scores, rows: Sequence[ReportRo
     sections = [
         _score_section(scores),
         _plot_section(rows),
+        _reliability_section(reliability) if reliability else "",
         _picture_section("Random pictures", "A fair impression: drawn without regard to the score.", drawn),
         _picture_section("Best pictures", "Highest CIDEr-D first.", ordered[:_SHOWN]),
         _picture_section("Worst pictures", "Lowest CIDEr-D first.", ordered[: -_SHOWN - 1 : -1]),
@@ -135,6 +140,21 @@ def _plot_section(rows: Sequence[ReportRow]) -> str:
 """
 
 
+def _reliability_section(reliability: Reliability) -> str:
+    captions = sum(group.captions for group in reliability.bins)
+    caption = (
+        f"Confidence against the share of acceptable captions, on {captions:,} pictures that calibrated nothing. "
+        f"Acceptable: a CIDEr-D of at least {reliability.accepted_cider:.1f}, as three of four people's captions have. "
+        f"Expected calibration error {reliability.error:.3f}; of an acceptable caption and another, the acceptable one "
+        f"is the more confident in {reliability.discrimination:.0%} of cases."
+    )
+    return f"""<h2>Confidence</h2>
+<div class="plots">
+<figure class="panel">{reliability_plot(reliability)}<figcaption>{caption}</figcaption></figure>
+</div>
+"""
+
+
 def _mean_length(sentences: Sequence[Words]) -> float:
     return sum(map(len, sentences)) / len(sentences)
 
@@ -151,7 +171,7 @@ def _picture(row: ReportRow) -> str:
     return f"""<li class="panel">
 {_thumbnail(row)}
 <p class="candidate">{escape(row.candidate) or "(no caption)"}</p>
-<p class="from muted"><strong>CIDEr-D {row.cider:.1f}</strong>{escape(row.id)}</p>
+<p class="from muted"><strong>CIDEr-D {row.cider:.1f}, confidence {row.confidence:.0%}</strong>{escape(row.id)}</p>
 <ul class="references">{_items(row.references)}</ul>
 </li>
 """

@@ -5,9 +5,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Unpack
 
-from captionist.captioner import Captioner
+from captionist.captioner import Caption, Captioner
 from captionist.data import Example
 from captionist.errors import ScoreError
+from captionist.evaluation.audit import AuditRow, audit
+from captionist.evaluation.calibration import Reliability, reliability
+from captionist.evaluation.mistakes import Mistakes, count_mistakes
 from captionist.evaluation.report import ReportRow
 from captionist.evaluation.scores import Scores, cider_by_picture, score_captions
 from captionist.inference.search import SearchOverrides
@@ -18,19 +21,26 @@ class Evaluation:
     """What a captioner reached.
 
     rows: one for each captioned picture. failures: an error message for each picture that could not be read; such a
-    picture is in no score. setting: which model, and the search it was run with.
+    picture is in no score. setting: which model, and the search it was run with. reliability: of the captions'
+    confidence, where the model is calibrated. audit: empty where it was not asked for.
     """
 
     scores: Scores
     rows: tuple[ReportRow, ...]
     failures: tuple[str, ...]
     setting: dict[str, Any]
+    mistakes: Mistakes
+    reliability: Reliability | None
+    audit: tuple[AuditRow, ...] = ()
 
     def to_json(self) -> str:
         """Setting, scores, failures and every caption by its picture's id."""
         content = self.setting | {
             "scores": self.scores.model_dump(mode="json"),
             "failures": self.failures,
+            "mistakes": asdict(self.mistakes),
+            "reliability": self.reliability and asdict(self.reliability),
+            "audit": {row.scoring: row.bleu for row in self.audit},
             "captions": {row.id: row.candidate for row in self.rows},
         }
         return json.dumps(content, indent=2) + "\n"
@@ -40,31 +50,37 @@ def evaluate(
     examples: Sequence[Example],
     captioner: Captioner,
     advance: Callable[[], None] = lambda: None,
+    with_audit: bool = False,
     **options: Unpack[SearchOverrides],
 ) -> Evaluation:
     """Caption every example and score the captions against its references.
 
-    advance: called after each picture. options: see `SearchOptions`; those not given are the model's own.
+    advance: called after each picture, and once more where it is read for the audit. with_audit: also fill `audit`.
+    options: see `SearchOptions`; those not given are the model's own.
     Raises ScoreError if not one picture could be read, ValueError for wrong options.
     """
-    candidates: dict[str, str] = {}
+    captions: dict[str, Caption] = {}
     failures: list[str] = []
     results = captioner.caption_many((example.image for example in examples), **options)
     for example, result in zip(examples, results, strict=True):
         if result.caption is None:
             failures.append(str(result.error))
         else:
-            candidates[example.id] = result.caption.text
+            captions[example.id] = result.caption
         advance()
-    if not candidates:
+    if not captions:
         raise ScoreError(f"none of the {len(failures)} pictures could be read; the first error is: {failures[0]}")
-    captioned = [example for example in examples if example.id in candidates]
+    captioned = [example for example in examples if example.id in captions]
+    candidates = {picture: caption.text for picture, caption in captions.items()}
+    confidence = {picture: caption.confidence for picture, caption in captions.items()}
     references = {example.id: list(example.references) for example in captioned}
     cider = cider_by_picture(references, candidates)
     config = captioner.bundle.config
     return Evaluation(
         scores=score_captions(references, candidates),
-        rows=tuple(ReportRow(e.id, e.image, candidates[e.id], e.references, cider[e.id]) for e in captioned),
+        rows=tuple(
+            ReportRow(e.id, e.image, candidates[e.id], e.references, cider[e.id], confidence[e.id]) for e in captioned
+        ),
         failures=tuple(failures),
         setting={
             "model": config.name,
@@ -72,4 +88,7 @@ def evaluate(
             "precision": config.precision,
             "search": asdict(captioner.defaults.override(**options)),
         },
+        mistakes=count_mistakes(references, candidates),
+        reliability=reliability(cider, confidence, config.calibration) if config.calibration else None,
+        audit=tuple(audit(captioned, [candidates[e.id] for e in captioned], captioner, advance)) if with_audit else (),
     )

@@ -19,7 +19,8 @@ from captionist.evaluation.words import Words, require_words
 
 __all__ = ["CiderD", "bleu", "rouge_l"]
 
-_WEIGHTS = [(1.0,), (1 / 2,) * 2, (1 / 3,) * 3, (1 / 4,) * 4]
+WEIGHTS = [(1.0,), (1 / 2,) * 2, (1 / 3,) * 3, (1 / 4,) * 4]
+"""Of n-grams, for BLEU-1 to BLEU-4."""
 
 
 def bleu(references: Sequence[Sequence[Words]], candidates: Sequence[Words]) -> tuple[float, float, float, float]:
@@ -32,13 +33,13 @@ def bleu(references: Sequence[Sequence[Words]], candidates: Sequence[Words]) -> 
     there is nothing to score, the lengths differ, or a candidate has no reference.
     """
     require_words(references, candidates)
-    values = corpus_bleu(references, candidates, weights=_WEIGHTS, smoothing_function=_unsmoothed)
+    values = corpus_bleu(references, candidates, weights=WEIGHTS, smoothing_function=unsmoothed)
     # A precision of zero stands as the least float, whose fourth root is about 1e-77: no real BLEU is near it.
     first, second, third, fourth = (float(value) if value > 1e-60 else 0.0 for value in values)
     return first, second, third, fourth
 
 
-def _unsmoothed(precisions: Sequence[Fraction], **_: Any) -> list[Fraction | float]:
+def unsmoothed(precisions: Sequence[Fraction], **_: Any) -> list[Fraction | float]:
     """Do what nltk's "no smoothing" does, without its warning: a precision of zero is an honest result."""
     return [precision if precision.numerator else sys.float_info.min for precision in precisions]
 

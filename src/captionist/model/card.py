@@ -76,4 +76,18 @@ def _scores(scores: dict[str, Any]) -> str:
 Greedy captions agree with the torch model on {parity["captions"]} of {parity["pictures"]} pictures; the largest
 difference of a logit is {parity["logits"]:.1g}.
 
-`captionist evaluate --data {scores["corpus"]} --split {scores["split"]}` prints these figures."""
+`captionist evaluate --data {scores["corpus"]} --split {scores["split"]}` prints these figures.{_confidence(scores)}"""
+
+
+def _confidence(scores: dict[str, Any]) -> str:
+    kept = scores.get("reliability")
+    if not kept:
+        return ""
+    return f"""
+
+## Confidence
+
+Calibrated on half of these pictures to be the chance that a person would accept the caption; a CIDEr-D of at least
+{kept["accepted_cider"]:.1f} stands for acceptance, as three of four people's captions have. On the other half the
+expected calibration error is {kept["error"]:.3f}; of an acceptable caption and another one, the acceptable one is the
+more confident in {kept["discrimination"]:.0%} of cases. That says nothing of pictures of another kind."""

@@ -6,6 +6,7 @@ The graphs are compared with the model before the bundle gets its name, and the 
 import csv
 import json
 import logging
+import math
 import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -20,7 +21,8 @@ from captionist.bundle import Bundle, BundleConfig
 from captionist.captioner import Captioner
 from captionist.data import Example, open_corpus
 from captionist.errors import BundleError, DataError
-from captionist.evaluation.run import evaluate
+from captionist.evaluation.calibration import calibrate, reliability
+from captionist.evaluation.run import Evaluation, evaluate
 from captionist.images import decode, prepare
 from captionist.inference.engine import Engine
 from captionist.inference.search import SearchOptions, search
@@ -94,7 +96,13 @@ def _write(model: VisionPrefixLM, recipe: Recipe, run: Path, directory: Path, na
         _logger.info("against torch: %s", parity)
         if precision != "int8" and (parity.logits > _TOLERANCE or parity.captions < 0.99 * parity.pictures):
             raise BundleError(f"The graphs do not agree with the model ({parity}): this is a fault of the export.")
-        scores |= {"parity": asdict(parity), **_score(directory, dev)}
+        evaluation = evaluate(dev, Captioner(directory))
+        scores |= {
+            "parity": asdict(parity),
+            **evaluation.scores.model_dump(),
+            "mistakes": asdict(evaluation.mistakes),
+            **calibrate_bundle(directory, evaluation),
+        }
     (directory / bundles.SCORES).write_text(json.dumps(scores, indent=2) + "\n", encoding="utf-8")
     card = model_card(
         recipe,
@@ -106,6 +114,24 @@ def _write(model: VisionPrefixLM, recipe: Recipe, run: Path, directory: Path, na
     )
     (directory / bundles.MODEL_CARD).write_text(card, encoding="utf-8")
     bundles.write_checksums(directory)
+
+
+def calibrate_bundle(directory: Path, evaluation: Evaluation) -> dict[str, Any]:
+    """Calibrate a bundle's confidence, which it does not do yet, on half of the pictures that it was evaluated on.
+
+    Returns what scores.json should hold of it: how well that worked on the other half. The checksums are left to the
+    caller.
+    """
+    rows = evaluation.rows
+    cider, probability = ({row.id: getattr(row, name) for row in rows} for name in ("cider", "confidence"))
+    calibration = calibrate({row.id: row.references for row in rows}, cider, probability)
+    if calibration is None:
+        return {}
+    config = Bundle.open(directory).config.model_copy(update={"calibration": calibration})
+    bundles.write_config(directory, config)
+    confidence = {picture: calibration.confidence(math.log(value)) for picture, value in probability.items()}
+    found = reliability(cider, confidence, calibration)
+    return {"reliability": asdict(found)} if found else {}
 
 
 def _best_epoch(log: Path) -> str:
@@ -140,10 +166,6 @@ def compare(model: VisionPrefixLM, directory: Path, examples: Sequence[Example])
 
 def _dev_examples(recipe: Recipe) -> tuple[Example, ...]:
     return open_corpus(recipe.data.root, recipe.data.format).split("dev")
-
-
-def _score(directory: Path, examples: Sequence[Example]) -> dict[str, Any]:
-    return dict(evaluate(examples, Captioner(directory)).scores.model_dump())
 
 
 def _config(model: VisionPrefixLM, recipe: Recipe, name: str, precision: Precision) -> BundleConfig:

@@ -1,0 +1,144 @@
+"""The same captions under each well-known mistake in scoring BLEU, beside the correct figures.
+
+Whoever meets a "BLEU-2 of 87" on Flickr8k finds here what makes one; docs/bleu.md tells the story.
+"""
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from statistics import mean
+
+import numpy as np
+from nltk.translate.bleu_score import SmoothingFunction, corpus_bleu, sentence_bleu
+from rich.table import Table
+
+from captionist.captioner import Captioner
+from captionist.data import Example, clean_caption
+from captionist.evaluation.scorers import WEIGHTS, bleu, unsmoothed
+from captionist.evaluation.tokenize import tokenize
+from captionist.evaluation.words import Words
+
+_PADDED_LENGTH = 34  # the longest caption of Flickr8k with its start and end tokens, to which much code pads
+_MEMORISED = 0.9  # share of captions that a split by caption row leaves in training
+_BATCH = 16
+
+Bleu = tuple[float, ...]
+"""BLEU-1 to BLEU-4, from 0 to 1."""
+
+
+@dataclass(frozen=True)
+class AuditRow:
+    """One way of scoring; figures are BLEU-1 to BLEU-4 times 100."""
+
+    scoring: str
+    bleu: tuple[float, ...]
+
+
+def audit(
+    examples: Sequence[Example],
+    candidates: Sequence[str],
+    captioner: Captioner,
+    advance: Callable[[], None] = lambda: None,
+) -> list[AuditRow]:
+    """Score captions correctly and under each mistake.
+
+    Args: candidates [N]: what the captioner wrote for the examples [N], whose pictures can all be read; advance: called
+    after each picture, since the model reads all of them once more for teacher forcing.
+    """
+    references = [[tokenize(text) for text in example.references] for example in examples]
+    words = [tokenize(text) for text in candidates]
+    forced = [tokenize(text) for text in teacher_forced(examples, captioner, advance)]
+    rows = {
+        "correct: words, corpus level, all references": bleu(references, words),
+        "characters: strings given in place of lists of words": _characters(references, words),
+        f"start, end and padding to {_PADDED_LENGTH} counted as words": _special_tokens(references, words),
+        "teacher forcing: each word predicted from a reference's own": bleu(references, forced),
+        f"split by caption, not by picture: {_MEMORISED:.0%} of the references were seen": _memorised(
+            references, words
+        ),
+        "mean of sentences, smoothed (nltk's method 4)": _smoothed_sentences(references, words),
+        "one reference: the first": bleu([group[:1] for group in references], words),
+    }
+    return [AuditRow(scoring, tuple(100 * value for value in values)) for scoring, values in rows.items()]
+
+
+def teacher_forced(
+    examples: Sequence[Example], captioner: Captioner, advance: Callable[[], None] = lambda: None
+) -> list[str]:
+    """What the model thinks most likely after each beginning of a picture's first reference, joined to a text.
+
+    That is how training measures a model, and no caption: every word is right up to the one that is predicted.
+    """
+    texts = []
+    for start in range(0, len(examples), _BATCH):
+        batch = examples[start : start + _BATCH]
+        visual_tokens = captioner.encode([captioner.prepare(example.image) for example in batch])
+        lowercase = captioner.bundle.config.lowercase
+        given = [" " + clean_caption(example.references[0], lowercase) for example in batch]
+        tokens = [captioner.tokenizer.encode(text)[: captioner.decoder.max_tokens] for text in given]
+        texts += [captioner.tokenizer.decode(row) for row in _predicted(captioner, visual_tokens, tokens)]
+        for _ in batch:
+            advance()
+    return texts
+
+
+def _predicted(captioner: Captioner, visual_tokens: object, tokens: Sequence[list[int]]) -> list[list[int]]:
+    """The likeliest token in the place of each given one. Rows are run to the longest; what is too much is dropped."""
+    decoder, length = captioner.decoder, max(map(len, tokens))
+    padded = np.array([row + [decoder.eos_id] * (length - len(row)) for row in tokens], dtype=np.int64)
+    step = decoder.prefill(visual_tokens)
+    predicted = [step.logits.argmax(1)]
+    for place in range(length - 1):
+        step = decoder.step(padded[:, place], step.state)
+        predicted.append(step.logits.argmax(1))
+    table = np.stack(predicted, axis=1).tolist()
+    return [row[: len(given)] for row, given in zip(table, tokens, strict=True)]
+
+
+def _characters(references: Sequence[Sequence[Words]], candidates: Sequence[Words]) -> Bleu:
+    joined = [[" ".join(words) for words in group] for group in references]
+    return _unchecked_bleu(joined, [" ".join(words) for words in candidates])
+
+
+def _special_tokens(references: Sequence[Sequence[Words]], candidates: Sequence[Words]) -> Bleu:
+    def padded(words: Words) -> Words:
+        framed = ["<start>", *words, "<end>"]
+        return framed + ["<pad>"] * (_PADDED_LENGTH - len(framed))
+
+    return _unchecked_bleu([[padded(words) for words in group] for group in references], list(map(padded, candidates)))
+
+
+def _memorised(references: Sequence[Sequence[Words]], candidates: Sequence[Words]) -> Bleu:
+    """Nine captions of ten are a reference of the picture: what a model says that has learnt it by heart."""
+    drawn = random.Random(0)
+    said = [
+        drawn.choice(group) if drawn.random() < _MEMORISED else words
+        for group, words in zip(references, candidates, strict=True)
+    ]
+    return bleu(references, said)
+
+
+def _smoothed_sentences(references: Sequence[Sequence[Words]], candidates: Sequence[Words]) -> Bleu:
+    smoothing = SmoothingFunction().method4
+    sentences = [
+        sentence_bleu(group, words, WEIGHTS, smoothing)
+        for group, words in zip(references, candidates, strict=True)
+        if words
+    ]
+    return tuple(mean(values) for values in zip(*sentences, strict=True))
+
+
+def _unchecked_bleu(references: Sequence[object], candidates: Sequence[object]) -> Bleu:
+    """`bleu` without the check that makes it refuse such input."""
+    return tuple(corpus_bleu(references, candidates, weights=WEIGHTS, smoothing_function=unsmoothed))
+
+
+def render_audit(rows: Sequence[AuditRow]) -> Table:
+    """The audit as a table for the terminal."""
+    table = Table(title="BLEU of these very captions, scored correctly and under well-known mistakes")
+    table.add_column("scoring")
+    for order in range(1, 5):
+        table.add_column(f"BLEU-{order}", justify="right")
+    for row in rows:
+        table.add_row(row.scoring, *(f"{value:.1f}" for value in row.bleu))
+    return table

@@ -1,0 +1,126 @@
+"""Confidence that can be trusted: a caption's probability, made the chance that a person would accept the caption.
+
+Nobody was asked. A stated proxy stands for acceptance: a caption is taken to be acceptable if its CIDEr-D against the
+references is at least what three of four people's captions reach against the other references of their picture.
+
+Half of the pictures calibrate, the other half tells how well that worked; a picture's id decides, so that no picture is
+ever on both sides.
+"""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from captionist.bundle import Calibration
+from captionist.evaluation.bootstrap import FloatArray
+from captionist.evaluation.cider import CiderD
+from captionist.evaluation.tokenize import tokenize
+
+_UNACCEPTED_PEOPLE = 25.0  # per cent of people's captions that the proxy does not accept
+_RIDGE = 1e-3  # keeps the fit finite where a few captions are separated perfectly
+_BINS = 8
+FEWEST_PICTURES = 200
+"""Of fewer pictures neither a calibration nor a plot of its reliability would say much."""
+
+
+@dataclass(frozen=True)
+class Bin:
+    """Captions of like confidence: their mean confidence, the share that is acceptable, how many there are."""
+
+    confidence: float
+    accepted: float
+    captions: int
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """How far confidence keeps its word, on pictures that calibrated nothing.
+
+    bins: equally filled, the least confident first. error: the expected calibration error (Naeini et al. 2015), the
+    mean distance of a bin's confidence from its accepted share. discrimination: the chance that of an acceptable
+    caption and another one, the acceptable one has the higher confidence (the area under the ROC curve).
+    """
+
+    bins: tuple[Bin, ...]
+    error: float
+    discrimination: float
+    accepted_cider: float
+
+    def line(self) -> str:
+        """The figures in words."""
+        captions = sum(group.captions for group in self.bins)
+        return (
+            f"confidence, on {captions:,} pictures that calibrated nothing: expected calibration error "
+            f"{self.error:.3f}; acceptable captions are the more confident in {self.discrimination:.0%} of cases"
+        )
+
+
+def calibrates(picture: str) -> bool:
+    """Whether the picture of this id is in the half that calibrates."""
+    return hashlib.sha256(picture.encode()).digest()[0] % 2 == 0
+
+
+def calibrate(
+    references: Mapping[str, Sequence[str]], cider: Mapping[str, float], token_probability: Mapping[str, float]
+) -> Calibration | None:
+    """Fit a bundle's calibration (Platt 1999: a logistic regression of one variable) on half of the pictures.
+
+    Args, by picture id: references; the captions' CIDEr-D times 100; the geometric mean of their tokens' probabilities
+    (`Caption.confidence` in a bundle that has no calibration yet). None where there are too few pictures, or where all
+    captions are acceptable or none is.
+    """
+    pictures = sorted(filter(calibrates, cider))
+    if len(pictures) < FEWEST_PICTURES // 2:
+        return None
+    accepted_cider = _accepted_cider({picture: references[picture] for picture in pictures})
+    accepted = np.array([cider[picture] >= accepted_cider for picture in pictures], dtype=np.float64)
+    if accepted.min() == accepted.max():
+        return None
+    logs = np.log(np.maximum([token_probability[picture] for picture in pictures], 1e-12))
+    intercept, slope = _logistic_regression(np.column_stack([np.ones_like(logs), logs]), accepted)
+    return Calibration(intercept=intercept, slope=slope, accepted_cider=accepted_cider)
+
+
+def reliability(
+    cider: Mapping[str, float], confidence: Mapping[str, float], calibration: Calibration
+) -> Reliability | None:
+    """Compare confidence with the proxy on the other half; None where that half is too small or all of one kind."""
+    pictures = sorted(picture for picture in cider if not calibrates(picture))
+    accepted = np.array([cider[picture] >= calibration.accepted_cider for picture in pictures])
+    if len(pictures) < FEWEST_PICTURES // 2 or accepted.min() == accepted.max():
+        return None
+    claimed = np.array([confidence[picture] for picture in pictures])
+    order = np.argsort(claimed, kind="stable")
+    bins = tuple(
+        Bin(float(claimed[rows].mean()), float(accepted[rows].mean()), len(rows))
+        for rows in np.array_split(order, _BINS)
+    )
+    error = sum(b.captions * abs(b.confidence - b.accepted) for b in bins) / len(pictures)
+    return Reliability(bins, error, _discrimination(claimed, accepted), calibration.accepted_cider)
+
+
+def _accepted_cider(references: Mapping[str, Sequence[str]]) -> float:
+    """CIDEr-D times 100 that three of four references reach against the others of their picture."""
+    groups = [[tokenize(text) for text in group] for group in references.values() if len(group) > 1]
+    left_out = [(group[i], group[:i] + group[i + 1 :]) for group in groups for i in range(len(group))]
+    scores = CiderD(groups).score([words for words, _ in left_out], [others for _, others in left_out])
+    return float(np.percentile(100 * scores, _UNACCEPTED_PEOPLE))
+
+
+def _logistic_regression(inputs: FloatArray, accepted: FloatArray) -> tuple[float, ...]:
+    """The weights of inputs [N, K] that make accepted [N] likeliest, by Newton's method."""
+    weights = np.zeros(inputs.shape[1])
+    for _ in range(50):
+        chance = 1 / (1 + np.exp(-inputs @ weights))
+        gradient = inputs.T @ (chance - accepted) + _RIDGE * weights
+        curvature = (inputs.T * (chance * (1 - chance))) @ inputs + _RIDGE * np.eye(len(weights))
+        weights -= np.linalg.solve(curvature, gradient)
+    return tuple(map(float, weights))
+
+
+def _discrimination(claimed: FloatArray, accepted: NDArray[np.bool_]) -> float:
+    difference = claimed[accepted][:, None] - claimed[~accepted][None, :]
+    return float((difference > 0).mean() + (difference == 0).mean() / 2)

@@ -1,0 +1,70 @@
+"""The audit: each mistake changes the figures in its own way, and the first row is the honest score."""
+
+import numpy as np
+import pytest
+
+from captionist.captioner import Captioner
+from captionist.data import Example, clean_caption
+from captionist.evaluation.audit import audit, render_audit, teacher_forced
+from captionist.evaluation.scorers import bleu
+from captionist.evaluation.tokenize import tokenize
+from tests.pictures import write_png
+from tests.tiny_bundle import SENTENCES, write_tiny_bundle
+
+
+@pytest.fixture(scope="module")
+def captioner(tmp_path_factory: pytest.TempPathFactory) -> Captioner:
+    return Captioner(write_tiny_bundle(tmp_path_factory.mktemp("bundle") / "tiny"), threads=1)
+
+
+@pytest.fixture(scope="module")
+def examples(tmp_path_factory: pytest.TempPathFactory) -> list[Example]:
+    """More than one batch of pictures, with references of different lengths."""
+    folder = tmp_path_factory.mktemp("pictures")
+    kinds = [
+        ("A black dog runs on the grass.", "A dog is running."),
+        ("Two men play football in a park on a sunny day.", "Men with a ball"),
+        ("A girl.", "A young girl smiles at the camera."),
+    ]
+    return [
+        Example(str(seed), write_png(folder / f"{seed}.png", seed), (*kinds[seed % 3], SENTENCES[0]), "dev")
+        for seed in range(18)
+    ]
+
+
+def test_every_mistake_moves_the_figures_as_it_does_in_the_wild(captioner: Captioner, examples: list[Example]) -> None:
+    candidates = ["A dog is in the grass."] * len(examples)
+    steps: list[int] = []
+    rows = audit(examples, candidates, captioner, lambda: steps.append(1))
+    assert len(steps) == len(examples)
+    correct, characters, special, forced, memorised, smoothed, single = (np.array(row.bleu) for row in rows)
+    references = [[tokenize(text) for text in example.references] for example in examples]
+    assert tuple(correct / 100) == pytest.approx(bleu(references, [tokenize(text) for text in candidates]))
+    assert (characters > correct).all()
+    assert (special > correct).all()
+    assert (memorised > correct).all()
+    assert (single <= correct).all()
+    assert smoothed[3] > 0
+    texts = [tokenize(text) for text in teacher_forced(examples, captioner)]
+    assert tuple(forced / 100) == pytest.approx(bleu(references, texts))
+
+
+def test_teacher_forcing_asks_for_each_next_token_after_the_references_own(
+    captioner: Captioner, examples: list[Example]
+) -> None:
+    example = examples[1]
+    tokens = captioner.tokenizer.encode(" " + clean_caption(example.references[0], captioner.bundle.config.lowercase))
+    step = captioner.decoder.prefill(captioner.encode([captioner.prepare(example.image)]))
+    expected = []
+    for token in tokens[: captioner.decoder.max_tokens]:
+        expected.append(int(step.logits.argmax()))
+        step = captioner.decoder.step(np.array([token]), step.state)
+    alone, among_others = teacher_forced([example], captioner)[0], teacher_forced(examples, captioner)[1]
+    assert alone == among_others == captioner.tokenizer.decode(expected)
+
+
+def test_the_table_has_a_line_for_every_way_of_scoring(captioner: Captioner, examples: list[Example]) -> None:
+    rows = audit(examples[:3], ["A dog."] * 3, captioner)
+    table = render_audit(rows)
+    assert table.row_count == len(rows) == 7
+    assert len(table.columns) == 5

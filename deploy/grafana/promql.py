@@ -3,6 +3,7 @@
 HERE = 'job="$job", instance=~"$instance"'
 CAPTIONS = 'route="/v1/captions", method="POST"'
 MODEL = "model, model_version"
+_OF_THE_WRITER = ("captionist_feedback_total", "captionist_feedback_corrections_total")  # and not of the task
 
 
 def select(metric: str, where: str = "") -> str:
@@ -11,9 +12,10 @@ def select(metric: str, where: str = "") -> str:
 
 
 def rate(metric: str, where: str = "", by: str = "", window: str = "$__rate_interval") -> str:
-    """A counter's growth a second, summed over the tasks, or by labels. by `MODEL`: also by the model that did it."""
+    """A counter's growth a second, summed over the tasks, or by labels. by `MODEL`: also by the model that did it: the
+    task's, but where people say what they think of a caption, the one that wrote it."""
     growth = f"rate({select(metric, where)}[{window}])"
-    if MODEL in by:
+    if MODEL in by and metric not in _OF_THE_WRITER:
         growth = f"{growth} * on (job, instance) group_left ({MODEL}) {select('captionist_build_info')}"
     return f"sum by ({by}) ({growth})" if by else f"sum({growth})"
 

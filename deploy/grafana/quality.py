@@ -31,7 +31,7 @@ _GLANCE = [
     number("Words, mean", "Length of captions in the time shown.", "none", mean(_WORDS, window=_ALL), decimals=1),
     number(
         "Confidence, mean",
-        "The geometric mean of a caption's token probabilities. It ranks captions; it is not the share that is right.",
+        "The estimated chance that a person would accept the caption; the model card says how it was calibrated.",
         "percentunit",
         mean(_CONFIDENCE, window=_ALL),
         decimals=0,
@@ -163,8 +163,7 @@ _OPINIONS = [
     ),
     curves(
         "Acceptance by model",
-        "Share of feedback, in as long as is shown here, that rates the caption as good; by the model of the task that "
-        "took it.",
+        "Share of feedback, in as long as is shown here, that rates the caption as good; by the model that wrote it.",
         "percentunit",
         Query(ratio(rate(_FEEDBACK, _GOOD, MODEL, _ALL), rate(_FEEDBACK, "", MODEL, _ALL)), _NAME),
         high=1,

@@ -133,11 +133,12 @@ _TIMES = [
 _SATURATION = [
     curves(
         "Pictures in the house",
-        "Admitted: accepted and not done; at CAPTIONIST_MAX_QUEUE of each task, further ones are refused. "
+        "Admitted: accepted and not done; at the limit (CAPTIONIST_MAX_QUEUE of all tasks) further ones are refused. "
         "Waiting: those of them that wait for the engine.",
         "none",
         Query(f"sum({select('captionist_admitted_pictures')})", "admitted"),
         Query(f"sum({select('captionist_queue_depth_pictures')})", "waiting"),
+        Query(f"sum({select('captionist_queue_limit_pictures')})", "limit"),
         runbook="CaptionistSaturated",
     ),
     curves(
@@ -163,9 +164,10 @@ _SATURATION = [
     ),
     curves(
         "Pictures in a batch, mean",
-        "Batches grow as pictures wait. At CAPTIONIST_MAX_BATCH (8 if not set) there is nothing left to gain.",
+        "Batches grow as pictures wait. At the limit (CAPTIONIST_MAX_BATCH) there is nothing left to gain.",
         "none",
         Query(mean("captionist_batch_size_pictures", by="instance"), "{{instance}}"),
+        Query(f"max({select('captionist_batch_limit_pictures')})", "limit"),
     ),
     curves(
         "Feedback store failures",

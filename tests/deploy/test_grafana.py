@@ -61,7 +61,8 @@ def named(of: tuple[Any, ...]) -> str:
 
 def metrics() -> set[str]:
     """The names of all series that a task, a scrape, or a recording rule brings about."""
-    telemetry, idle = Telemetry(Bundle.open().config, "0"), SimpleNamespace(waiting=0, admitted=0, ready=True)
+    telemetry = Telemetry(Bundle.open().config, "0")
+    idle = SimpleNamespace(waiting=0, admitted=0, ready=True, max_queue=64, max_batch=8)
     telemetry.watch(idle)  # type: ignore[arg-type]
     exposition = telemetry.exposition().decode()
     names = set(re.findall(r"^(\w+)(?:{| )", exposition, re.MULTILINE))

@@ -172,7 +172,9 @@ def test_a_picture_that_is_given_up_never_reaches_the_engine(batcher: Batcher, m
 
 
 def test_a_picture_that_waits_holds_no_bytes(batcher: Batcher, model: Slow) -> None:
-    service: Any = SimpleNamespace(batcher=batcher, settings=SimpleNamespace(deadline=5), telemetry=MagicMock())
+    service: Any = SimpleNamespace(
+        batcher=batcher, settings=SimpleNamespace(deadline=5), telemetry=MagicMock(), tracing=None
+    )
     freed = threading.Event()
 
     class Traced(bytes):

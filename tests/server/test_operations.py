@@ -38,10 +38,17 @@ def test_what_has_not_happened_reads_zero(serve: Serve) -> None:
     for stage in ("decode", "queue", "encode", "generate"):
         assert sample(metrics, f'captionist_stage_duration_seconds_count{{stage="{stage}"}}') == 0
     for rating in ("good", "bad"):
-        assert sample(metrics, f'captionist_feedback_total{{rating="{rating}"}}') == 0
+        model = 'model="flickr8k-small",model_version="1"'
+        assert sample(metrics, f'captionist_feedback_total{{{model},rating="{rating}"}}') == 0
     assert sample(metrics, "captionist_queue_depth_pictures") == 0
     assert sample(metrics, "captionist_ready") == 1
     assert "process_resident_memory_bytes" in metrics
+
+
+def test_limits_can_be_read_beside_what_they_limit(serve: Serve) -> None:
+    metrics = serve(max_queue=12, max_batch=3).get("/metrics").text
+    assert sample(metrics, "captionist_queue_limit_pictures") == 12
+    assert sample(metrics, "captionist_batch_limit_pictures") == 3
 
 
 def test_metrics_count_what_happens(serve: Serve, dog: bytes) -> None:

@@ -33,6 +33,7 @@ def create_app(service: Service) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        service.begin()
         yield
         await service.stop()
 
@@ -45,6 +46,8 @@ def create_app(service: Service) -> FastAPI:
         docs_url=None,  # its page would be drawn with scripts from elsewhere
         redoc_url=None,
         openapi_url="/openapi.json",
+        # Ours are made by `Observe`, which also sees what is refused before it is routed.
+        telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
     )
     app.state.service = service
     for module in (captions, feedback, models, health, page):
@@ -59,7 +62,7 @@ def create_app(service: Service) -> FastAPI:
             allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "X-Request-ID"],
             expose_headers=["X-Request-ID", "Retry-After", "Idempotency-Replayed"],
         )
-    app.add_middleware(Observe, telemetry=service.telemetry)
+    app.add_middleware(Observe, telemetry=service.telemetry, tracing=service.tracing)
     app.add_exception_handler(Problem, _problem)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(RequestValidationError, _wrong_parameters)

@@ -40,6 +40,23 @@ class Observer(Protocol):
         """size: pictures; encode, generate: seconds."""
 
 
+class Level:
+    """A number of pictures that changes in steps, and its integral over time."""
+
+    def __init__(self) -> None:
+        self.now = 0
+        self._area, self._since = 0.0, time.monotonic()
+
+    def change(self, by: int) -> None:
+        """More pictures, or fewer."""
+        self._area, self._since = self.area(), time.monotonic()
+        self.now += by
+
+    def area(self) -> float:
+        """Picture-seconds so far; what it has grown by in a time, divided by that time, is the mean."""
+        return self._area + self.now * (time.monotonic() - self._since)
+
+
 @dataclass(frozen=True, slots=True)
 class Described:
     """A caption, and the seconds of its stages."""
@@ -49,6 +66,8 @@ class Described:
     queue: float
     encode: float
     generate: float
+    batch: int
+    """Pictures that were encoded and generated together."""
 
 
 @dataclass(slots=True, eq=False)
@@ -81,7 +100,8 @@ class Batcher:
         """deadline: seconds within which a picture should be done; engines: threads that run batches, and as many
         decode; see `Settings` for the others."""
         self._captioner, self._observer = captioner, observer
-        self._max_batch, self._max_delay, self._max_queue, self._deadline = max_batch, max_delay, max_queue, deadline
+        self.max_batch, self.max_queue = max_batch, max_queue
+        self._max_delay, self._deadline = max_delay, deadline
         self._decoders = ThreadPoolExecutor(engines, "decode")
         self._waiting: deque[_Job] = deque()
         self._changed = threading.Condition()
@@ -89,8 +109,7 @@ class Batcher:
         self.closing = False
         """Whether nothing more is admitted."""
         self._seconds = 0.0
-        self.admitted = 0
-        """Pictures that were admitted and are not done."""
+        self._admitted, self._queued = Level(), Level()
         self._idle = 0
         self._engines = [threading.Thread(target=self._work, name=f"engine-{n}", daemon=True) for n in range(engines)]
         for engine in self._engines:
@@ -99,7 +118,17 @@ class Batcher:
     @property
     def waiting(self) -> int:
         """Pictures that are decoded and wait for the engine."""
-        return len(self._waiting)
+        return self._queued.now
+
+    @property
+    def admitted(self) -> int:
+        """Pictures that were admitted and are not done."""
+        return self._admitted.now
+
+    def areas(self) -> tuple[float, float]:
+        """`waiting` and `admitted` over time, in picture-seconds since the start; see `Level`."""
+        with self._changed:
+            return self._queued.area(), self._admitted.area()
 
     @property
     def alive(self) -> bool:
@@ -116,7 +145,7 @@ class Batcher:
         wait = self.admitted * self._seconds
         if self.closing:
             raise OverloadedError("stopping", 1)
-        if self.admitted and self.admitted + pictures > self._max_queue:
+        if self.admitted and self.admitted + pictures > self.max_queue:
             raise OverloadedError("queue_full", wait)
         if wait + pictures * self._seconds > self._deadline and self.admitted:
             raise OverloadedError("deadline", wait)
@@ -125,11 +154,11 @@ class Batcher:
     def room(self, pictures: int) -> Iterator[None]:
         """Takes so many places in the queue for as long as the context lasts, or raises OverloadedError."""
         self.check_room(pictures)
-        self.admitted += pictures
+        self._admitted.change(pictures)
         try:
             yield
         finally:
-            self.admitted -= pictures
+            self._admitted.change(-pictures)
 
     async def caption(self, picture: bytes, name: str, options: SearchOptions, deadline: float) -> Described:
         """Describe one picture; to be called inside `room`.
@@ -151,6 +180,7 @@ class Batcher:
                     self._decoding -= 1
                     if job:
                         self._waiting.append(job)
+                        self._queued.change(1)
                     self._changed.notify_all()
             del picture  # while it waits, only the prepared pixels are held
             try:
@@ -198,17 +228,18 @@ class Batcher:
     def _await_company(self) -> None:
         """Give pictures that are being decoded a moment to come along."""
         patience = time.monotonic() + self._max_delay
-        while 0 < len(self._waiting) < self._max_batch and self._decoding:
+        while 0 < len(self._waiting) < self.max_batch and self._decoding:
             if not self._changed.wait(patience - time.monotonic()):
                 return
 
     def _next_batch(self) -> list[_Job]:
         # What waits is shared among the engines that have nothing to do.
-        share = min(self._max_batch, math.ceil(len(self._waiting) / self._idle))
+        share = min(self.max_batch, math.ceil(len(self._waiting) / self._idle))
         options = self._waiting[0].options
         jobs = [job for job in self._waiting if job.options == options][:share]
         for job in jobs:
             self._waiting.remove(job)
+        self._queued.change(-len(jobs))
         return jobs
 
     def _run(self, jobs: list[_Job], began: float) -> None:
@@ -220,7 +251,7 @@ class Batcher:
             ended = time.monotonic()
             encode, generate = encoded - began, ended - encoded
             outcome = [
-                Described(caption, job.decode, began - job.queued, encode, generate)
+                Described(caption, job.decode, began - job.queued, encode, generate, len(jobs))
                 for job, caption in zip(jobs, captions, strict=True)
             ]
             self._observer.batch(len(jobs), encode, generate)

@@ -2,9 +2,26 @@
 
 import logging
 import sys
-from typing import Literal
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, Literal
 
 import structlog
+
+
+class _Output:
+    """Standard output, for as long as somebody reads it: that nobody does is no reason to stop serving."""
+
+    def write(self, text: str) -> None:
+        with suppress(OSError):
+            sys.stdout.write(text)
+
+    def flush(self) -> None:
+        with suppress(OSError):
+            sys.stdout.flush()
+
+
+_OUTPUT: Any = _Output()  # as much of a file as a log needs
 
 
 def configure_logging(level: str, format: Literal["json", "text"] | None) -> None:
@@ -25,11 +42,11 @@ def configure_logging(level: str, format: Literal["json", "text"] | None) -> Non
     # under overload, where it would be a good part of their cost.
     structlog.configure(
         processors=[*shared, *renderers],
-        logger_factory=structlog.WriteLoggerFactory(sys.stdout),
+        logger_factory=structlog.WriteLoggerFactory(_OUTPUT),
         wrapper_class=structlog.make_filtering_bound_logger(level),
         cache_logger_on_first_use=True,
     )
-    handler = logging.StreamHandler(sys.stdout)
+    handler = logging.StreamHandler(_OUTPUT)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[*shared, structlog.stdlib.add_logger_name],
@@ -43,3 +60,8 @@ def configure_logging(level: str, format: Literal["json", "text"] | None) -> Non
     logging.getLogger("uvicorn.access").disabled = True
     logging.getLogger("uvicorn.error").setLevel("WARNING")
     logging.getLogger("alembic").setLevel("WARNING")
+
+
+def line_writer() -> Callable[[str], None]:
+    """Writes lines as they are among those of the log, whatever its level and format, and never into one of them."""
+    return structlog.WriteLogger(_OUTPUT).msg

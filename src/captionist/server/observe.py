@@ -1,8 +1,8 @@
 """Around every request: its id, one log line, its metrics, the safe headers, and a 500 that tells no secrets."""
 
-import re
 import time
-import uuid
+from contextlib import nullcontext
+from typing import TYPE_CHECKING
 
 import structlog
 from starlette.datastructures import Headers, MutableHeaders
@@ -10,11 +10,14 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from captionist.server.problems import Problem
+from captionist.server.requestids import request_id, trace_root
 from captionist.server.security import HEADERS
 from captionist.server.telemetry import Telemetry
 
+if TYPE_CHECKING:  # it needs an extra
+    from captionist.server.tracing import RequestSpan, Tracing
+
 _log = structlog.get_logger()
-_REQUEST_ID = re.compile(r"[A-Za-z0-9._=:;-]{1,128}")
 _QUIET = ("/health/live", "/health/ready", "/metrics")
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
@@ -22,8 +25,8 @@ _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"
 class Observe:
     """ASGI middleware, the outermost."""
 
-    def __init__(self, app: ASGIApp, telemetry: Telemetry) -> None:
-        self._app, self._telemetry = app, telemetry
+    def __init__(self, app: ASGIApp, telemetry: Telemetry, tracing: "Tracing | None") -> None:
+        self._app, self._telemetry, self._tracing = app, telemetry, tracing
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -31,23 +34,29 @@ class Observe:
             return
         begun = time.monotonic()
         state = scope.setdefault("state", {})
-        state["request_id"] = request_id = _request_id(scope)
+        headers = Headers(scope=scope)
+        root = trace_root(headers)
+        state["request_id"] = name = request_id(headers, root)
         status, sent = 500, 0
 
         async def observed_send(message: Message) -> None:
             nonlocal status, sent
             if message["type"] == "http.response.start":
                 status = message["status"]
-                headers = MutableHeaders(scope=message)
-                headers["X-Request-ID"] = request_id
-                for name, value in HEADERS.items():
-                    headers.setdefault(name, value)
+                answered = MutableHeaders(scope=message)
+                answered["X-Request-ID"] = name
+                for header, value in HEADERS.items():
+                    answered.setdefault(header, value)
             elif message["type"] == "http.response.body":
                 sent += len(message.get("body", b""))
             await send(message)
 
+        span = self._tracing.begin(scope, headers, root) if self._tracing and scope["path"] not in _QUIET else None
+        trace_id = (span and span.trace_id) or root
+        named = {"request_id": name} | ({"trace_id": trace_id} if trace_id and trace_id != name else {})
         with (
-            structlog.contextvars.bound_contextvars(request_id=request_id),
+            span or nullcontext(),
+            structlog.contextvars.bound_contextvars(**named),
             self._telemetry.in_flight.track_inprogress(),
         ):
             try:
@@ -58,14 +67,16 @@ class Observe:
                     problem = Problem("internal", "It was logged under this request's id.")
                     await problem.response(Request(scope))(scope, receive, observed_send)
             finally:
-                self._finish(scope, status, sent, time.monotonic() - begun)
+                self._finish(scope, span, status, sent, time.monotonic() - begun)
 
-    def _finish(self, scope: Scope, status: int, sent: int, seconds: float) -> None:
+    def _finish(self, scope: Scope, span: "RequestSpan | None", status: int, sent: int, seconds: float) -> None:
         state, path = scope["state"], scope["path"]
         route = state.get("route") or getattr(scope.get("route"), "path", None)
         route = route or ("/page" if path.startswith("/page/") else "unmatched")
         method = scope["method"] if scope["method"] in _METHODS else "other"
         self._telemetry.request(method, route, status, seconds)
+        if span:
+            span.end(route, status, state.get("problem"))
         reason = state.get("rejection") or {401: "unauthorized", 429: "rate_limited"}.get(status)
         if reason:
             self._telemetry.rejected(reason)
@@ -89,9 +100,3 @@ class Observe:
             client=state.get("client"),
             problem=state.get("problem"),
         )
-
-
-def _request_id(scope: Scope) -> str:
-    """The id that a proxy gave the request, where it is harmless to repeat; else a new one."""
-    given = Headers(scope=scope).get("x-request-id", "")
-    return given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex

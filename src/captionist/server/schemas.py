@@ -83,7 +83,7 @@ class CaptionOutput(BaseModel):
 
     text: str
     log_probability: float = Field(description="natural logarithm of the model's probability of it")
-    confidence: float = Field(description="geometric mean of its tokens' probabilities")
+    confidence: float = Field(description="estimated chance that a person would accept it")
     words: list[Word] | None = Field(None, description="with explain")
 
 

@@ -49,6 +49,12 @@ def _database(value: str) -> str:
     return value
 
 
+def _namespace(value: str) -> str:
+    if not re.fullmatch(r"(?!AWS/)[A-Za-z0-9._/#-]([A-Za-z0-9._/#: -]{0,254}[A-Za-z0-9._/#:-])?", value):
+        raise ValueError(f"{value!r} is not a namespace that CloudWatch takes, such as Captionist")
+    return value
+
+
 Rate = Annotated[str, AfterValidator(_rate)]
 
 
@@ -112,6 +118,24 @@ class Settings(BaseSettings):
 
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least severe lines logged")
     log_format: Literal["json", "text"] | None = Field(None, description="by default text on a terminal, else JSON")
+
+    service_name: str = Field(
+        "captionist",
+        pattern=r"^[!-9;-~]([ -~]{0,253}[!-~])?$",
+        description="what metrics and traces call this service where several report to the same place",
+    )
+    emf_interval: float | None = Field(
+        None, gt=0, description="seconds between metrics for CloudWatch in the log; by default there are none"
+    )
+    emf_namespace: Annotated[str, AfterValidator(_namespace)] = Field(
+        "Captionist", description="where CloudWatch files these metrics"
+    )
+    traces: bool = Field(
+        False, description="send traces by OpenTelemetry (extra otel); OTEL_EXPORTER_OTLP_ENDPOINT says where to"
+    )
+    scale_in_protection: bool = Field(
+        False, description="on ECS: have this task neither scaled in nor replaced while it has pictures to describe"
+    )
 
     @classmethod
     def settings_customise_sources(

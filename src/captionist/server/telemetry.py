@@ -39,15 +39,19 @@ class Telemetry:
             "caption_log_probability", "Natural logarithm", (-40, -30, -20, -15, -12, -10, -8, -6, -4, -2, 0)
         )
         self._confidence = self._histogram(
-            "caption_confidence_ratio", "Geometric mean of the tokens' probabilities", [n / 10 for n in range(1, 11)]
+            "caption_confidence_ratio", "Estimated chance that a person would accept", [n / 10 for n in range(1, 11)]
         )
         self._recent: deque[str] = deque(maxlen=_RECENT)
         repeated = self._gauge(
             "repeated_captions_ratio", f"Share of the last {_RECENT} captions that are not the first"
         )
         repeated.set_function(self._repeated)
-        self._feedback = self._counter("feedback", "Feedback stored", "rating")
-        self._corrections = self._counter("feedback_corrections", "Feedback that came with a correction")
+        self._feedback = self._counter(
+            "feedback", "Feedback stored, by the model that wrote the caption", "rating", "model", "model_version"
+        )
+        self._corrections = self._counter(
+            "feedback_corrections", "Feedback that came with a correction", "model", "model_version"
+        )
         self._store_failures = self._counter("feedback_store_failures", "Feedback that could not be stored or read")
         info = self._gauge("build_info", "Always 1", "version", "python", "model", "model_version", "precision")
         info.labels(version, platform.python_version(), model.name, model.version, model.precision).set(1)
@@ -61,7 +65,8 @@ class Telemetry:
         for outcome in ("captioned", "refused"):
             self._pictures.labels(outcome)
         for rating in ("good", "bad"):
-            self._feedback.labels(rating)
+            self._feedback.labels(rating, model.name, model.version)
+        self._corrections.labels(model.name, model.version)
         for route, usual in (("/v1/captions", "200"), ("/v1/feedback", "201")):
             for status in (usual, "422", "500", "503", "504"):
                 self._requests.labels("POST", route, status)
@@ -81,6 +86,8 @@ class Telemetry:
         self._gauge("queue_depth_pictures", "Pictures that wait for the engine").set_function(lambda: batcher.waiting)
         self._gauge("admitted_pictures", "Pictures admitted and not done").set_function(lambda: batcher.admitted)
         self._gauge("ready", "1 while the service takes requests").set_function(lambda: batcher.ready)
+        self._gauge("queue_limit_pictures", "Most pictures admitted at once").set(batcher.max_queue)
+        self._gauge("batch_limit_pictures", "Most pictures in a run of the engine").set(batcher.max_batch)
 
     def request(self, method: str, route: str, status: int, seconds: float) -> None:
         """A request was answered."""
@@ -119,11 +126,11 @@ class Telemetry:
         """A request was given up: "deadline" or "disconnected"."""
         self._abandoned.labels(reason).inc()
 
-    def feedback(self, rating: str, corrected: bool) -> None:
-        """Feedback was stored."""
-        self._feedback.labels(rating).inc()
+    def feedback(self, rating: str, corrected: bool, model: str, version: str) -> None:
+        """Feedback was stored; model, version: of the caption, which another replica may have written."""
+        self._feedback.labels(rating, model, version).inc()
         if corrected:
-            self._corrections.inc()
+            self._corrections.labels(model, version).inc()
 
     def store_failed(self) -> None:
         """The feedback store did not answer as it should."""

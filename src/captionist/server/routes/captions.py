@@ -116,20 +116,23 @@ def _search(service: Service, options: CaptionOptions) -> SearchOptions:
 async def _describe(service: Service, pictures: list[Picture], options: SearchOptions) -> list[Described | Problem]:
     deadline = time.monotonic() + service.settings.deadline
 
-    async def one(picture: Picture) -> Described | Problem:
+    async def one(number: int, picture: Picture) -> Described | Problem:
         if picture.problem:
             return picture.problem
+        begun = time.time_ns()
         try:
             described = await service.batcher.caption(picture.take(), picture.name, options, deadline)
         except ImageError as error:
             service.telemetry.refused_picture()
             return image_problem(error)
         service.telemetry.captioned(described.caption, described.decode, described.queue)
+        if service.tracing:
+            service.tracing.stages(begun, number, described)
         return described
 
     try:
         async with asyncio.TaskGroup() as group:  # should one fail, the others are given up before there is new room
-            tasks = [group.create_task(one(picture)) for picture in pictures]
+            tasks = [group.create_task(one(number, picture)) for number, picture in enumerate(pictures, 1)]
     except ExceptionGroup as failed:
         error = failed.exceptions[0]
         if isinstance(error, TimeoutError):

@@ -93,7 +93,7 @@ async def create_feedback(
     if stored.replayed:
         response.headers["Idempotency-Replayed"] = "true"
     else:
-        service.telemetry.feedback(asked.rating, asked.correction is not None)
+        service.telemetry.feedback(asked.rating, asked.correction is not None, record.model, record.version)
     return FeedbackResponse(id=stored.id, picture_kept=stored.picture_kept)
 
 

@@ -1,0 +1,99 @@
+"""Asks ECS not to take this task away while it has work: scale-in protection, through ECS's agent.
+
+https://docs.aws.amazon.com/AmazonECS/latest/developerguide/task-scale-in-protection-endpoint.html
+"""
+
+import asyncio
+import json
+import math
+import os
+import time
+
+import httpcore2
+import structlog
+
+from captionist.errors import SettingsError
+from captionist.server.batching import Batcher
+
+_log = structlog.get_logger()
+VARIABLE = "ECS_AGENT_URI"
+_POLL = 1.0  # seconds between looks at what there is to do
+_IDLE = 15.0  # seconds without work until protection is given up
+_MINUTES = 5  # that ECS protects at a time: so long stays a task that could not be let go
+_RETRY = 10.0  # seconds to leave the agent alone after it failed
+_PATIENCE = 2.0  # seconds for an answer
+
+
+def agent_uri() -> str:
+    """Where ECS's agent listens. Raises SettingsError outside of ECS."""
+    uri = os.environ.get(VARIABLE, "")
+    if not uri.startswith("http://"):
+        raise SettingsError(
+            f"CAPTIONIST_SCALE_IN_PROTECTION needs {VARIABLE}, which ECS sets in its tasks: unset it elsewhere"
+        )
+    return uri.rstrip("/")
+
+
+class ScaleInProtection:
+    """Protects the task while it has pictures admitted, and for a while after. Its methods belong to the event loop."""
+
+    def __init__(self, batcher: Batcher, agent: str) -> None:
+        self._batcher, self._url = batcher, f"{agent}/task-protection/v1/state"
+        self._work = 0.0
+        self._worked, self._rest, self._expires = -math.inf, -math.inf, -math.inf
+        self._failing = False
+
+    async def run(self) -> None:
+        """Do so until cancelled, and then give protection up."""
+        try:
+            while True:
+                await self._look(time.monotonic())
+                await asyncio.sleep(_POLL)
+        finally:
+            if self._expires > time.monotonic():
+                await self._tell(False)
+
+    async def _look(self, now: float) -> None:
+        _, work = self._batcher.areas()
+        if work > self._work:  # also where it came and went since the last look
+            self._work, self._worked = work, now
+        if now < self._rest:
+            return
+        if now - self._worked < _IDLE:
+            if self._expires - now < 60 * _MINUTES / 2:
+                await self._tell(True)
+        elif self._expires > now:
+            await self._tell(False)
+
+    async def _tell(self, protect: bool) -> None:
+        fault = None
+        try:
+            async with asyncio.timeout(_PATIENCE):
+                await self._put(protect)
+        except TimeoutError:
+            fault = f"no answer within {_PATIENCE:g} seconds"
+        except (httpcore2.NetworkError, httpcore2.ProtocolError, OSError, ValueError) as error:
+            fault = f"{type(error).__name__} {error}".strip()
+        now = time.monotonic()
+        if fault is None:
+            if protect != (self._expires > now):
+                _log.info("scale-in protection", protected=protect)
+            self._expires = now + 60 * _MINUTES if protect else -math.inf
+        else:
+            self._rest = now + _RETRY
+            if not self._failing:
+                _log.warning("scale-in protection fails", wanted=protect, fault=fault)
+        self._failing = fault is not None
+
+    async def _put(self, protect: bool) -> None:
+        """Raises ValueError where the agent refuses."""
+        asked: dict[str, object] = {"ProtectionEnabled": protect}
+        if protect:
+            asked["ExpiresInMinutes"] = _MINUTES
+        async with httpcore2.AsyncConnectionPool() as pool:
+            answer = await pool.request(
+                "PUT", self._url, headers={"Content-Type": "application/json"}, content=json.dumps(asked).encode()
+            )
+        # What ECS itself refuses is a failure inside of an answer with 200.
+        if answer.status != 200 or b'"protection"' not in answer.content:
+            raise ValueError(f"{answer.status} {answer.content[:500].decode('utf-8', 'replace')}")

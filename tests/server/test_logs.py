@@ -1,0 +1,133 @@
+"""docs/logs.md keeps its word: its tables and its queries, held against what a service has really logged."""
+
+import json
+import re
+import signal
+import time
+import urllib.error
+import urllib.request
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from captionist.server import app
+from tests.server.conftest import KEY, KEYS
+from tests.server.insights import parse
+from tests.server.serving import Running, running
+
+DOCUMENT = (Path(__file__).parents[2] / "docs" / "logs.md").read_text(encoding="utf-8")
+QUERIES = re.findall(r"```insights\n(.*?)```", DOCUMENT, re.DOTALL)
+ROOT = "1-67891233-abcdef012345678912345678"
+
+
+def documented(heading: str, place: int = 0) -> list[list[str]]:
+    """The rows of a table below a heading, cells without their quotes."""
+    section = DOCUMENT.split(f"\n## {heading}\n")[1].split("\n## ")[0]
+    table = re.findall(r"(?:^\|.*\|\n)+", section, re.MULTILINE)[place]
+    return [[cell.strip() for cell in row.strip("|").split("|")] for row in table.splitlines()[2:]]
+
+
+def names(cell: str) -> list[str]:
+    return re.findall(r"`([^`]+)`", cell)
+
+
+@pytest.fixture(scope="module")
+def lines(tmp_path_factory: pytest.TempPathFactory, dog: bytes) -> list[dict[str, Any]]:
+    """What is logged of requests of many kinds."""
+    keys = [key.model_dump(exclude_none=True) for key in KEYS]
+    keys[1]["rate"] = "1/hour"
+    settings = {"api_keys": json.dumps(keys), "emf_interval": "0.5", "max_queue": "1"}
+    with running(tmp_path_factory.mktemp("logs"), None, **settings) as service:
+        ask(service, dog, KEY, **{"X-Amzn-Trace-Id": f"Root={ROOT}"})
+        ask(service, dog, KEY, **{"X-Amzn-Trace-Id": f"Root={ROOT}", "X-Request-ID": "mine"})
+        ask(service, b"no picture", KEY)
+        ask(service, dog, "wrong")
+        for _ in range(2):
+            ask(service, dog, "an-administrators-key")
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(lambda _: ask(service, dog, KEY), range(16)))
+        time.sleep(0.6)
+        service.process.send_signal(signal.SIGTERM)
+        assert service.process.wait(30) == 0
+        return service.lines
+
+
+def ask(service: Running, body: bytes, key: str, **headers: str) -> None:
+    given = {"Content-Type": "image/jpeg", "Authorization": f"Bearer {key}", **headers}
+    try:
+        urllib.request.urlopen(urllib.request.Request(f"{service.url}/v1/captions", body, given), timeout=60).close()
+    except urllib.error.HTTPError as error:
+        error.close()
+
+
+def requests(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [line for line in lines if line.get("event") == "request"]
+
+
+def test_the_fields_of_a_request_are_those_documented(lines: list[dict[str, Any]]) -> None:
+    assert {status for line in requests(lines) if (status := line["status"])} == {200, 401, 415, 429, 503}
+    told = {name for row in documented("Lines") for name in names(row[0])}
+    assert {name for line in requests(lines) for name in line} == told
+    assert all(set(line) >= told - {"trace_id"} for line in requests(lines))
+    assert [line["request_id"] for line in requests(lines) if line.get("trace_id") == ROOT] == ["mine"]
+
+
+def test_the_events_are_those_documented(lines: list[dict[str, Any]]) -> None:
+    rows = {
+        name: (level, names(fields)) for (event, level, fields, _) in documented("Lines", 1) for name in names(event)
+    }
+    source = "".join(path.read_text(encoding="utf-8") for path in Path(app.__file__).parent.rglob("*.py"))
+    written = re.findall(r'_log\.(\w+)\(\s*"([^"]+)"', source)
+    assert {event for _, event in written} - {"request"} == set(rows)
+    levels = {event: {"exception": "error"}.get(level, level) for level, event in written}
+    assert {event: level for event, (level, _) in rows.items()} == {e: levels[e] for e in rows}
+    for line in lines:
+        if line.get("event") in rows:
+            level, fields = rows[line["event"]]
+            assert set(line) == {"event", "timestamp", "level", *fields}
+            assert line["level"] == level
+
+
+def test_the_metrics_are_those_documented(lines: list[dict[str, Any]]) -> None:
+    told = {name: unit for cell, unit, _ in documented("Metrics for CloudWatch") for name in names(cell)}
+    directives = [line["_aws"]["CloudWatchMetrics"][0] for line in lines if "_aws" in line]
+    assert {metric["Name"]: metric["Unit"] for of in directives for metric in of["Metrics"]} == told
+
+
+@pytest.mark.parametrize("text", QUERIES, ids=lambda text: text.split("\n")[1][2:30])
+def test_a_query_asks_for_what_is_logged(lines: list[dict[str, Any]], text: str) -> None:
+    query = parse(text)
+    for name in query.fields:
+        assert any(line.get(name) is not None for line in requests(lines)), f"no request has {name}"
+    for name, value in query.conditions - {("trace_id", ROOT)}:
+        assert any(line.get(name) == value for line in requests(lines)), f"{name} is never {value}"
+
+
+def test_there_are_five_queries() -> None:
+    assert len(QUERIES) == 5
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "SELECT * FROM requests",
+        "filter event == 'request'",
+        'filter event = "request" status = 200',
+        'filter event = "request"\nfields status',
+        "| filter status = 200",
+        "filter status in 401",
+        "stats pct(milliseconds) as p by route",
+        "stats pct(milliseconds, 101) as p by route",
+        "stats count(*) as n by bin(5 minutes)",
+        "stats count(*) as n by route\n| sort m desc",
+        "sort status down",
+        "limit 0",
+        "fields status,",
+    ],
+)
+def test_what_is_no_query_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"not a command|not there"):
+        parse(text)

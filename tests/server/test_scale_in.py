@@ -1,0 +1,245 @@
+"""Scale-in protection, told to a small HTTP server that stands for ECS's agent."""
+
+import asyncio
+import json
+import math
+import signal
+import threading
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+
+from captionist.errors import SettingsError
+from captionist.server import scale_in
+from captionist.server.scale_in import ScaleInProtection, agent_uri
+from tests.server.serving import Running, running
+from tests.server.test_run import start
+
+FAILURES = [
+    (200, {"failure": {"Arn": "a", "Reason": "TASK_NOT_VALID"}}),
+    (400, {"requestID": "1", "error": {"Code": "AccessDeniedException"}}),
+    (500, None),
+    (302, {"protection": {"ProtectionEnabled": True}}),
+]
+
+
+class Agent:
+    """Answers as ECS's agent does, or as it is told to; notes what it was asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[dict[str, Any]] = []
+        self.answer: tuple[int, Any] | None = None
+        self.hangs = threading.Event()
+        agent = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_PUT(self) -> None:
+                assert self.path == "/api/task-1/task-protection/v1/state"
+                asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                agent.asked.append(asked)
+                if agent.hangs.is_set():
+                    time.sleep(60)
+                    return
+                wanted = {"protection": {"ProtectionEnabled": asked["ProtectionEnabled"], "TaskArn": "arn"}}
+                status, body = agent.answer or (200, wanted)
+                sent = b"<none>" if body is None else json.dumps(body).encode()
+                self.send_response(status)
+                self.send_header("Content-Length", str(len(sent)))
+                self.end_headers()
+                self.wfile.write(sent)
+
+            def log_message(self, *_: Any) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server.daemon_threads = True
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    @property
+    def uri(self) -> str:
+        return f"http://127.0.0.1:{self.server.server_address[1]}/api/task-1"
+
+    @property
+    def wanted(self) -> list[bool]:
+        return [asked["ProtectionEnabled"] for asked in self.asked]
+
+
+@pytest.fixture
+def agent() -> Iterator[Agent]:
+    made = Agent()
+    yield made
+    made.server.shutdown()
+    made.server.server_close()
+
+
+class Work:
+    """Stands in for the batcher: as much work as it is told."""
+
+    def __init__(self) -> None:
+        self.done = 0.0
+
+    def areas(self) -> tuple[float, float]:
+        return 0.0, self.done
+
+
+@contextmanager
+def hurried(monkeypatch: pytest.MonkeyPatch, **seconds: float) -> Iterator[None]:
+    for name, value in {"_POLL": 0.01, "_IDLE": 0.15, "_RETRY": 0.05, "_PATIENCE": 0.3, **seconds}.items():
+        monkeypatch.setattr(scale_in, name, value)
+    yield
+
+
+async def until(condition: Any) -> None:
+    async with asyncio.timeout(10):
+        while not condition():
+            await asyncio.sleep(0.005)
+
+
+async def ended(task: "asyncio.Task[None]") -> None:
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+def test_it_protects_while_there_is_work_and_not_before_or_long_after(
+    monkeypatch: pytest.MonkeyPatch, agent: Agent
+) -> None:
+    async def run() -> None:
+        work: Any = Work()
+        task = asyncio.create_task(ScaleInProtection(work, agent.uri).run())
+        await asyncio.sleep(0.1)
+        assert agent.asked == []
+        for _ in range(3):  # less idle than would give it up
+            work.done += 1
+            await until(lambda: agent.asked)
+            await asyncio.sleep(0.05)
+        assert agent.asked == [{"ProtectionEnabled": True, "ExpiresInMinutes": 5}]
+        await until(lambda: len(agent.asked) == 2)
+        assert agent.asked[1] == {"ProtectionEnabled": False}
+        await asyncio.sleep(0.1)
+        assert len(agent.asked) == 2
+        await ended(task)
+        assert len(agent.asked) == 2  # there was nothing to give up
+
+    with hurried(monkeypatch):
+        asyncio.run(run())
+
+
+def test_it_renews_before_ecs_would_let_go(monkeypatch: pytest.MonkeyPatch, agent: Agent) -> None:
+    async def run() -> None:
+        work: Any = Work()
+        task = asyncio.create_task(ScaleInProtection(work, agent.uri).run())
+        begun = time.monotonic()
+        while time.monotonic() < begun + 1:  # protected for 0.6 seconds at a time
+            work.done += 1
+            await asyncio.sleep(0.01)
+        assert 3 <= len(agent.asked) <= 5
+        await ended(task)
+        assert agent.wanted == [True] * (len(agent.asked) - 1) + [False]
+
+    with hurried(monkeypatch, _MINUTES=0.01):
+        asyncio.run(run())
+
+
+@pytest.mark.parametrize("failure", FAILURES, ids=str)
+def test_a_failing_agent_is_told_of_once_and_asked_again(
+    monkeypatch: pytest.MonkeyPatch, agent: Agent, failure: tuple[int, Any]
+) -> None:
+    async def run() -> list[Any]:
+        work: Any = Work()
+        agent.answer = failure
+        with capture_logs() as logs:
+            task = asyncio.create_task(ScaleInProtection(work, agent.uri).run())
+            while len(agent.asked) < 4:
+                work.done += 1
+                await asyncio.sleep(0.01)
+            agent.answer = None
+            while not any(line.get("protected") for line in logs):
+                work.done += 1
+                await asyncio.sleep(0.01)
+            agent.answer = failure
+            await until(lambda: agent.wanted[-1] is False)
+            await asyncio.sleep(0.2)
+            agent.answer = None
+            await until(lambda: logs[-1].get("protected") is False)
+            await ended(task)
+        return [(line["log_level"], line.get("protected")) for line in logs]
+
+    with hurried(monkeypatch):
+        told = asyncio.run(run())
+    assert told == [("warning", None), ("info", True), ("warning", None), ("info", False)]
+
+
+def test_an_agent_that_hangs_or_is_not_there_holds_nothing_up(monkeypatch: pytest.MonkeyPatch, agent: Agent) -> None:
+    async def run(uri: str) -> None:
+        work: Any = Work()
+        work.done = 1
+        with capture_logs() as logs:
+            protection = ScaleInProtection(work, uri)
+            task = asyncio.create_task(protection.run())
+            await until(lambda: logs)
+            assert logs[0]["log_level"] == "warning"
+            protection._expires = math.inf  # as if it had been protected: giving it up must not hang either
+            begun = time.monotonic()
+            await ended(task)
+            assert time.monotonic() - begun < 10
+
+    agent.hangs.set()
+    with hurried(monkeypatch):
+        asyncio.run(run(agent.uri))
+        asyncio.run(run("http://127.0.0.1:9"))
+
+
+def test_outside_of_ecs_the_setting_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for uri in ("", "169.254.170.2"):
+        monkeypatch.setenv("ECS_AGENT_URI", uri)
+        with pytest.raises(SettingsError, match="ECS_AGENT_URI"):
+            agent_uri()
+    refused = start(tmp_path, scale_in_protection="true")
+    assert refused.returncode == 2
+    assert "ECS_AGENT_URI" in refused.stderr
+
+
+def caption(service: Running, picture: bytes) -> int:
+    request = urllib.request.Request(f"{service.url}/v1/captions", picture, {"Content-Type": "image/jpeg"})
+    with urllib.request.urlopen(request, timeout=60) as response:
+        found: int = response.status
+        return found
+
+
+def test_a_real_service_protects_itself_and_gives_it_up_as_it_stops(tmp_path: Path, dog: bytes, agent: Agent) -> None:
+    with running(tmp_path, {"ECS_AGENT_URI": agent.uri}, scale_in_protection="true") as service:
+        assert caption(service, dog) == 200
+        deadline = time.monotonic() + 10
+        while not agent.asked and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert agent.wanted == [True]
+        service.process.send_signal(signal.SIGTERM)
+        assert service.process.wait(30) == 0
+        assert agent.wanted == [True, False]
+        assert [line["protected"] for line in service.lines if line["event"] == "scale-in protection"] == [True, False]
+
+
+def test_a_real_service_serves_and_stops_in_time_with_an_agent_that_hangs(
+    tmp_path: Path, dog: bytes, agent: Agent
+) -> None:
+    with running(tmp_path, {"ECS_AGENT_URI": agent.uri}, scale_in_protection="true") as service:
+        assert caption(service, dog) == 200
+        deadline = time.monotonic() + 10
+        while not agent.asked and time.monotonic() < deadline:
+            time.sleep(0.05)
+        agent.hangs.set()
+        begun = time.monotonic()
+        assert caption(service, dog) == 200
+        service.process.send_signal(signal.SIGTERM)
+        assert service.process.wait(40) == 0
+        assert time.monotonic() - begun < 30
+        assert agent.wanted[-1] is False
+        assert sum(line["event"] == "scale-in protection fails" for line in service.lines) == 1

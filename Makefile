@@ -4,13 +4,14 @@
 # make test-load             load and faults on a real service: minutes long
 # make test-deploy           containers and dashboards with the real tools: minutes long
 # make check                 lint, types, import rules
+# make release               whether this commit can be released
 PYTHON ?= $(or $(shell command -v python3.11),python3)
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 IMAGE ?= examples
 
-.PHONY: caption serve test test-load test-deploy check format clean
+.PHONY: caption serve test test-load test-deploy check release format clean
 
 caption: $(VENV)/core
 	@$(BIN)/captionist caption "$(IMAGE)"
@@ -34,6 +35,9 @@ check: $(VENV)/all
 	$(BIN)/mypy
 	$(BIN)/python -m pytest tests/test_imports.py
 
+release: $(VENV)/all
+	$(BIN)/python -m deploy.release
+
 format: $(VENV)/all
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
@@ -53,5 +57,5 @@ $(VENV)/serve: $(VENV)/core
 
 $(VENV)/all: $(VENV)/core
 	$(PIP) torch==2.13.0
-	$(PIP) --editable ".[serve,train,dev]"
+	$(PIP) --editable ".[serve,otel,train,dev]"
 	touch $@

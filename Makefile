@@ -2,7 +2,7 @@
 # make serve                 set up and start the service on http://127.0.0.1:8000
 # make test                  set up everything and run all tests
 # make test-load             load and faults on a real service: minutes long
-# make test-deploy           containers and dashboards with the real tools: minutes long
+# make test-deploy           container, fleet, dashboards, Terraform, workflows with the real tools: minutes long
 # make check                 lint, types, import rules
 # make release               whether this commit can be released
 PYTHON ?= $(or $(shell command -v python3.11),python3)

@@ -292,6 +292,20 @@ def test_a_missing_extra_is_named(arguments: list[str]) -> None:
     assert "pip install '.[train]'" in done.stderr
 
 
+def test_captioning_keeps_nothing_about_its_user(model: Path, photos: Path, tmp_path: Path) -> None:
+    """ONNX Runtime would leave an identifier of this machine in the home folder, and tell its maker of it."""
+    home, temporary = tmp_path / "home", tmp_path / "temporary"
+    home.mkdir()
+    temporary.mkdir()
+    done = subprocess.run(
+        [sys.executable, "-m", "captionist.cli", "caption", photos / "a.png", "--model", model],
+        env={"HOME": str(home), "TMPDIR": str(temporary)},  # without CI, in which ONNX Runtime is silent by itself
+        capture_output=True,
+    )
+    assert done.returncode == 0
+    assert [*home.rglob("*"), *temporary.rglob("*")] == []
+
+
 def test_captioning_needs_no_torch(model: Path, photos: Path) -> None:
     code = (
         "import sys\n"

@@ -229,7 +229,7 @@ def test_its_configuration(config: dict[str, Any]) -> None:
     assert settings["User"] == "10001:10001"
     assert settings["Entrypoint"] == ["tini", "--", "captionist"]
     assert settings["Cmd"] == ["serve"]
-    assert list(settings["Volumes"]) == ["/data"]
+    assert sorted(settings["Volumes"]) == ["/data", "/tmp"]
     assert config["Healthcheck"]["Test"] == ["CMD", "healthcheck"]
     assert {"CAPTIONIST_DATA_DIR=/data", "CAPTIONIST_HOST=0.0.0.0"} <= set(settings["Env"])
     labels = {name.removeprefix("org.opencontainers.image."): value for name, value in settings["Labels"].items()}

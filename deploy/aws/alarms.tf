@@ -1,0 +1,188 @@
+locals {
+  of_load_balancer = { LoadBalancer = aws_lb.this.arn_suffix }
+  of_service       = { ClusterName = aws_ecs_cluster.this.name, ServiceName = aws_ecs_service.this.name }
+  of_captionist    = { Service = var.name }
+
+  # One metric each. periods: of a minute, of which `alarming` in a row or not must be beyond the threshold.
+  alarms = merge({
+    unhealthy-tasks = {
+      says      = "A task does not answer its health check (docs/operations.md#captionistdown)"
+      namespace = "AWS/ApplicationELB", metric = "UnHealthyHostCount", stat = "Maximum"
+      above     = 0, periods = 5, alarming = 5
+      of        = merge(local.of_load_balancer, { TargetGroup = aws_lb_target_group.this.arn_suffix })
+    }
+    latency = {
+      says      = "More than 5 % of requests take longer than 2.5 s (docs/operations.md#captionistlatencybudgetburn)"
+      namespace = "AWS/ApplicationELB", metric = "TargetResponseTime", stat = "p95"
+      above     = 2.5, periods = 15, alarming = 10
+      of        = local.of_load_balancer
+    }
+    queue = {
+      says      = "Pictures wait although tasks were to be added: are all ${var.max_tasks} running? (docs/operations.md#captionistsaturated)"
+      namespace = local.metrics, metric = "QueueDepth", stat = "Average"
+      above     = 4 * var.queue_target, periods = 10, alarming = 10
+      of        = local.of_captionist
+    }
+    feedback = {
+      says      = "Feedback could not be stored (docs/operations.md#captionistfeedbackstorefailing)"
+      namespace = local.metrics, metric = "FeedbackStoreFailures", stat = "Sum"
+      above     = 0, periods = 5, alarming = 2
+      of        = local.of_captionist
+    }
+    cpu = {
+      says      = "The tasks' processors are full (docs/operations.md#captionistsaturated)"
+      namespace = "AWS/ECS", metric = "CPUUtilization", stat = "Average"
+      above     = 90, periods = 15, alarming = 15
+      of        = local.of_service
+    }
+    memory = {
+      says      = "The tasks' memory is nearly full: give them more, or lower CAPTIONIST_MAX_PICTURE_PIXELS"
+      namespace = "AWS/ECS", metric = "MemoryUtilization", stat = "Maximum"
+      above     = 90, periods = 5, alarming = 3
+      of        = local.of_service
+    }
+    errors = {
+      says      = "The service logged errors: { $.level = \"error\" } in ${aws_cloudwatch_log_group.service.name}"
+      namespace = local.log_metrics, metric = "LoggedErrors", stat = "Sum"
+      above     = 0, periods = 15, alarming = 3
+      of        = {}
+    }
+    }, {
+    for database in aws_db_instance.this : "database-cpu" => {
+      says      = "The database's processor is full"
+      namespace = "AWS/RDS", metric = "CPUUtilization", stat = "Average"
+      above     = 90, periods = 15, alarming = 15
+      of        = { DBInstanceIdentifier = database.identifier }
+    }
+  })
+}
+
+resource "aws_cloudwatch_metric_alarm" "this" {
+  for_each            = local.alarms
+  alarm_name          = "${var.name}-${each.key}"
+  alarm_description   = each.value.says
+  namespace           = each.value.namespace
+  metric_name         = each.value.metric
+  dimensions          = each.value.of
+  statistic           = startswith(each.value.stat, "p") ? null : each.value.stat
+  extended_statistic  = startswith(each.value.stat, "p") ? each.value.stat : null
+  comparison_operator = "GreaterThanThreshold"
+  threshold           = each.value.above
+  period              = 60
+  evaluation_periods  = each.value.periods
+  datapoints_to_alarm = each.value.alarming
+  treat_missing_data  = "notBreaching"
+  alarm_actions       = [aws_sns_topic.alarms.arn]
+  ok_actions          = [aws_sns_topic.alarms.arn]
+}
+
+resource "aws_cloudwatch_metric_alarm" "failures" {
+  alarm_name          = "${var.name}-failures"
+  alarm_description   = "More than 5 % of at least 20 requests in five minutes failed (docs/operations.md#captionisterrorbudgetburn)"
+  comparison_operator = "GreaterThanThreshold"
+  threshold           = 5
+  evaluation_periods  = 2
+  treat_missing_data  = "notBreaching"
+  alarm_actions       = [aws_sns_topic.alarms.arn]
+  ok_actions          = [aws_sns_topic.alarms.arn]
+
+  metric_query {
+    id          = "share"
+    label       = "failed requests, percent"
+    expression  = "IF(FILL(requests, 0) >= 20, 100 * (FILL(tasks, 0) + FILL(balancer, 0)) / requests, 0)"
+    return_data = true
+  }
+
+  dynamic "metric_query" {
+    for_each = { requests = "RequestCount", tasks = "HTTPCode_Target_5XX_Count", balancer = "HTTPCode_ELB_5XX_Count" }
+
+    content {
+      id = metric_query.key
+
+      metric {
+        namespace   = "AWS/ApplicationELB"
+        metric_name = metric_query.value
+        dimensions  = local.of_load_balancer
+        period      = 300
+        stat        = "Sum"
+      }
+    }
+  }
+}
+
+resource "aws_cloudwatch_metric_alarm" "missing_tasks" {
+  alarm_name          = "${var.name}-missing-tasks"
+  alarm_description   = "Fewer tasks run than should: the service's events say why (docs/operations.md#captionistcrashloop)"
+  comparison_operator = "GreaterThanThreshold"
+  threshold           = 0
+  evaluation_periods  = 10
+  treat_missing_data  = "breaching"
+  alarm_actions       = [aws_sns_topic.alarms.arn]
+  ok_actions          = [aws_sns_topic.alarms.arn]
+
+  metric_query {
+    id          = "missing"
+    label       = "tasks that should run and do not"
+    expression  = "desired - FILL(running, 0)"
+    return_data = true
+  }
+
+  dynamic "metric_query" {
+    for_each = { desired = "DesiredTaskCount", running = "RunningTaskCount" }
+
+    content {
+      id = metric_query.key
+
+      metric {
+        namespace   = "ECS/ContainerInsights"
+        metric_name = metric_query.value
+        dimensions  = local.of_service
+        period      = 60
+        stat        = "Average"
+      }
+    }
+  }
+}
+
+# A deployment that the circuit breaker gave up.
+resource "aws_cloudwatch_event_rule" "rolled_back" {
+  name        = "${var.name}-rolled-back"
+  description = "A deployment failed, and was rolled back"
+  event_pattern = jsonencode({
+    source      = ["aws.ecs"]
+    detail-type = ["ECS Deployment State Change"]
+    resources   = [aws_ecs_service.this.id]
+    detail      = { eventName = ["SERVICE_DEPLOYMENT_FAILED"] }
+  })
+}
+
+resource "aws_cloudwatch_event_target" "rolled_back" {
+  rule = aws_cloudwatch_event_rule.rolled_back.name
+  arn  = aws_sns_topic.alarms.arn
+}
+
+resource "aws_sns_topic" "alarms" {
+  #checkov:skip=CKV_AWS_26:alarms' texts are no secrets, and CloudWatch cannot publish to a topic with SNS's own key
+  name = "${var.name}-alarms"
+}
+
+resource "aws_sns_topic_policy" "alarms" {
+  arn = aws_sns_topic.alarms.arn
+  policy = jsonencode({
+    Version = "2012-10-17"
+    Statement = [{
+      Effect    = "Allow"
+      Action    = "sns:Publish"
+      Resource  = aws_sns_topic.alarms.arn
+      Principal = { Service = concat(["cloudwatch.amazonaws.com", "events.amazonaws.com"], local.prometheus ? ["aps.amazonaws.com"] : []) }
+      Condition = { StringEquals = { "aws:SourceAccount" = local.account } }
+    }]
+  })
+}
+
+resource "aws_sns_topic_subscription" "mail" {
+  for_each  = var.alarm_emails
+  topic_arn = aws_sns_topic.alarms.arn
+  protocol  = "email"
+  endpoint  = each.key
+}

@@ -1,0 +1,147 @@
+# Tasks
+
+variable "cpu_architecture" {
+  description = "X86_64 or ARM64; the image must be for it"
+  type        = string
+  default     = "X86_64"
+
+  validation {
+    condition     = contains(["X86_64", "ARM64"], var.cpu_architecture)
+    error_message = "Fargate has X86_64 and ARM64."
+  }
+}
+
+variable "cpu" {
+  description = "CPU units of a task: 1024 are one vCPU, and each whole vCPU runs batches of its own"
+  type        = number
+  default     = 1024
+
+  validation {
+    condition     = contains([256, 512, 1024, 2048, 4096, 8192, 16384], var.cpu)
+    error_message = "Fargate has 256, 512, 1024, 2048, 4096, 8192 or 16384 CPU units."
+  }
+}
+
+variable "memory" {
+  description = "Memory of a task in MiB; a vCPU needs some 1,000 (docs/service.md), and the collector 200"
+  type        = number
+  default     = 2048
+
+  validation {
+    # An unknown number of CPU units has a message of its own.
+    condition = contains(try({
+      256   = [512, 1024, 2048]
+      512   = range(1024, 4097, 1024)
+      1024  = range(2048, 8193, 1024)
+      2048  = range(4096, 16385, 1024)
+      4096  = range(8192, 30721, 1024)
+      8192  = range(16384, 61441, 4096)
+      16384 = range(32768, 122881, 8192)
+    }[tostring(var.cpu)], [var.memory]), var.memory)
+    error_message = "Fargate has no tasks of ${var.cpu} CPU units and ${var.memory} MiB. From 1024 units on it is 2 to 8 GiB for each vCPU, in steps of 1024 MiB (4096 with 8 vCPUs, 8192 with 16)."
+  }
+}
+
+variable "grace_period" {
+  description = "Seconds for a task to finish what it accepted; CAPTIONIST_GRACE_PERIOD"
+  type        = number
+  default     = 25
+
+  validation {
+    condition     = var.grace_period >= 1 && var.grace_period <= 115 && floor(var.grace_period) == var.grace_period
+    error_message = "The grace period is 1 to 115 whole seconds: Fargate kills after 120 at the latest."
+  }
+}
+
+variable "settings" {
+  description = "More settings of the service, as `captionist serve --help` lists them"
+  type        = map(string)
+  default     = {}
+
+  validation {
+    condition     = alltrue([for name in keys(var.settings) : can(regex("^CAPTIONIST_[A-Z_]+$", name))])
+    error_message = "Settings are named CAPTIONIST_...: `captionist serve --help` lists them."
+  }
+  validation {
+    condition = length(setintersection(keys(var.settings), [
+      "CAPTIONIST_API_KEYS", "CAPTIONIST_CONFIG", "CAPTIONIST_DATABASE_URL", "CAPTIONIST_DATA_DIR",
+      "CAPTIONIST_EMF_INTERVAL", "CAPTIONIST_EMF_NAMESPACE", "CAPTIONIST_ENGINES", "CAPTIONIST_GRACE_PERIOD",
+      "CAPTIONIST_HOST", "CAPTIONIST_LOG_FORMAT", "CAPTIONIST_PORT", "CAPTIONIST_SCALE_IN_PROTECTION",
+      "CAPTIONIST_SECRET", "CAPTIONIST_SERVICE_NAME",
+    ])) == 0
+    error_message = "Some of these settings are made here already: use the variables api_keys, cpu, grace_period, emf_interval, scale_in_protection and name, and leave the rest."
+  }
+  validation {
+    condition     = lookup(var.settings, "CAPTIONIST_FETCH_URLS", "false") == "false" || var.nat
+    error_message = "CAPTIONIST_FETCH_URLS needs the internet: set nat = true."
+  }
+}
+
+variable "signing_secret_version" {
+  description = "Add one to make a new CAPTIONIST_SECRET; the ids of captions written before are then unknown"
+  type        = number
+  default     = 1
+}
+
+# Scaling
+
+variable "min_tasks" {
+  description = "Fewest tasks; two, so that one zone may fail"
+  type        = number
+  default     = 2
+
+  validation {
+    condition     = var.min_tasks >= 1 && floor(var.min_tasks) == var.min_tasks
+    error_message = "At least one task must run."
+  }
+}
+
+variable "max_tasks" {
+  description = "Most tasks: what the bill can come to"
+  type        = number
+  default     = 10
+
+  validation {
+    condition     = var.max_tasks >= var.min_tasks && floor(var.max_tasks) == var.max_tasks
+    error_message = "max_tasks must be a whole number and not below min_tasks."
+  }
+}
+
+variable "cpu_target" {
+  description = "Mean CPU use of the tasks to keep to, in percent"
+  type        = number
+  default     = 60
+
+  validation {
+    condition     = var.cpu_target >= 10 && var.cpu_target <= 90
+    error_message = "The target is 10 to 90 percent."
+  }
+}
+
+variable "requests_target" {
+  description = "Requests a minute to each vCPU to keep to; 600 are 55 % of what docs/service.md measured"
+  type        = number
+  default     = 600
+
+  validation {
+    condition     = var.requests_target >= 1
+    error_message = "The target is at least one request a minute."
+  }
+}
+
+variable "queue_target" {
+  description = "Mean number of pictures waiting in each task to keep to"
+  type        = number
+  default     = 2
+
+  validation {
+    condition     = var.queue_target > 0 && var.queue_target < 64
+    error_message = "The target is above 0 and below 64 pictures, which is CAPTIONIST_MAX_QUEUE."
+  }
+}
+
+variable "scale_in_protection" {
+  description = "Let tasks with pictures in them refuse to be scaled in; under steady load that also holds up deployments"
+  type        = bool
+  default     = false
+}

@@ -3,6 +3,7 @@
 # make test                  set up everything and run all tests
 # make test-load             load and faults on a real service: minutes long
 # make test-deploy           container, fleet, dashboards, Terraform, workflows with the real tools: minutes long
+# make test-container        of these, only the container: built and run
 # make check                 lint, types, import rules
 # make release               whether this commit can be released
 PYTHON ?= $(or $(shell command -v python3.11),python3)
@@ -11,7 +12,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 IMAGE ?= examples
 
-.PHONY: caption serve test test-load test-deploy check release format clean
+.PHONY: caption serve test test-load test-deploy test-container check release format clean
 
 caption: $(VENV)/core
 	@$(BIN)/captionist caption "$(IMAGE)"
@@ -28,6 +29,10 @@ test-load: $(VENV)/all
 test-deploy: $(VENV)/all
 	$(PIP) --editable ".[deploy]"
 	$(BIN)/python -m pytest -m "deploy or not deploy" tests/deploy
+
+test-container: $(VENV)/all
+	$(PIP) --editable ".[deploy]"
+	$(BIN)/python -m pytest -m deploy tests/deploy/test_container.py
 
 check: $(VENV)/all
 	$(BIN)/ruff check .

@@ -54,6 +54,16 @@ def test_a_table_is_filled_to_the_longest() -> None:
     assert table.tokens(chosen) == (2 + 1) + (3 + 1) + (1 + 1)
 
 
+def test_unpacked_every_caption_has_a_row_and_knows_its_picture() -> None:
+    packed = CaptionTable([[[1, 2], [3]], [], [[4, 5, 6]]])
+    table = packed.unpacked()
+    assert len(table) == 3
+    assert table.pictures(np.array([2, 0, 1])).tolist() == [2, 0, 0]
+    assert table.rows(np.array([1, 2])).tolist() == [[[3, IGNORE, IGNORE]], [[4, 5, 6]]]
+    assert table.tokens(np.arange(3)) == packed.tokens(np.arange(3)) == 9
+    assert packed.pictures(np.array([2, 1])).tolist() == [2, 1]
+
+
 def test_counted_tokens_are_those_of_the_loss() -> None:
     """The loss divides by this number, so it must be what the model counts: tokens, and one end a caption."""
     table = CaptionTable([[[5, 6, 7], [8]], [[9, 0]]])

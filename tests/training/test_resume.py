@@ -28,6 +28,7 @@ def recipe_in(folder: Path, checkpoints: Checkpoints) -> Path:
     stages = [
         text(batch_size=1),
         frozen(epochs=2, batch_size=2, average=0.9, label_smoothing=0.05, augment=True, views=2),
+        frozen(name="single", batch_size=3, packed=False),
         whole(epochs=2, batch_size=2, average=0.9, augment=True, accumulate=2),
         frozen(name="critical", objective="self_critical", batch_size=2, samples=2),
     ]
@@ -122,6 +123,8 @@ def test_killed_at_the_worst_moments(uninterrupted: Path, checkpoints: Checkpoin
         inside_an_epoch(2),
         scored(3),
         inside_an_epoch(3),
+        scored(5),
+        inside_an_epoch(4),
     )
     for moment in moments:
         kill_when(recipe, runs, moment)

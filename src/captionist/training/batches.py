@@ -11,16 +11,28 @@ from captionist.model.fusion import IGNORE
 
 
 class CaptionTable:
-    """Token ids of every picture's captions."""
+    """Token ids of captions, a row for each picture or, unpacked, for each caption."""
 
-    def __init__(self, captions: Sequence[Sequence[list[int]]]) -> None:
+    def __init__(self, captions: Sequence[Sequence[list[int]]], pictures: Sequence[int] | None = None) -> None:
+        """pictures: the picture of each row; by default its own number."""
         self._captions = captions
+        self._pictures = np.arange(len(captions)) if pictures is None else np.asarray(pictures)
 
     def __len__(self) -> int:
         return len(self._captions)
 
+    def unpacked(self) -> "CaptionTable":
+        """The same captions, each in a row of its own."""
+        pairs = [(picture, caption) for picture, row in enumerate(self._captions) for caption in row]
+        return CaptionTable([[caption] for _, caption in pairs], [picture for picture, _ in pairs])
+
+    def pictures(self, indices: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The pictures of the rows asked for."""
+        found: NDArray[np.int64] = self._pictures[indices]
+        return found
+
     def rows(self, indices: NDArray[np.int64]) -> Tensor:
-        """int64 [B, C, T] for the pictures asked for, filled with IGNORE; see `VisionPrefixLM.forward`."""
+        """int64 [B, C, T] for the rows asked for, filled with IGNORE; see `VisionPrefixLM.forward`."""
         chosen = [self._captions[index] for index in indices]
         count = max(len(captions) for captions in chosen)
         length = max(len(caption) for captions in chosen for caption in captions)
@@ -31,7 +43,7 @@ class CaptionTable:
         return table
 
     def tokens(self, indices: NDArray[np.int64]) -> int:
-        """How many tokens the loss of these pictures counts, ends of text included."""
+        """How many tokens the loss of these rows counts, ends of text included."""
         return sum(len(caption) + 1 for index in indices for caption in self._captions[index])
 
 

@@ -66,6 +66,11 @@ class TrainingData:
         return CaptionTable([[encode_caption(self.tokenizer, c) for c in e.references] for e in self.train])
 
     @cached_property
+    def single_captions(self) -> CaptionTable:
+        """Each train picture's captions, unpacked."""
+        return self.captions.unpacked()
+
+    @cached_property
     def flippable(self) -> Tensor:
         """bool [N]: the train pictures that may be mirrored."""
         return torch.tensor([may_flip(example.references) for example in self.train])

@@ -23,7 +23,7 @@ from torch import Tensor
 from captionist.errors import TrainingError
 from captionist.model.fusion import VisionPrefixLM
 from captionist.training.augment import augment
-from captionist.training.batches import count_tokens, epoch_batches, share
+from captionist.training.batches import CaptionTable, count_tokens, epoch_batches, share
 from captionist.training.checkpoint import Progress, save_checkpoint
 from captionist.training.dataset import TrainingData
 from captionist.training.logs import RunLog
@@ -134,7 +134,7 @@ class Trainer:
 
     def _epoch(self, state: _StageState, index: int, reporter: Reporter) -> None:
         stage, progress = state.stage, self.progress
-        table = self.data.text if stage.objective == "text" else self.data.captions
+        table = self._table(stage)
         batches = epoch_batches(len(table), stage.batch_size, (self.recipe.seed, index, progress.epoch))
         steps = len(batches) * stage.epochs
         reporter.stage(stage.name, steps, progress.epoch * len(batches) + progress.step)
@@ -186,7 +186,7 @@ class Trainer:
         else:
             # One at a time, as accumulation is there to save memory.
             parts = (self._inputs(state, part, generator) for part in shares)
-            tokens = (self.data.text if stage.objective == "text" else self.data.captions).tokens(batch)
+            tokens = self._table(stage).tokens(batch)
         total = torch.zeros((), device=self.device)
         for number, part in enumerate(parts):
             # Only the last part's backward pass makes the processes exchange gradients.
@@ -210,10 +210,17 @@ class Trainer:
             state.average.update(self.model, done)
         return loss, float(norm)
 
+    def _table(self, stage: Stage) -> CaptionTable:
+        if stage.objective == "text":
+            return self.data.text
+        return self.data.captions if stage.packed else self.data.single_captions
+
     def _inputs(self, state: _StageState, part: NDArray[np.int64], generator: torch.Generator) -> dict[str, Tensor]:
+        table = self._table(state.stage)
+        captions = table.rows(part).to(self.device)
         if state.stage.objective == "text":
-            return {"captions": self.data.text.rows(part).to(self.device)}
-        captions = self.data.captions.rows(part).to(self.device)
+            return {"captions": captions}
+        part = table.pictures(part)
         if state.features:
             views = torch.randint(len(state.features), (len(part),), generator=generator)
             chosen = np.stack([state.features[view][index] for view, index in zip(views, part, strict=True)])

@@ -1,10 +1,10 @@
 """A recipe: the YAML file that fully determines a training run."""
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from captionist.errors import RecipeError
 from captionist.model.config import ModelConfig
@@ -44,7 +44,12 @@ class Stage(_Part):
     )
     samples: int = Field(5, ge=2, description="captions that self_critical draws for each picture")
     epochs: int = Field(ge=1)
-    batch_size: int = Field(ge=1, description="pictures in an optimizer step, over all processes")
+    batch_size: int = Field(ge=1, description="pictures (or captions: see packed) in a step, over all processes")
+    packed: bool = Field(
+        True,
+        description="a picture's captions share a step, which saves most of the picture's cost; false: each caption is "
+        "an example of its own, so that a step shows more pictures",
+    )
     accumulate: int = Field(1, ge=1, description="the batch is cut into so many parts to fit memory")
     frozen: int | Literal["backbone"] = Field(
         "backbone",
@@ -62,6 +67,12 @@ class Stage(_Part):
         description="with a frozen backbone, how many augmented features of a picture are cached beside its own",
     )
     average: float | None = Field(None, gt=0, lt=1, description="decay of the moving average of the weights")
+
+    @model_validator(mode="after")
+    def _packed_where_captions_are_the_models(self) -> Self:
+        if self.objective != "caption" and not self.packed:
+            raise ValueError(f"packed: false is for objective caption, not for {self.objective}")
+        return self
 
 
 class ValidationConfig(_Part):

@@ -115,7 +115,9 @@ def _note_resumption(run: Path, accelerator: Accelerator) -> None:
         environment = json.loads(path.read_text(encoding="utf-8"))
         entry = {"at": datetime.now(UTC).isoformat(timespec="seconds"), "commit": _commit()}
         environment["resumed"] = [*environment.get("resumed", []), entry]
-        path.write_text(json.dumps(environment, indent=2), encoding="utf-8")
+        partial = path.with_suffix(".partial")  # the run may be killed at this very moment, too
+        partial.write_text(json.dumps(environment, indent=2), encoding="utf-8")
+        partial.replace(path)
 
 
 def _require_same(recipe: Recipe, run: Path) -> None:

@@ -76,6 +76,7 @@ def test_too_few_pictures_or_only_one_kind_calibrate_nothing(world: tuple[dict[s
     few = {p: cider[p] for p in PICTURES[: FEWEST_PICTURES // 2]}
     assert calibrate(REFERENCES, few, probability) is None
     assert calibrate(REFERENCES, dict.fromkeys(PICTURES, 1e9), probability) is None
+    assert calibrate({p: REFERENCES[p][:1] for p in PICTURES}, cider, probability) is None
     law = Calibration(intercept=0, slope=1, accepted_cider=1)
     assert reliability(few, probability, law) is None
     assert reliability(dict.fromkeys(PICTURES, 0.0), probability, law) is None

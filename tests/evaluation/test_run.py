@@ -66,3 +66,5 @@ def test_the_audit_reads_the_readable_pictures_once_more(captioner: Captioner, e
 def test_no_readable_picture_is_an_error(captioner: Captioner, examples: list[Example]) -> None:
     with pytest.raises(ScoreError, match="none of the 1 pictures"):
         evaluate(examples[2:3], captioner)
+    with pytest.raises(ScoreError, match="not one picture"):
+        evaluate([], captioner)

@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import shutil
 import sqlite3
-import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ import pytest
 from benchmarks._load import Answer, client
 from benchmarks._postgres import Postgres, binaries
 from benchmarks._processes import Service
+from tests import tools
 from tests.load.ask import SECRET, comments, feedback, problem, send
 from tests.load.conftest import Start
 
@@ -23,15 +23,10 @@ pytestmark = pytest.mark.load
 
 
 @pytest.fixture
-def small_disk() -> Iterator[Path]:
+def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 2 MB."""
-    folder = Path(tempfile.mkdtemp(prefix="captionist-disk-"))
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(folder)], check=False).returncode:
-        folder.rmdir()
-        pytest.skip("file systems cannot be mounted here")
-    yield folder
-    subprocess.run(["umount", "-l", str(folder)], check=True)
-    folder.rmdir()
+    with tools.small_disk(tmp_path / "disk", 2048):
+        yield tmp_path / "disk"
 
 
 @pytest.fixture

@@ -1,6 +1,8 @@
 """Decoded pictures and frozen features on disk."""
 
 import os
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +14,13 @@ from transformers import ViTConfig, ViTModel
 
 from captionist import images
 from captionist.data import Example
-from captionist.errors import ImageError
+from captionist.errors import ImageError, TrainingError
 from captionist.model.config import VitConfig
 from captionist.model.vision import Encoder, build_encoder
 from captionist.training.pictures import normalise, open_features, open_pixels, pictures_key
 from tests.model.checkpoints import MEAN, PATCH, SIZE, STD, WIDTH, Checkpoints
 from tests.pictures import patchwork, write_png
+from tests.tools import small_disk
 
 CPU = torch.device("cpu")
 
@@ -43,10 +46,10 @@ def test_pixels_are_the_squeezed_pictures_in_order(examples: list[Example], tmp_
 def test_pixels_are_decoded_once_and_again_when_a_picture_changes(examples: list[Example], tmp_path: Path) -> None:
     cache = tmp_path / "cache"
     open_pixels(examples, SIZE, cache)
-    (kept,) = cache.iterdir()
+    (kept,) = cache.glob("*.npy")
     made = kept.stat().st_mtime_ns
     open_pixels(examples, SIZE, cache)
-    assert [file.stat().st_mtime_ns for file in cache.iterdir()] == [made]
+    assert [file.stat().st_mtime_ns for file in cache.glob("*.npy")] == [made]
     write_png(examples[1].image, 9)
     os.utime(examples[1].image, ns=(made + 1, made + 1))
     assert np.array_equal(open_pixels(examples, SIZE, cache)[1], images.squeeze(patchwork(9), (SIZE, SIZE)))
@@ -61,7 +64,37 @@ def test_a_bad_picture_is_named_and_leaves_no_half_cache(examples: list[Example]
     examples[2].image.write_bytes(b"not a picture")
     with pytest.raises(ImageError, match=r"2\.png"):
         open_pixels(examples, SIZE, tmp_path / "cache")
-    assert list((tmp_path / "cache").iterdir()) == []
+    assert [path.name for path in (tmp_path / "cache").iterdir()] == [".lock"]
+
+
+def test_a_full_disk_is_an_error_and_leaves_nothing(examples: list[Example], tmp_path: Path) -> None:
+    """Writing to mapped memory would end the whole process."""
+    disk = tmp_path / "disk"
+    with small_disk(disk, 64):
+        with pytest.raises(TrainingError, match=r"No space left.*data\.cache"):
+            open_pixels(examples, 512, disk / "cache")
+        assert [path.name for path in (disk / "cache").iterdir()] == [".lock"]
+
+
+def test_runs_that_share_a_cache_wait_for_each_other(checkpoints: Checkpoints, tmp_path: Path) -> None:
+    encoder = build_encoder(checkpoints.vit(), None)
+    pixels = np.stack([images.squeeze(patchwork(seed), (SIZE, SIZE)) for seed in range(40)])
+    filled: list[int] = []
+
+    def slowly(batch: Tensor, start: int) -> Tensor:
+        filled.append(start)
+        time.sleep(0.2)
+        return batch
+
+    with ThreadPoolExecutor(3) as threads:
+        runs = [
+            threads.submit(open_features, encoder, pixels, "key", tmp_path, CPU, bf16=False, change=slowly)
+            for _ in range(3)
+        ]
+        first, *others = [np.array(run.result()) for run in runs]
+    assert filled == [0, 32]
+    assert (first != 0).any(axis=(1, 2)).all()
+    assert all(np.array_equal(first, other) for other in others)
 
 
 @pytest.mark.parametrize("family", ["vit", "dinov2", "hybrid"])
@@ -107,17 +140,17 @@ def test_features_are_not_reused_after_the_weights_changed(
     backbone = {name: p for name, p in encoder.named_parameters() if id(p) not in neck}
     features_of(encoder, pixels, tmp_path)
     features_of(encoder, pixels, tmp_path)
-    assert len(list(tmp_path.iterdir())) == 1
+    assert len(list(tmp_path.glob("*.npy"))) == 1
     for parameter in (next(iter(backbone.values())), list(backbone.values())[-1]):
-        known = len(list(tmp_path.iterdir()))
+        known = len(list(tmp_path.glob("*.npy")))
         parameter.data += 0.1
         features_of(encoder, pixels, tmp_path)
-        assert len(list(tmp_path.iterdir())) == known + 1
+        assert len(list(tmp_path.glob("*.npy"))) == known + 1
     for neck_parameter in encoder.neck_parameters():
         neck_parameter.data += 0.1
-    known = len(list(tmp_path.iterdir()))
+    known = len(list(tmp_path.glob("*.npy")))
     features_of(encoder, pixels, tmp_path)
-    assert len(list(tmp_path.iterdir())) == known
+    assert len(list(tmp_path.glob("*.npy"))) == known
 
 
 def test_changed_pictures_are_what_the_backbone_sees(checkpoints: Checkpoints, tmp_path: Path) -> None:

@@ -69,13 +69,14 @@ def calibrate(
     """Fit a bundle's calibration (Platt 1999: a logistic regression of one variable) on half of the pictures.
 
     Args, by picture id: references; the captions' CIDEr-D times 100; the geometric mean of their tokens' probabilities
-    (`Caption.confidence` in a bundle that has no calibration yet). None where there are too few pictures, or where all
-    captions are acceptable or none is.
+    (`Caption.confidence` in a bundle that has no calibration yet). None where there are too few pictures with more than
+    one reference, or where all captions are acceptable or none is.
     """
     pictures = sorted(filter(calibrates, cider))
-    if len(pictures) < FEWEST_PICTURES // 2:
+    groups = [references[picture] for picture in pictures if len(references[picture]) > 1]
+    if len(groups) < FEWEST_PICTURES // 2:
         return None
-    accepted_cider = _accepted_cider({picture: references[picture] for picture in pictures})
+    accepted_cider = _accepted_cider(groups)
     accepted = np.array([cider[picture] >= accepted_cider for picture in pictures], dtype=np.float64)
     if accepted.min() == accepted.max():
         return None
@@ -102,9 +103,9 @@ def reliability(
     return Reliability(bins, error, _discrimination(claimed, accepted), calibration.accepted_cider)
 
 
-def _accepted_cider(references: Mapping[str, Sequence[str]]) -> float:
+def _accepted_cider(references: Sequence[Sequence[str]]) -> float:
     """CIDEr-D times 100 that three of four references reach against the others of their picture."""
-    groups = [[tokenize(text) for text in group] for group in references.values() if len(group) > 1]
+    groups = [[tokenize(text) for text in group] for group in references]
     left_out = [(group[i], group[:i] + group[i + 1 :]) for group in groups for i in range(len(group))]
     scores = CiderD(groups).score([words for words, _ in left_out], [others for _, others in left_out])
     return float(np.percentile(100 * scores, _UNACCEPTED_PEOPLE))

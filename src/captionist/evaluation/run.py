@@ -69,6 +69,8 @@ def evaluate(
             captions[example.id] = result.caption
         advance()
     if not captions:
+        if not failures:
+            raise ScoreError("there is not one picture to evaluate")
         raise ScoreError(f"none of the {len(failures)} pictures could be read; the first error is: {failures[0]}")
     captioned = [example for example in examples if example.id in captions]
     candidates = {picture: caption.text for picture, caption in captions.items()}

@@ -60,6 +60,8 @@ def configure_logging(level: str, format: Literal["json", "text"] | None) -> Non
     logging.getLogger("uvicorn.access").disabled = True
     logging.getLogger("uvicorn.error").setLevel("WARNING")
     logging.getLogger("alembic").setLevel("WARNING")
+    # Warnings that every client can cause by a header, and every second that a collector is away.
+    logging.getLogger("opentelemetry").setLevel("ERROR")
 
 
 def line_writer() -> Callable[[str], None]:

@@ -21,7 +21,8 @@ _POLL = 1.0  # seconds between looks at what there is to do
 _IDLE = 15.0  # seconds without work until protection is given up
 _MINUTES = 5  # that ECS protects at a time: so long stays a task that could not be let go
 _RETRY = 10.0  # seconds to leave the agent alone after it failed
-_PATIENCE = 2.0  # seconds for an answer
+_PATIENCE = 5.0  # seconds for an answer: the agent itself waits four for ECS
+_MOST_BYTES = 65536  # of an answer
 
 
 def agent_uri() -> str:
@@ -72,6 +73,8 @@ class ScaleInProtection:
                 await self._put(protect)
         except TimeoutError:
             fault = f"no answer within {_PATIENCE:g} seconds"
+            if protect:  # ECS may have heard it all the same, and would have to be told when it is over
+                self._expires = time.monotonic() + 60 * _MINUTES / 2
         except (httpcore2.NetworkError, httpcore2.ProtocolError, OSError, ValueError) as error:
             fault = f"{type(error).__name__} {error}".strip()
         now = time.monotonic()
@@ -91,9 +94,13 @@ class ScaleInProtection:
         if protect:
             asked["ExpiresInMinutes"] = _MINUTES
         async with httpcore2.AsyncConnectionPool() as pool:
-            answer = await pool.request(
-                "PUT", self._url, headers={"Content-Type": "application/json"}, content=json.dumps(asked).encode()
-            )
+            content, kind = json.dumps(asked).encode(), [("Content-Type", "application/json")]
+            async with pool.stream("PUT", self._url, headers=kind, content=content) as answer:
+                body = b""
+                async for chunk in answer.aiter_stream():
+                    body += chunk
+                    if len(body) > _MOST_BYTES:
+                        raise ValueError(f"{answer.status} with an answer that does not end")
         # What ECS itself refuses is a failure inside of an answer with 200.
-        if answer.status != 200 or b'"protection"' not in answer.content:
-            raise ValueError(f"{answer.status} {answer.content[:500].decode('utf-8', 'replace')}")
+        if answer.status != 200 or b'"protection"' not in body:
+            raise ValueError(f"{answer.status} {body[:500].decode('utf-8', 'replace')}")

@@ -125,7 +125,10 @@ class Settings(BaseSettings):
         description="what metrics and traces call this service where several report to the same place",
     )
     emf_interval: float | None = Field(
-        None, gt=0, description="seconds between metrics for CloudWatch in the log; by default there are none"
+        None,
+        ge=0.1,
+        le=3600,
+        description="seconds between metrics for CloudWatch in the log; by default there are none",
     )
     emf_namespace: Annotated[str, AfterValidator(_namespace)] = Field(
         "Captionist", description="where CloudWatch files these metrics"

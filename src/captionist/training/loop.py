@@ -114,7 +114,8 @@ class Trainer:
             flippable = self.data.flippable[start : start + len(pixels)]
             return augment(pixels, flippable, torch.Generator().manual_seed(seed))
 
-        return self._open_features(self.data.pixels, f"{self.data.key} {self.recipe.seed} {view}", change)
+        key = f"{self.data.key} {self.recipe.seed} {view} {self.data.flippable.tolist()}"
+        return self._open_features(self.data.pixels, key, change)
 
     def _open_features(self, pixels: NDArray[np.uint8], key: str, change: Change | None = None) -> NDArray[np.float16]:
         bf16 = self.accelerator.mixed_precision == "bf16"

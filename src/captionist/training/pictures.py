@@ -2,16 +2,20 @@
 
 import hashlib
 import logging
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from filelock import FileLock
 from numpy.typing import NDArray
 from torch import Tensor
 
 from captionist import images
 from captionist.data import Example
+from captionist.errors import TrainingError
 from captionist.model.vision import Encoder
 
 _logger = logging.getLogger(__name__)
@@ -32,19 +36,15 @@ def pictures_key(examples: Sequence[Example], resolution: int) -> str:
 def open_pixels(examples: Sequence[Example], resolution: int, cache: Path) -> NDArray[np.uint8]:
     """The pictures, squeezed to a square: uint8 [N, resolution, resolution, 3], RGB, memory-mapped.
 
-    Raises ImageError for a picture that cannot be read.
+    Raises ImageError for a picture that cannot be read, TrainingError where there is no room for them.
     """
+
+    def decode(pixels: NDArray[Any]) -> None:
+        for row, example in zip(pixels, examples, strict=True):
+            row[:] = images.squeeze(images.decode(example.image), (resolution, resolution))
+
     path = cache / f"pixels-{pictures_key(examples, resolution)}.npy"
-    shape = (len(examples), resolution, resolution, 3)
-    if not path.exists():
-        _logger.info("decoding %d pictures to %s", len(examples), path)
-        with _Partial(path) as partial:
-            pixels = np.lib.format.open_memmap(partial, "w+", np.uint8, shape)
-            for row, example in zip(pixels, examples, strict=True):
-                row[:] = images.squeeze(images.decode(example.image), (resolution, resolution))
-            pixels.flush()
-    stored: NDArray[np.uint8] = np.load(path, mmap_mode="r")
-    return stored
+    return _open_array(path, np.uint8, (len(examples), resolution, resolution, 3), decode)
 
 
 def open_features(
@@ -59,29 +59,25 @@ def open_features(
     """What the frozen backbone makes of the pictures: float16 [N, F, C], memory-mapped; see `Encoder.backbone`.
 
     `change` is done to the pictures before. `key` names the pictures as they then are; the backbone's own weights are
-    part of the file's name too.
+    part of the file's name too. Raises TrainingError where there is no room for them.
     """
+
+    def run_backbone(features: NDArray[Any]) -> None:
+        encoder.eval()
+        with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, bf16):
+            for start in range(0, len(pixels), 32):
+                batch = torch.from_numpy(np.array(pixels[start : start + 32])).to(device)
+                if change:
+                    batch = change(batch, start)
+                found = encoder.backbone(normalise(batch, encoder))
+                features[start : start + 32] = found.to(torch.float16).cpu().numpy()
+
     digest = hashlib.sha256(f"{key} {bf16}".encode())
     for module in encoder.backbone_modules():
         for tensor in module.state_dict().values():
             digest.update(tensor.cpu().numpy().tobytes())
     path = cache / f"features-{digest.hexdigest()[:16]}.npy"
-    if not path.exists():
-        _logger.info("computing the features of %d pictures to %s", len(pixels), path)
-        shape = (len(pixels), encoder.grid**2, encoder.feature_width)
-        encoder.eval()
-        with _Partial(path) as partial, torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, bf16):
-            features = np.lib.format.open_memmap(partial, "w+", np.float16, shape)
-            for start in range(0, len(pixels), 32):
-                batch = torch.from_numpy(np.array(pixels[start : start + 32])).to(device)
-                if change:
-                    batch = change(batch, start)
-                features[start : start + 32] = (
-                    encoder.backbone(normalise(batch, encoder)).to(torch.float16).cpu().numpy()
-                )
-            features.flush()
-    stored: NDArray[np.float16] = np.load(path, mmap_mode="r")
-    return stored
+    return _open_array(path, np.float16, (len(pixels), encoder.grid**2, encoder.feature_width), run_backbone)
 
 
 def normalise(pixels: Tensor, encoder: Encoder) -> Tensor:
@@ -91,19 +87,30 @@ def normalise(pixels: Tensor, encoder: Encoder) -> Tensor:
     return (scaled - mean) / std
 
 
-class _Partial:
-    """A file that takes its name only when it is whole, so that a killed run leaves no half cache."""
+def _open_array(
+    path: Path, dtype: type[np.generic], shape: tuple[int, ...], fill: Callable[[NDArray[Any]], None]
+) -> NDArray[Any]:
+    """The array of that file, memory-mapped; filled first where there is none yet.
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.partial = path.with_suffix(".partial")
-
-    def __enter__(self) -> Path:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        return self.partial
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is None:
-            self.partial.rename(self.path)
-        else:
-            self.partial.unlink(missing_ok=True)
+    The file takes its name only when it is whole, so that a killed run leaves no half cache; of several runs that want
+    the same one, the others wait. Raises TrainingError where there is no room for it.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(path.parent / ".lock"):
+        if not path.exists():
+            _logger.info("filling %s for %d pictures", path, shape[0])
+            partial = path.with_suffix(".partial")
+            try:
+                array = np.lib.format.open_memmap(partial, "w+", dtype, shape)
+                # All of the room is taken before, since a disk that is full kills who writes to mapped memory.
+                with partial.open("r+b") as file:
+                    os.posix_fallocate(file.fileno(), 0, partial.stat().st_size)
+                fill(array)
+                array.flush()
+                partial.rename(path)
+            except OSError as error:
+                raise TrainingError(f"{path} cannot be written ({error.strerror}): see data.cache.") from error
+            finally:
+                partial.unlink(missing_ok=True)
+    stored: NDArray[Any] = np.load(path, mmap_mode="r")
+    return stored

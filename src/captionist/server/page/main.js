@@ -28,10 +28,9 @@ async function meet() {
     const { models: all, pictures_kept: kept } = await models();
     const model = all.find((one) => one.default) ?? all[0];
     document.getElementById("model").textContent = `Model ${model.name}, version ${model.version}.`;
-    if (kept) {
-      document.getElementById("privacy").textContent =
-        "Pictures go to this server only, and it keeps one only where you tick the box.";
-    }
+    document.getElementById("privacy").textContent = kept
+      ? "Pictures go to this server only, and it keeps one only where you tick the box."
+      : "Pictures go to this server only, and it does not keep them.";
   } catch (problem) {
     showProblem(place, problem, meet);
   }

@@ -1,5 +1,6 @@
 locals {
   of_load_balancer = { LoadBalancer = aws_lb.this.arn_suffix }
+  of_target_group  = merge(local.of_load_balancer, { TargetGroup = aws_lb_target_group.this.arn_suffix })
   of_service       = { ClusterName = aws_ecs_cluster.this.name, ServiceName = aws_ecs_service.this.name }
   of_captionist    = { Service = var.name }
 
@@ -9,7 +10,7 @@ locals {
       says      = "A task does not answer its health check (docs/operations.md#captionistdown)"
       namespace = "AWS/ApplicationELB", metric = "UnHealthyHostCount", stat = "Maximum"
       above     = 0, periods = 5, alarming = 5
-      of        = merge(local.of_load_balancer, { TargetGroup = aws_lb_target_group.this.arn_suffix })
+      of        = local.of_target_group
     }
     latency = {
       says      = "More than 5 % of requests take longer than 2.5 s (docs/operations.md#captionistlatencybudgetburn)"
@@ -76,6 +77,11 @@ resource "aws_cloudwatch_metric_alarm" "this" {
   ok_actions          = [aws_sns_topic.alarms.arn]
 }
 
+locals {
+  # RequestCount is of those that reached a task: where there is none, the load balancer answers by itself.
+  asked = "FILL(requests, 0) + FILL(balancer, 0)"
+}
+
 resource "aws_cloudwatch_metric_alarm" "failures" {
   alarm_name          = "${var.name}-failures"
   alarm_description   = "More than 5 % of at least 20 requests in five minutes failed (docs/operations.md#captionisterrorbudgetburn)"
@@ -89,7 +95,7 @@ resource "aws_cloudwatch_metric_alarm" "failures" {
   metric_query {
     id          = "share"
     label       = "failed requests, percent"
-    expression  = "IF(FILL(requests, 0) >= 20, 100 * (FILL(tasks, 0) + FILL(balancer, 0)) / requests, 0)"
+    expression  = "IF(${local.asked} >= 20, 100 * (FILL(tasks, 0) + FILL(balancer, 0)) / (${local.asked}), 0)"
     return_data = true
   }
 
@@ -115,7 +121,8 @@ resource "aws_cloudwatch_metric_alarm" "missing_tasks" {
   alarm_description   = "Fewer tasks run than should: the service's events say why (docs/operations.md#captionistcrashloop)"
   comparison_operator = "GreaterThanThreshold"
   threshold           = 0
-  evaluation_periods  = 10
+  evaluation_periods  = 15
+  datapoints_to_alarm = 5 # not in a row: tasks that crash are replaced, and run for a while each time
   treat_missing_data  = "breaching"
   alarm_actions       = [aws_sns_topic.alarms.arn]
   ok_actions          = [aws_sns_topic.alarms.arn]
@@ -144,6 +151,23 @@ resource "aws_cloudwatch_metric_alarm" "missing_tasks" {
   }
 }
 
+# Of no target there is no metric.
+resource "aws_cloudwatch_metric_alarm" "no_healthy_task" {
+  alarm_name          = "${var.name}-no-healthy-task"
+  alarm_description   = "No task answers its health check: the service is down (docs/operations.md#captionistdown)"
+  namespace           = "AWS/ApplicationELB"
+  metric_name         = "HealthyHostCount"
+  dimensions          = local.of_target_group
+  statistic           = "Minimum"
+  comparison_operator = "LessThanThreshold"
+  threshold           = 1
+  period              = 60
+  evaluation_periods  = 3
+  treat_missing_data  = "breaching"
+  alarm_actions       = [aws_sns_topic.alarms.arn]
+  ok_actions          = [aws_sns_topic.alarms.arn]
+}
+
 # A deployment that the circuit breaker gave up.
 resource "aws_cloudwatch_event_rule" "rolled_back" {
   name        = "${var.name}-rolled-back"
@@ -170,13 +194,31 @@ resource "aws_sns_topic_policy" "alarms" {
   arn = aws_sns_topic.alarms.arn
   policy = jsonencode({
     Version = "2012-10-17"
-    Statement = [{
-      Effect    = "Allow"
-      Action    = "sns:Publish"
-      Resource  = aws_sns_topic.alarms.arn
-      Principal = { Service = concat(["cloudwatch.amazonaws.com", "events.amazonaws.com"], local.prometheus ? ["aps.amazonaws.com"] : []) }
-      Condition = { StringEquals = { "aws:SourceAccount" = local.account } }
-    }]
+    Statement = concat(
+      [
+        {
+          Effect    = "Allow"
+          Action    = "sns:Publish"
+          Resource  = aws_sns_topic.alarms.arn
+          Principal = { Service = "cloudwatch.amazonaws.com" }
+          Condition = { StringEquals = { "aws:SourceAccount" = local.account } }
+        },
+        {
+          # EventBridge publishes nothing under a condition.
+          Effect    = "Allow"
+          Action    = "sns:Publish"
+          Resource  = aws_sns_topic.alarms.arn
+          Principal = { Service = "events.amazonaws.com" }
+        },
+      ],
+      [for workspace in aws_prometheus_workspace.this : {
+        Effect    = "Allow"
+        Action    = ["sns:Publish", "sns:GetTopicAttributes"]
+        Resource  = aws_sns_topic.alarms.arn
+        Principal = { Service = "aps.amazonaws.com" }
+        Condition = { StringEquals = { "aws:SourceAccount" = local.account } }
+      }],
+    )
   })
 }
 

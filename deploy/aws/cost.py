@@ -49,7 +49,7 @@ ARM64 = Prices(vcpu_hour=0.03238, gib_hour=0.00356)
 ZONES = 2
 ENDPOINTS = 4  # ecr.api, ecr.dkr, logs, secretsmanager
 SECRETS = 3
-ALARM_METRICS = 8 + 3 + 2 + 6  # alarms.tf: one metric each, failures, missing_tasks; two alarms of each scaling policy
+ALARM_METRICS = 9 + 3 + 2 + 6  # alarms.tf: one metric each, failures, missing_tasks; two alarms of each scaling policy
 METRICS = 11 + 2 + 30  # the service's own, its log's, and about as many of Container Insights
 SERIES = 355  # in one task's /metrics as it starts: curl -s localhost:8000/metrics | grep -vc '^#'
 

@@ -49,14 +49,14 @@ locals {
 }
 
 resource "aws_cloudwatch_dashboard" "this" {
-  dashboard_name = var.name
+  dashboard_name = "${var.name}-${var.region}" # dashboards are the account's, of all regions
   dashboard_body = jsonencode({
     widgets = concat(
       [{
         type = "alarm", x = 0, y = 0, width = 24, height = 3
         properties = {
           title  = "Alarms"
-          alarms = concat([aws_cloudwatch_metric_alarm.failures.arn, aws_cloudwatch_metric_alarm.missing_tasks.arn], values(aws_cloudwatch_metric_alarm.this)[*].arn)
+          alarms = concat([aws_cloudwatch_metric_alarm.no_healthy_task.arn, aws_cloudwatch_metric_alarm.failures.arn, aws_cloudwatch_metric_alarm.missing_tasks.arn], values(aws_cloudwatch_metric_alarm.this)[*].arn)
         }
       }],
       [for index, panel in local.panels : {

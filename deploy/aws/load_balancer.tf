@@ -15,7 +15,11 @@ resource "aws_lb" "this" {
     enabled = true
   }
 
-  depends_on = [aws_s3_bucket_policy.access_logs] # before, the load balancer may not write there
+  depends_on = [
+    aws_s3_bucket_policy.access_logs, # before, the load balancer may not write there
+    aws_route.internet,               # before, its subnets have no way to the internet, and it is refused
+    aws_route_table_association.public,
+  ]
 }
 
 resource "aws_lb_target_group" "this" {

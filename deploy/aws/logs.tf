@@ -43,7 +43,7 @@ resource "aws_cloudwatch_log_group" "network" {
 }
 
 resource "aws_iam_role" "flow_log" {
-  name = "${var.name}-flow-log"
+  name = "${var.name}-${var.region}-flow-log"
   assume_role_policy = jsonencode({
     Version = "2012-10-17"
     Statement = [{
@@ -60,10 +60,18 @@ resource "aws_iam_role_policy" "flow_log" {
   role = aws_iam_role.flow_log.id
   policy = jsonencode({
     Version = "2012-10-17"
-    Statement = [{
-      Effect   = "Allow"
-      Action   = ["logs:CreateLogStream", "logs:DescribeLogStreams", "logs:PutLogEvents"]
-      Resource = "${aws_cloudwatch_log_group.network.arn}:*"
-    }]
+    Statement = [
+      {
+        Effect   = "Allow"
+        Action   = ["logs:CreateLogStream", "logs:DescribeLogStreams", "logs:PutLogEvents"]
+        Resource = "${aws_cloudwatch_log_group.network.arn}:*"
+      },
+      {
+        # It asks for all groups of the account.
+        Effect   = "Allow"
+        Action   = "logs:DescribeLogGroups"
+        Resource = "*"
+      },
+    ]
   })
 }

@@ -1,4 +1,5 @@
-# Two roles: ECS's own for starting a task (execution), and what the task itself may do.
+# Two roles: ECS's own for starting a task (execution), and what the task itself may do. Roles are the account's, of all
+# regions, and so have the region in their names.
 
 data "aws_iam_policy_document" "tasks" {
   statement {
@@ -22,7 +23,7 @@ data "aws_iam_policy_document" "tasks" {
 }
 
 resource "aws_iam_role" "execution" {
-  name               = "${var.name}-execution"
+  name               = "${var.name}-${var.region}-execution"
   assume_role_policy = data.aws_iam_policy_document.tasks.json
 }
 
@@ -57,7 +58,7 @@ locals {
 }
 
 resource "aws_iam_role" "task" {
-  name               = "${var.name}-task"
+  name               = "${var.name}-${var.region}-task"
   assume_role_policy = data.aws_iam_policy_document.tasks.json
 }
 

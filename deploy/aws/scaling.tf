@@ -1,4 +1,5 @@
-# Three signals, each of which may add tasks; tasks are taken away when all three agree.
+# Three signals, each of which may add tasks; tasks are taken away when processors and queue both allow it. Requests have
+# no say in that: where none come, the load balancer counts none, and for want of data nothing would be taken away.
 
 resource "aws_appautoscaling_target" "this" {
   service_namespace  = "ecs"
@@ -28,6 +29,7 @@ resource "aws_appautoscaling_policy" "this" {
     target_value       = each.value.target
     scale_out_cooldown = 60
     scale_in_cooldown  = 300
+    disable_scale_in   = each.key == "requests"
 
     dynamic "predefined_metric_specification" {
       for_each = each.value.predefined[*]

@@ -81,6 +81,10 @@ variable "region" {
     condition     = can(regex("^[a-z]{2}(-[a-z]+)+-[0-9]$", var.region))
     error_message = "This is not a region such as eu-central-1."
   }
+  validation {
+    condition     = !can(regex("^(cn|us-gov|us-iso|eu-iso)", var.region))
+    error_message = "This is for AWS's public regions: in China, GovCloud and the isolated ones, ARNs and addresses are others."
+  }
 }
 
 variable "tags" {
@@ -116,6 +120,10 @@ variable "allowed_cidrs" {
   validation {
     condition     = length(var.allowed_cidrs) > 0 && alltrue([for cidr in var.allowed_cidrs : can(cidrnetmask(cidr))])
     error_message = "Name at least one IPv4 network, such as 203.0.113.0/24."
+  }
+  validation {
+    condition     = length(var.allowed_cidrs) <= 30 && length(distinct(var.allowed_cidrs)) == length(var.allowed_cidrs)
+    error_message = "Name at most 30 networks, each once: a security group has 60 rules, and each network takes two."
   }
 }
 

@@ -40,6 +40,10 @@ variable "memory" {
     }[tostring(var.cpu)], [var.memory]), var.memory)
     error_message = "Fargate has no tasks of ${var.cpu} CPU units and ${var.memory} MiB. From 1024 units on it is 2 to 8 GiB for each vCPU, in steps of 1024 MiB (4096 with 8 vCPUs, 8192 with 16)."
   }
+  validation {
+    condition     = var.memory >= (var.collector_image == null ? 1024 : 1280)
+    error_message = "The service needs at least 1024 MiB, and 256 more with the collector."
+  }
 }
 
 variable "grace_period" {
@@ -75,6 +79,10 @@ variable "settings" {
     condition     = lookup(var.settings, "CAPTIONIST_FETCH_URLS", "false") == "false" || var.nat
     error_message = "CAPTIONIST_FETCH_URLS needs the internet: set nat = true."
   }
+  validation {
+    condition     = lookup(var.settings, "CAPTIONIST_TRACES", "false") == "false"
+    error_message = "CAPTIONIST_TRACES would have nowhere to send traces to: nothing here collects them."
+  }
 }
 
 variable "signing_secret_version" {
@@ -104,6 +112,11 @@ variable "max_tasks" {
   validation {
     condition     = var.max_tasks >= var.min_tasks && floor(var.max_tasks) == var.max_tasks
     error_message = "max_tasks must be a whole number and not below min_tasks."
+  }
+  validation {
+    # A sixteenth of the network, less what AWS, the endpoints and the database take.
+    condition     = var.max_tasks <= pow(2, 28 - tonumber(split("/", var.vpc_cidr)[1])) - 16
+    error_message = "Each zone's subnet must have addresses for max_tasks, since a deployment doubles them, or the other zone may fail: 48 in a /22, 240 in a /20, 4080 in a /16. Give vpc_cidr more room."
   }
 }
 
@@ -135,8 +148,9 @@ variable "queue_target" {
   default     = 2
 
   validation {
-    condition     = var.queue_target > 0 && var.queue_target < 64
-    error_message = "The target is above 0 and below 64 pictures, which is CAPTIONIST_MAX_QUEUE."
+    # The alarm is at four times the target, and what is in the engine waits no more: a quarter could never be reached.
+    condition     = var.queue_target > 0 && 8 * var.queue_target <= try(tonumber(lookup(var.settings, "CAPTIONIST_MAX_QUEUE", "64")), 64)
+    error_message = "The target is above 0 and at most an eighth of CAPTIONIST_MAX_QUEUE in `settings`, which is 64 by default."
   }
 }
 

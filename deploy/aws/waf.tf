@@ -1,7 +1,9 @@
 locals {
   waf = var.waf ? 1 : 0
 
-  # AWS's rules, each with those of them that only count: they read bodies as text, and ours are pictures, megabytes of them.
+  # AWS's rules, each with those of them that only count: they find what looks like an attack in any large body, and ours are
+  # pictures, megabytes of them. KnownBadInputs reads bodies, too, but for whole phrases of attacks, which no picture has by
+  # chance: it blocks.
   waf_groups = {
     AWSManagedRulesAmazonIpReputationList = []
     AWSManagedRulesKnownBadInputsRuleSet  = []

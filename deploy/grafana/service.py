@@ -54,7 +54,7 @@ _GLANCE = [
         runbook="CaptionistErrorBudgetBurn",
     ),
     number(
-        "Up since",
+        "Up for",
         "How long ago the task that started last did so.",
         "s",
         f"time() - max({select('process_start_time_seconds')})",

@@ -136,6 +136,8 @@ def test_the_load_balancer_speaks_tls_and_drains(stack: Stack) -> None:
     assert attributes["access_logs.s3.enabled"] == "true"
     assert attributes["access_logs.s3.bucket"] == stack.output("buckets")["access-logs"]
     assert attributes["routing.http.drop_invalid_header_fields.enabled"] == "true"
+    (made,) = [one for one in json.loads(stack.terraform.state)["resources"] if one["type"] == "aws_lb"]
+    assert {"aws_route.internet", "aws_route_table_association.public"} <= set(made["instances"][0]["dependencies"])
     (group,) = stack.ask("elbv2", "describe_target_groups")["TargetGroups"]
     assert (group["TargetType"], group["HealthCheckPath"]) == ("ip", "/health/ready")
     said = stack.ask("elbv2", "describe_target_group_attributes", TargetGroupArn=group["TargetGroupArn"])
@@ -155,9 +157,10 @@ def test_somebody_is_told_of_a_deployment_that_was_rolled_back(stack: Stack) -> 
 def test_roles_may_do_no_more_than_they_must(stack: Stack) -> None:
     allowed: dict[str, dict[str, set[str]]] = {}
     for role in ("execution", "task", "flow-log"):
-        assert stack.ask("iam", "list_attached_role_policies", RoleName=f"{NAME}-{role}")["AttachedPolicies"] == []
-        for policy in stack.ask("iam", "list_role_policies", RoleName=f"{NAME}-{role}")["PolicyNames"]:
-            said = stack.ask("iam", "get_role_policy", RoleName=f"{NAME}-{role}", PolicyName=policy)
+        name = f"{NAME}-{REGION}-{role}"
+        assert stack.ask("iam", "list_attached_role_policies", RoleName=name)["AttachedPolicies"] == []
+        for policy in stack.ask("iam", "list_role_policies", RoleName=name)["PolicyNames"]:
+            said = stack.ask("iam", "get_role_policy", RoleName=name, PolicyName=policy)
             for statement in said["PolicyDocument"]["Statement"]:
                 for action in as_list(statement["Action"]):
                     allowed.setdefault(role, {})[action] = set(as_list(statement["Resource"]))
@@ -182,7 +185,9 @@ def test_roles_may_do_no_more_than_they_must(stack: Stack) -> None:
         "ecs:UpdateTaskProtection": tasks,
         "aps:RemoteWrite": {workspace["arn"]},
     }
-    assert all("*" not in resources for resources in allowed["flow-log"].values())
+    assert {action for action, resources in allowed["flow-log"].items() if "*" in resources} == {
+        "logs:DescribeLogGroups"  # of all groups, or of none
+    }
 
 
 def as_list(value: str | list[str]) -> list[str]:
@@ -197,6 +202,7 @@ def test_it_scales_by_three_signals(stack: Stack) -> None:
     policies = {policy["PolicyName"]: policy["TargetTrackingScalingPolicyConfiguration"] for policy in said}
     targets = {name: policy["TargetValue"] for name, policy in policies.items()}
     assert targets == {"cpu": 60, "requests": 600, "queue": 2}
+    assert [name for name, policy in policies.items() if policy["DisableScaleIn"]] == ["requests"]
     predefined = {name: policy.get("PredefinedMetricSpecification", {}) for name, policy in policies.items()}
     assert predefined["cpu"]["PredefinedMetricType"] == "ECSServiceAverageCPUUtilization"
     assert predefined["requests"]["PredefinedMetricType"] == "ALBRequestCountPerTarget"
@@ -216,18 +222,29 @@ def test_alarms_tell_somebody(stack: Stack) -> None:
         if alarm["AlarmName"].startswith(f"{NAME}-")
     ]  # fmt: skip
     assert {alarm["AlarmName"].removeprefix(f"{NAME}-") for alarm in alarms} == {
-        "cpu", "database-cpu", "errors", "failures", "feedback", "latency", "memory", "missing-tasks", "queue",
-        "unhealthy-tasks",
+        "cpu", "database-cpu", "errors", "failures", "feedback", "latency", "memory", "missing-tasks",
+        "no-healthy-task", "queue", "unhealthy-tasks",
     }  # fmt: skip
     for alarm in alarms:
         assert alarm["AlarmActions"] == alarm["OKActions"] == [topic]
         assert alarm["AlarmDescription"]
+    (failures,) = [alarm for alarm in alarms if alarm["AlarmName"] == f"{NAME}-failures"]
+    (share,) = [query["Expression"] for query in failures["Metrics"] if query["ReturnData"]]
+    asked = "FILL(requests, 0) + FILL(balancer, 0)"  # requests alone are none where no task is left
+    assert share == f"IF({asked} >= 20, 100 * (FILL(tasks, 0) + FILL(balancer, 0)) / ({asked}), 0)"
     (subscription,) = stack.ask("sns", "list_subscriptions_by_topic", TopicArn=topic)["Subscriptions"]
     assert subscription["Endpoint"] == "operator@example.org"
     policy = json.loads(stack.ask("sns", "get_topic_attributes", TopicArn=topic)["Attributes"]["Policy"])
-    assert set(policy["Statement"][0]["Principal"]["Service"]) == {
-        "cloudwatch.amazonaws.com", "events.amazonaws.com", "aps.amazonaws.com",
-    }  # fmt: skip
+    allowed = {
+        statement["Principal"]["Service"]: (set(as_list(statement["Action"])), statement.get("Condition"))
+        for statement in policy["Statement"]
+    }
+    ours = {"StringEquals": {"aws:SourceAccount": ACCOUNT}}
+    assert allowed == {
+        "cloudwatch.amazonaws.com": ({"sns:Publish"}, ours),
+        "events.amazonaws.com": ({"sns:Publish"}, None),
+        "aps.amazonaws.com": ({"sns:Publish", "sns:GetTopicAttributes"}, ours),
+    }
 
 
 def test_logs_are_kept_for_a_time_and_counted(stack: Stack) -> None:
@@ -242,12 +259,12 @@ def test_logs_are_kept_for_a_time_and_counted(stack: Stack) -> None:
 
 
 def test_the_dashboard_asks_for_metrics_that_there_are(stack: Stack) -> None:
-    body = json.loads(stack.ask("cloudwatch", "get_dashboard", DashboardName=NAME)["DashboardBody"])
+    body = json.loads(stack.ask("cloudwatch", "get_dashboard", DashboardName=f"{NAME}-{REGION}")["DashboardBody"])
     panels = [widget["properties"] for widget in body["widgets"] if widget["type"] == "metric"]
     own = {metric[1] for panel in panels for metric in panel["metrics"] if metric[0] == "Captionist"}
     assert {"QueueDepth", "Admitted", "Captions", "Confidence", "FeedbackGood", "FeedbackStoreFailures"} <= own
     alarms = next(widget for widget in body["widgets"] if widget["type"] == "alarm")["properties"]["alarms"]
-    assert len(alarms) == 10
+    assert len(alarms) == 11
     places = {(widget["x"], widget["y"]) for widget in body["widgets"]}
     assert len(places) == len(body["widgets"])
 

@@ -60,6 +60,26 @@ run "the_least_that_must_be_set" {
     error_message = "The load balancer must not give a task up that still starts."
   }
   assert {
+    condition     = contains(data.aws_availability_zones.available.exclude_zone_ids, "use1-az3")
+    error_message = "Tasks must be in zones that have Fargate."
+  }
+  assert {
+    condition     = [for key, policy in aws_appautoscaling_policy.this : key if policy.target_tracking_scaling_policy_configuration[0].disable_scale_in] == ["requests"]
+    error_message = "Tasks must be taken away also where no requests come at all."
+  }
+  assert {
+    condition     = aws_cloudwatch_metric_alarm.no_healthy_task.treat_missing_data == "breaching" && aws_cloudwatch_metric_alarm.no_healthy_task.threshold == 1
+    error_message = "Somebody must be told when there is no task at all."
+  }
+  assert {
+    condition     = aws_cloudwatch_metric_alarm.missing_tasks.datapoints_to_alarm == 5 && aws_cloudwatch_metric_alarm.missing_tasks.evaluation_periods == 15
+    error_message = "Tasks that crash again and again must be told of."
+  }
+  assert {
+    condition     = alltrue([for name in [aws_iam_role.execution.name, aws_iam_role.task.name, aws_iam_role.flow_log.name, aws_cloudwatch_dashboard.this.dashboard_name] : strcontains(name, "us-east-1")])
+    error_message = "What the account has of all regions must not collide with another region's."
+  }
+  assert {
     condition     = length(aws_sns_topic_subscription.mail) == 0
     error_message = "Nobody was named to be told of alarms."
   }

@@ -93,12 +93,8 @@ run "wrong_2" {
   variables {
     # a region that is none
     region = "here"
-    # too little memory for the processor
-    memory = 1024
     # a setting that is none of the services
     settings = { PORT = "80" }
-    # fewer tasks at most than at least
-    max_tasks = 1
     # a name with two hyphens in a row
     name = "captionist--2"
     # a network that is none
@@ -108,9 +104,7 @@ run "wrong_2" {
   }
   expect_failures = [
     var.region,
-    var.memory,
     var.settings,
-    var.max_tasks,
     var.name,
     var.vpc_cidr,
     var.allowed_cidrs,
@@ -126,8 +120,6 @@ run "wrong_3" {
     certificate_arn = "arn:aws:acm:eu-west-1:123456789012:certificate/00000000-0000-0000-0000-000000000000"
     # a key instead of its sha 256
     api_keys = [{ name = "website", sha256 = "my-key" }]
-    # memory between fargates steps
-    memory = 2500
     # half a task
     max_tasks = 2.5
     # a collector of another region
@@ -137,7 +129,6 @@ run "wrong_3" {
     var.image,
     var.certificate_arn,
     var.api_keys,
-    var.memory,
     var.max_tasks,
     var.collector_image,
   ]
@@ -150,10 +141,20 @@ run "wrong_4" {
     settings = { CAPTIONIST_PORT = "80" }
     # an image of another region
     image = "123456789012.dkr.ecr.eu-west-1.amazonaws.com/captionist@sha256:0000000000000000000000000000000000000000000000000000000000000000"
+    # memory that fargate has and the service cannot do with
+    cpu    = 256
+    memory = 512
+    # a network named twice
+    allowed_cidrs = ["203.0.113.0/24", "203.0.113.0/24"]
+    # more tasks than each zone has addresses for
+    max_tasks = 241
   }
   expect_failures = [
     var.settings,
     var.image,
+    var.memory,
+    var.allowed_cidrs,
+    var.max_tasks,
   ]
 }
 
@@ -162,9 +163,24 @@ run "wrong_5" {
   variables {
     # a key whose name has a space
     api_keys = [{ name = "the website", sha256 = "0000000000000000000000000000000000000000000000000000000000000000" }]
+    # too little memory for the collector besides
+    cpu             = 256
+    memory          = 1024
+    collector_image = "123456789012.dkr.ecr.us-east-1.amazonaws.com/captionist-collector@sha256:0000000000000000000000000000000000000000000000000000000000000000"
+    # more networks than a security group has rules for
+    allowed_cidrs = [for index in range(31) : "203.0.113.${index}/32"]
+    # more tasks than each zone of a small network has addresses for
+    vpc_cidr  = "10.20.0.0/22"
+    max_tasks = 49
+    # a queue that is too short for the target
+    settings = { CAPTIONIST_MAX_QUEUE = "15" }
   }
   expect_failures = [
     var.api_keys,
+    var.memory,
+    var.allowed_cidrs,
+    var.max_tasks,
+    var.queue_target,
   ]
 }
 
@@ -173,9 +189,12 @@ run "wrong_6" {
   variables {
     # a fetching service with no way out
     settings = { CAPTIONIST_FETCH_URLS = "true" }
+    # a region whose arns are others
+    region = "us-gov-west-1"
   }
   expect_failures = [
     var.settings,
+    var.region,
   ]
 }
 
@@ -184,9 +203,18 @@ run "wrong_7" {
   variables {
     # two keys of one name
     api_keys = [{ name = "website", sha256 = "0000000000000000000000000000000000000000000000000000000000000000" }, { name = "website", sha256 = "0000000000000000000000000000000000000000000000000000000000000000" }]
+    # too little memory for the processor
+    memory = 1024
+    # fewer tasks at most than at least
+    max_tasks = 1
+    # a queue target whose alarm would never go off
+    queue_target = 8.5
   }
   expect_failures = [
     var.api_keys,
+    var.memory,
+    var.max_tasks,
+    var.queue_target,
   ]
 }
 
@@ -195,21 +223,44 @@ run "wrong_8" {
   variables {
     # a rate that is none
     api_keys = [{ name = "website", sha256 = "0000000000000000000000000000000000000000000000000000000000000000", rate = "often" }]
+    # memory between fargates steps
+    memory = 2500
   }
   expect_failures = [
     var.api_keys,
+    var.memory,
   ]
 }
 
-run "fargate_has_256_units_with_512_mib" {
+run "wrong_9" {
   command = plan
   variables {
-    cpu    = 256
-    memory = 512
+    # traces that nothing collects
+    settings = { CAPTIONIST_TRACES = "true" }
+  }
+  expect_failures = [
+    var.settings,
+  ]
+}
+
+# Each at its limit.
+run "the_least_memory_and_the_most_of_the_rest" {
+  command = plan
+  variables {
+    cpu           = 256
+    memory        = 1024
+    allowed_cidrs = [for index in range(30) : "203.0.113.${index}/32"]
+    max_tasks     = 240
+    queue_target  = 16
+    settings      = { CAPTIONIST_MAX_QUEUE = "128", CAPTIONIST_TRACES = "false" }
   }
   assert {
-    condition     = aws_ecs_task_definition.this.cpu == "256" && aws_ecs_task_definition.this.memory == "512"
+    condition     = aws_ecs_task_definition.this.cpu == "256" && aws_ecs_task_definition.this.memory == "1024"
     error_message = "The task must be of the size that was asked for."
+  }
+  assert {
+    condition     = length(aws_vpc_security_group_ingress_rule.clients) == 60 && aws_appautoscaling_target.this.max_capacity == 240
+    error_message = "All networks must be let in, and as many tasks be allowed as were asked for."
   }
 }
 

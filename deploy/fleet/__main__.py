@@ -1,6 +1,6 @@
 """Let everything happen to a fleet, and draw it: `python -m deploy.fleet [--out docs/fleet]`.
 
-Needs haproxy, podman and an image: `deploy/container/build.sh captionist`. Takes about eight minutes.
+Needs haproxy, podman and an image: `deploy/container/build.sh captionist`. Takes about seven minutes.
 """
 
 import argparse

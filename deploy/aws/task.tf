@@ -2,7 +2,7 @@
 
 locals {
   port         = 8000
-  stop_timeout = var.grace_period + 5
+  stop_timeout = var.grace_period + 10 # five for ECS's agent to take protection back, two for the last traces
 
   environment = merge(
     {

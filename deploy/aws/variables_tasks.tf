@@ -52,8 +52,8 @@ variable "grace_period" {
   default     = 25
 
   validation {
-    condition     = var.grace_period >= 1 && var.grace_period <= 115 && floor(var.grace_period) == var.grace_period
-    error_message = "The grace period is 1 to 115 whole seconds: Fargate kills after 120 at the latest."
+    condition     = var.grace_period >= 1 && var.grace_period <= 110 && floor(var.grace_period) == var.grace_period
+    error_message = "The grace period is 1 to 110 whole seconds: Fargate kills after 120 at the latest."
   }
 }
 

@@ -48,7 +48,7 @@ run "the_least_that_must_be_set" {
     error_message = "The task must be allowed nothing."
   }
   assert {
-    condition     = aws_lb_target_group.this.deregistration_delay == "30" && local.container.stopTimeout == 30
+    condition     = aws_lb_target_group.this.deregistration_delay == "35" && local.container.stopTimeout == 35
     error_message = "Draining and stopping must take five seconds longer than the service's grace period."
   }
   assert {

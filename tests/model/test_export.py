@@ -1,5 +1,6 @@
 """From a run to a bundle: the graphs say what the model says, whatever the precision."""
 
+import shutil
 from pathlib import Path
 from typing import get_args
 
@@ -15,11 +16,14 @@ from captionist import Captioner
 from captionist.bundle import ENCODER, PREFILL, STEP, Bundle
 from captionist.data import open_corpus
 from captionist.errors import BundleError, TrainingError
+from captionist.evaluation.calibration import calibrates
+from captionist.evaluation.mistakes import Mistakes
+from captionist.evaluation.report import ReportRow
 from captionist.images import decode, prepare
 from captionist.inference.engine import Engine
 from captionist.inference.search import SearchOptions, search
 from captionist.model.decoder import TorchDecoder
-from captionist.model.export import compare, export
+from captionist.model.export import calibrate_bundle, compare, export
 from captionist.model.fusion import VisionPrefixLM, load_model
 from captionist.model.graphs import WEIGHTS, Precision, _Encode, _export, round_to_half, share_weights
 from captionist.training.recipe import load_recipe
@@ -116,8 +120,36 @@ def test_a_bundle_is_scored_as_users_will_run_it(bundles: Bundles) -> None:
     assert 0 <= parity["logits"] < 1e-3
     assert bundle.scores["bleu_1"]["value"] > 90
     assert "Kept are the weights after epoch" in bundle.model_card
+    for line in Mistakes(**bundle.scores["mistakes"]).lines():
+        assert f"- {line}\n" in bundle.model_card
+    assert bundle.config.calibration is None  # sixteen pictures are too few
     for said in ("| BLEU-4 |", "| CIDEr-D |", "agree with the torch model on 16 of 16 pictures", "corpus --split dev"):
         assert said in bundle.model_card
+
+
+def test_confidence_is_calibrated_on_what_was_evaluated(bundles: Bundles, tmp_path: Path) -> None:
+    drawn = np.random.default_rng(0)
+    confidence = drawn.uniform(0.2, 0.9, 600)
+    cider = np.where(drawn.random(600) < confidence, 1000.0, 0.0)
+    rows = tuple(
+        ReportRow(
+            f"{number}.jpg",
+            tmp_path,
+            "A dog.",
+            (*[f"a dog {number}"] * 4, "clouds"),
+            float(cider[number]),
+            float(confidence[number]),
+        )
+        for number in range(600)
+    )
+    copy = tmp_path / "copy"
+    shutil.copytree(bundles["fp16"].path, copy)
+    told = calibrate_bundle(copy, rows)
+    calibration = Bundle.open(copy).config.calibration
+    assert calibration is not None
+    assert calibration.slope > 0
+    assert sum(group["captions"] for group in told["reliability"]["bins"]) == sum(not calibrates(r.id) for r in rows)
+    assert told["reliability"]["discrimination"] > 0.6
 
 
 def test_a_run_whose_corpus_is_gone_is_exported_unscored(bundles: Bundles) -> None:

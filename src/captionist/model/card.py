@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from captionist.evaluation.mistakes import Mistakes
 from captionist.evaluation.scores import Scores
 from captionist.model.fusion import VisionPrefixLM
 from captionist.model.graphs import Precision
@@ -69,14 +70,28 @@ def _scores(scores: dict[str, Any]) -> str:
     rows = [f"| {name} | {m.value:.1f} | {m.low:.1f} to {m.high:.1f} |" for name, m in measures.items()]
     table = "\n".join(["| score | value | 95 % interval |", "|---|---|---|", *rows])
     parity = scores["parity"]
-    return f"""On the {scores["pictures"]:,} pictures of {scores["corpus"]} {scores["split"]}; {scores["tokenisation"]}.
+    text = f"""On the {scores["pictures"]:,} pictures of {scores["corpus"]} {scores["split"]}; {scores["tokenisation"]}.
 
 {table}
 
 Greedy captions agree with the torch model on {parity["captions"]} of {parity["pictures"]} pictures; the largest
 difference of a logit is {parity["logits"]:.1g}.
 
-`captionist evaluate --data {scores["corpus"]} --split {scores["split"]}` prints these figures.{_confidence(scores)}"""
+`captionist evaluate --data {scores["corpus"]} --split {scores["split"]}` prints these figures."""
+    return text + _mistakes(scores) + _confidence(scores)
+
+
+def _mistakes(scores: dict[str, Any]) -> str:
+    if "mistakes" not in scores:
+        return ""
+    lines = "\n".join(f"- {line}" for line in Mistakes(**scores["mistakes"]).lines())
+    return f"""
+
+## Mistakes
+
+Counted by words:
+
+{lines}"""
 
 
 def _confidence(scores: dict[str, Any]) -> str:

@@ -22,7 +22,8 @@ from captionist.captioner import Captioner
 from captionist.data import Example, open_corpus
 from captionist.errors import BundleError, DataError
 from captionist.evaluation.calibration import calibrate, reliability
-from captionist.evaluation.run import Evaluation, evaluate
+from captionist.evaluation.report import ReportRow
+from captionist.evaluation.run import evaluate
 from captionist.images import decode, prepare
 from captionist.inference.engine import Engine
 from captionist.inference.search import SearchOptions, search
@@ -101,7 +102,7 @@ def _write(model: VisionPrefixLM, recipe: Recipe, run: Path, directory: Path, na
             "parity": asdict(parity),
             **evaluation.scores.model_dump(),
             "mistakes": asdict(evaluation.mistakes),
-            **calibrate_bundle(directory, evaluation),
+            **calibrate_bundle(directory, evaluation.rows),
         }
     (directory / bundles.SCORES).write_text(json.dumps(scores, indent=2) + "\n", encoding="utf-8")
     card = model_card(
@@ -116,14 +117,14 @@ def _write(model: VisionPrefixLM, recipe: Recipe, run: Path, directory: Path, na
     bundles.write_checksums(directory)
 
 
-def calibrate_bundle(directory: Path, evaluation: Evaluation) -> dict[str, Any]:
-    """Calibrate a bundle's confidence, which it does not do yet, on half of the pictures that it was evaluated on.
+def calibrate_bundle(directory: Path, rows: Sequence[ReportRow]) -> dict[str, Any]:
+    """Calibrate a bundle's confidence, which it does not do yet, on half of the pictures that it has captioned.
 
     Returns what scores.json should hold of it: how well that worked on the other half. The checksums are left to the
     caller.
     """
-    rows = evaluation.rows
-    cider, probability = ({row.id: getattr(row, name) for row in rows} for name in ("cider", "confidence"))
+    cider = {row.id: row.cider for row in rows}
+    probability = {row.id: row.confidence for row in rows}
     calibration = calibrate({row.id: row.references for row in rows}, cider, probability)
     if calibration is None:
         return {}

@@ -1,8 +1,11 @@
 """Pictures in, captions out."""
 
 import math
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple, Unpack
@@ -18,6 +21,7 @@ from captionist.inference.decoder import Decoder
 from captionist.inference.engine import Engine
 from captionist.inference.search import Hypothesis, SearchOptions, SearchOverrides, search
 from captionist.inference.sentence import sentence
+from captionist.inference.threads import available_cores
 from captionist.inference.tokenizer import CaptionTokenizer
 
 # Rows of the decoder that may run at once: wide beams get fewer pictures in a batch, which bounds their memory.
@@ -68,7 +72,8 @@ class Captioner:
         self, model: str | Path | None = None, *, threads: int | None = None, limits: ImageLimits | None = None
     ) -> None:
         """model: a bundle's directory, or the name of one inside the package; None is the embedded model. threads: by
-        default the cores that this process really has. limits: what a picture may cost. Raises BundleError."""
+        default the cores that this process really has; one picture's arithmetic is split over them, many pictures are
+        shared out among them. limits: what a picture may cost. Raises BundleError, ValueError for threads below 1."""
         self.bundle = Bundle.open(model)
         config = self.bundle.config
         self.tokenizer = CaptionTokenizer(self.bundle.path / TOKENIZER)
@@ -84,8 +89,14 @@ class Captioner:
         self._preprocessing = images.Preprocessing(
             size=(config.image.height, config.image.width), mean=config.image.mean, std=config.image.std
         )
-        self._engine = Engine(self.bundle, threads)
+        self._threads = available_cores() if threads is None else threads
+        self._engine = Engine(self.bundle, self._threads)
         self._limits = limits or ImageLimits()
+
+    @cached_property
+    def _side_by_side(self) -> Engine:
+        """The engine of which several threads run batches at the same time, which beats one batch on all cores."""
+        return self._engine if self._threads == 1 else Engine(self.bundle, threads=1)
 
     def caption(self, image: ImageInput, **options: Unpack[SearchOverrides]) -> Caption:
         """Describe one picture. options: see `SearchOptions`; those not given are the model's own.
@@ -95,11 +106,12 @@ class Captioner:
         return self.generate(self.encode([self.prepare(image)]), self.defaults.override(**options))[0]
 
     def caption_many(
-        self, images: Iterable[ImageInput], batch_size: int = 16, **options: Unpack[SearchOverrides]
+        self, images: Iterable[ImageInput], batch_size: int = 8, **options: Unpack[SearchOverrides]
     ) -> Iterator[CaptionResult]:
         """Describe many pictures, in their order and as they come; one that cannot be read yields its error.
 
-        Raises ValueError for wrong options, at once.
+        Each of the captioner's threads works on a batch of its own, so that as many batches are read before the first
+        result. Raises ValueError for wrong options, at once.
         """
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, but it is {batch_size}")
@@ -110,11 +122,26 @@ class Captioner:
     ) -> Iterator[CaptionResult]:
         rows = options.num_captions if options.sample else options.num_beams
         batch_size = max(1, min(batch_size, _MOST_ROWS // rows))
-        while batch := [self._read(source) for source in islice(sources, batch_size)]:
-            good = [pixels for _, pixels, _ in batch if pixels is not None]
-            captions = iter(self.generate(self.encode(good), options) if good else ())
-            for source, pixels, error in batch:
-                yield CaptionResult(source, None if pixels is None else next(captions), error)
+        batch = list(islice(sources, batch_size))
+        if len(batch) < batch_size:  # there is nothing to share out
+            yield from self._caption_batch(self._engine, batch, options)
+            return
+        engine, working = self._side_by_side, deque[Future[list[CaptionResult]]]()
+        with ThreadPoolExecutor(self._threads, "captionist") as pool:
+            while batch or working:
+                if batch:
+                    working.append(pool.submit(self._caption_batch, engine, batch, options))
+                if len(working) == self._threads or not batch:
+                    yield from working.popleft().result()
+                batch = list(islice(sources, batch_size)) if batch else []
+
+    def _caption_batch(self, engine: Engine, batch: list[ImageInput], options: SearchOptions) -> list[CaptionResult]:
+        read = [self._read(source) for source in batch]
+        good = [pixels for _, pixels, _ in read if pixels is not None]
+        captions = iter(self._generate(engine, engine.encode(np.stack(good)), options) if good else ())
+        return [
+            CaptionResult(source, None if pixels is None else next(captions), error) for source, pixels, error in read
+        ]
 
     def _read(self, source: ImageInput) -> tuple[ImageInput, NDArray[np.float32] | None, ImageError | None]:
         try:
@@ -147,7 +174,10 @@ class Captioner:
 
     def generate(self, visual_tokens: NDArray[np.float32], options: SearchOptions) -> list[Caption]:
         """The last step: a caption for each of B pictures' visual tokens, float32 [B, P, D], in their order."""
-        found = search(self._engine.decoder, visual_tokens, len(visual_tokens), options, self.tokenizer.word_start)
+        return self._generate(self._engine, visual_tokens, options)
+
+    def _generate(self, engine: Engine, visual_tokens: NDArray[np.float32], options: SearchOptions) -> list[Caption]:
+        found = search(engine.decoder, visual_tokens, len(visual_tokens), options, self.tokenizer.word_start)
         return [self._best([self._caption(hypothesis) for hypothesis in hypotheses]) for hypotheses in found]
 
     def _best(self, captions: list[Caption]) -> Caption:

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from captionist.data import clean_caption, open_corpus
@@ -197,3 +198,15 @@ def test_a_run_may_go_on_from_another_ones_model(checkpoints: Checkpoints, tmp_p
         train(recipe, [f"start={first / 'last'}", "model.prefix_grid=1"], runs=tmp_path / "c")
     with pytest.raises(TrainingError, match="holds no model"):
         train(recipe, [f"start={tmp_path}"], runs=tmp_path / "d")
+
+
+def test_a_run_may_go_on_from_the_mean_of_several(checkpoints: Checkpoints, tmp_path: Path) -> None:
+    recipe = write_recipe(tmp_path, checkpoints, [frozen(epochs=2)])
+    first = train(recipe, [], runs=tmp_path / "a")
+    go_on = f"start={first / 'last'}"
+    starts = [train(recipe, [go_on, f"seed={seed}"], runs=tmp_path / f"b{seed}") / "last" for seed in (1, 2)]
+    one, two = (load_file(start / "model.safetensors") for start in starts)
+    rates = "stages.0.rates={decoder: 1.0e-30}"
+    mean = train(recipe, [f"start=[{', '.join(map(str, starts))}]", rates, "model.decoder.dropout=0.5"], runs=tmp_path)
+    for name, weights in load_file(mean / "last" / "model.safetensors").items():
+        assert torch.allclose(weights, (one[name] + two[name]) / 2, atol=1e-6), name

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from captionist.bundle import CONFIG, ENCODER, PREFILL, STEP, Bundle, BundleConfig
 from captionist.errors import BundleError
 from captionist.inference.decoder import Step
+from captionist.inference.sessions import session_options
 from captionist.inference.threads import available_cores
 
 Floats = NDArray[np.float32]
@@ -75,10 +76,7 @@ class Engine:
         """
         if threads is not None and threads < 1:
             raise ValueError(f"threads must be at least 1, but it is {threads}")
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = threads or available_cores()
-        options.log_severity_level = 4  # errors are raised, and the warnings are about graph optimisation
-        shapes = _shapes(bundle.config)
+        options, shapes = session_options(threads or available_cores()), _shapes(bundle.config)
         self._encoder = _load(bundle.path / ENCODER, options, shapes)
         self.decoder = OrtDecoder(
             _load(bundle.path / PREFILL, options, shapes),

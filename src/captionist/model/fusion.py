@@ -175,11 +175,16 @@ def build_model(config: ModelConfig, captions: list[str]) -> VisionPrefixLM:
     return VisionPrefixLM(config, build_encoder(config.encoder, None), language)
 
 
-def load_model(directory: Path) -> VisionPrefixLM:
-    """A model as `VisionPrefixLM.save` wrote it. Raises TrainingError where it is missing or damaged."""
+def load_model(directory: Path, dropout: float | None = None) -> VisionPrefixLM:
+    """A model as `VisionPrefixLM.save` wrote it, with that dropout in the decoder or the one that it had.
+
+    Raises TrainingError where it is missing or damaged.
+    """
     try:
         description = json.loads((directory / "model.json").read_text(encoding="utf-8"))
         config = ModelConfig.model_validate(description["model"])
+        if dropout is not None:
+            config = config.model_copy(update={"decoder": config.decoder.model_copy(update={"dropout": dropout})})
         language = rebuild_language(description["decoder"], config.decoder.dropout, directory / "tokenizer.json")
         model = VisionPrefixLM(config, build_encoder(config.encoder, description["encoder"]), language)
         model.load_state_dict(load_file(directory / "model.safetensors"))

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from captionist.errors import RecipeError
 from captionist.model.config import ModelConfig
@@ -93,14 +93,20 @@ class Recipe(_Part):
     precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto: bf16 where the device is fast at it")
     checkpoint_every: int = Field(200, ge=1, description="steps between checkpoints inside an epoch")
     log_every: int = Field(20, ge=1, description="steps between lines of the log")
-    start: Path | None = Field(
-        None,
-        description="a trained model to go on from (RUN/best), with the same `model`; none: the pretrained weights",
+    start: tuple[Path, ...] = Field(
+        (),
+        description="a trained model to go on from (RUN/best), with the same `model` but for dropout; of several that "
+        "began alike, the mean of their weights; none: the pretrained weights",
     )
     data: DataConfig
     model: ModelConfig
     stages: tuple[Stage, ...] = Field(min_length=1)
     validation: ValidationConfig = ValidationConfig()
+
+    @field_validator("start", mode="before")
+    @classmethod
+    def _one_or_several(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str | Path) else () if value is None else value
 
 
 def load_recipe(path: Path, overrides: list[str] | None = None) -> Recipe:

@@ -49,7 +49,7 @@ def train(recipe: Path, overrides: list[str], resume: Path | None = None, runs: 
         if checkpoint:
             model = load_model(checkpoint)
         elif settings.start:
-            model = _load_start(settings.start, settings)
+            model = _load_start(settings)
         else:
             model = build_model(settings.model, [caption for e in train_examples for caption in e.references])
         _logger.info("%.1f million parameters, %d tokens", _millions(model), model.tokenizer.get_vocab_size())
@@ -64,8 +64,21 @@ def train(recipe: Path, overrides: list[str], resume: Path | None = None, runs: 
     return run
 
 
-def _load_start(start: Path, recipe: Recipe) -> VisionPrefixLM:
-    model = load_model(start)
+def _load_start(recipe: Recipe) -> VisionPrefixLM:
+    """The model to go on from: of several, the mean of their weights (a model soup; Wortsman et al. 2022)."""
+    model = _load_one(recipe.start[0], recipe)
+    mean = model.state_dict()
+    for number, start in enumerate(recipe.start[1:], start=2):
+        other = _load_one(start, recipe)
+        if other.tokenizer.to_str() != model.tokenizer.to_str():
+            raise RecipeError(f"{start} has another vocabulary than {recipe.start[0]}: their mean means nothing.")
+        for name, weight in other.state_dict().items():
+            mean[name].lerp_(weight, 1 / number)
+    return model
+
+
+def _load_one(start: Path, recipe: Recipe) -> VisionPrefixLM:
+    model = load_model(start, recipe.model.decoder.dropout)
     if model.config != recipe.model:
         raise RecipeError(f"{start} is another model than the recipe describes: take over `model` from its model.json.")
     return model

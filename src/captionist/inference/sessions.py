@@ -1,0 +1,17 @@
+"""How the sessions of ONNX Runtime share this process's cores."""
+
+import onnxruntime as ort
+
+
+def session_options(threads: int) -> ort.SessionOptions:
+    """Options for a session that computes on that many threads, the calling one counted.
+
+    Each session has a pool of its own, and a captioner's three run in turns: if the threads of one went on spinning for
+    work on the cores that the next one needs, which is ONNX Runtime's way, two cores would be slower than one. (The
+    pool that sessions could share would keep the program around us from having sessions of another kind.)
+    """
+    options = ort.SessionOptions()
+    options.log_severity_level = 4  # errors are raised, and the warnings are about graph optimisation
+    options.intra_op_num_threads = threads
+    options.add_session_config_entry("session.force_spinning_stop", "1")
+    return options

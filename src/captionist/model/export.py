@@ -15,6 +15,7 @@ from typing import Any, get_args
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from captionist import bundle as bundles
 from captionist.bundle import Bundle, BundleConfig
@@ -37,6 +38,7 @@ _logger = logging.getLogger(__name__)
 
 _TOLERANCE = 1e-3
 _PARITY_PICTURES = 100
+_CALIBRATION_PICTURES = 128
 _VERSION = "1"
 
 
@@ -56,7 +58,7 @@ def export(run: Path, bundle: Path, precision: Precision = "fp16") -> Bundle:
     """Write the best model of a run as a bundle.
 
     Raises BundleError where the bundle exists or the graphs do not agree with the model, TrainingError where the run
-    holds no model, RecipeError where it has no recipe.
+    holds no model, RecipeError where it has no recipe, DataError where int8 finds no train pictures.
     """
     if precision not in get_args(Precision):
         raise BundleError(f"{precision!r} is no precision: choose one of {', '.join(get_args(Precision))}.")
@@ -79,7 +81,8 @@ def _write(model: VisionPrefixLM, recipe: Recipe, run: Path, directory: Path, na
     model = model.cpu().float().eval()
     if precision != "fp32":
         round_to_half(model)  # the comparison is then with the very weights that the bundle holds
-    write_graphs(model, directory, precision)
+    pixels = _calibration_pictures(model, recipe) if precision == "int8" else ()
+    write_graphs(model, directory, precision, pixels)
     model.tokenizer.save(str(directory / bundles.TOKENIZER))
     bundles.write_config(directory, _config(model, recipe, name, precision))
     (directory / bundles.SCORES).write_text("{}", encoding="utf-8")
@@ -163,6 +166,14 @@ def compare(model: VisionPrefixLM, directory: Path, examples: Sequence[Example])
         )
         same += sum(a[0].tokens == b[0].tokens for a, b in pairs)
     return Parity(len(examples), same, round(largest, 7))
+
+
+def _calibration_pictures(model: VisionPrefixLM, recipe: Recipe) -> list[NDArray[np.float32]]:
+    """Some of the train pictures, spread over all of them. Raises DataError where there are none."""
+    train = open_corpus(recipe.data.root, recipe.data.format).split("train")
+    if not train:
+        raise DataError(f"{recipe.data.root} has no train pictures, by which int8 would be calibrated.")
+    return [prepare(decode(e.image), model.preprocessing) for e in train[:: -(-len(train) // _CALIBRATION_PICTURES)]]
 
 
 def _dev_examples(recipe: Recipe) -> tuple[Example, ...]:

@@ -3,7 +3,7 @@
 import hashlib
 import logging
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,16 +12,17 @@ import onnx
 import torch
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
-from onnxruntime.quantization import quantize_dynamic
 from torch import Tensor, nn
 from torch.export import Dim
 
 from captionist.bundle import ENCODER, PREFILL, STEP
 from captionist.model.fusion import VisionPrefixLM
+from captionist.model.quantization import quantize_convolutions, quantize_products
 
 Precision = Literal["fp32", "fp16", "int8"]
 """fp16: weights are stored in half precision, which halves the bundle, and arithmetic stays in float32.
-int8: matrix products are done in 8-bit integers, and what else there is of weights is stored as in fp16."""
+int8: convolutions and matrix products are done in 8-bit integers (see `quantization`), and what else there is of
+weights is stored as in fp16."""
 
 WEIGHTS = "weights.bin"
 _OPSET = 20
@@ -47,10 +48,13 @@ class _Step(_Encode):
         return tuple(self.model.step(tokens, keys, values))
 
 
-def write_graphs(model: VisionPrefixLM, directory: Path, precision: Precision) -> None:
+def write_graphs(
+    model: VisionPrefixLM, directory: Path, precision: Precision, pixels: Sequence[NDArray[np.float32]] = ()
+) -> None:
     """Write encoder.onnx, prefill.onnx, step.onnx and weights.bin; batch and cache length are dynamic.
 
-    Args: model in evaluation mode on the CPU; precision as in `Precision`.
+    Args: model in evaluation mode on the CPU; precision as in `Precision`; pixels: prepared train pictures, float32
+    [3, H, W] each, for int8 alone, which measures activations on them.
     """
     settings, width = model.decoder.config, model.decoder.config.n_embd
     resolution = model.config.encoder.resolution
@@ -77,9 +81,9 @@ def write_graphs(model: VisionPrefixLM, directory: Path, precision: Precision) -
     )
     graphs = [directory / name for name in (ENCODER, PREFILL, STEP)]
     if precision == "int8":
+        quantize_convolutions(directory / ENCODER, pixels)
         for path in graphs:
-            # Activations are measured as they come; convolutions stay in float32, which is faster so.
-            quantize_dynamic(path, path, op_types_to_quantize=["MatMul", "Gemm"], per_channel=True)
+            quantize_products(path)
     share_weights(graphs, directory / WEIGHTS, half=precision != "fp32")
 
 

@@ -35,6 +35,7 @@ class Encoder(nn.Module):
         self.projection = nn.Linear(self.encoder.width, bundle.config.decoder.width)
         self.pooling: Tensor
         self.register_buffer("pooling", _pooling_matrix(self.encoder.grid, bundle.config.grid[0]), persistent=False)
+        weights.pop("model.pooling", None)
         self.load_state_dict(
             {name.removeprefix("model."): torch.from_numpy(weight) for name, weight in weights.items()}
         )

@@ -71,6 +71,24 @@ def test_packed_captions_lose_what_separate_ones_do(model: VisionPrefixLM, smoot
     assert float(packed.total) / packed.tokens == pytest.approx(expected / packed.tokens, abs=1e-4)
 
 
+def test_visual_tokens_are_asked_for_the_words_that_count(model: VisionPrefixLM) -> None:
+    """The likelihood of each such word under the mean of what the visual tokens name, whatever its place."""
+    rows = [tokens(model, *CAPTIONS[:3]), tokens(model, CAPTIONS[3])]
+    words = torch.tensor(sorted({token for caption in rows[0] + rows[1] for token in caption})[::2])
+    pixels, captions = pictures(model, 2), table(rows)
+    with torch.inference_mode():
+        alone = model(captions, pixels=pixels)
+        both = model(captions, pixels=pixels, naming=(words, 0.5))
+        logits = model.decoder.logits(model.decoder.ln_f(model.encode(pixels)))
+    expected = 0.0
+    for row, named in zip(rows, logits[:, :, words].softmax(-1).mean(1), strict=True):
+        for token in (token for caption in row for token in caption):
+            expected -= float(named[words == token].log().sum())
+    assert expected > 1
+    assert float(both.total - alone.total) == pytest.approx(0.5 * expected, rel=1e-4)
+    assert both.tokens == alone.tokens
+
+
 def test_a_picture_with_fewer_captions_adds_nothing(model: VisionPrefixLM) -> None:
     long, short = tokens(model, *CAPTIONS[:3]), tokens(model, CAPTIONS[3])
     pixels = pictures(model, 2)

@@ -18,6 +18,7 @@ from captionist.errors import DataError, RecipeError, TrainingError
 from captionist.inference.search import SearchOptions, search
 from captionist.model.decoder import TorchDecoder
 from captionist.model.fusion import load_model
+from captionist.training import dataset
 from captionist.training.pictures import normalise, open_pixels
 from captionist.training.recipe import load_recipe
 from captionist.training.run import train
@@ -210,3 +211,15 @@ def test_a_run_may_go_on_from_the_mean_of_several(checkpoints: Checkpoints, tmp_
     mean = train(recipe, [f"start=[{', '.join(map(str, starts))}]", rates, "model.decoder.dropout=0.5"], runs=tmp_path)
     for name, weights in load_file(mean / "last" / "model.safetensors").items():
         assert torch.allclose(weights, (one[name] + two[name]) / 2, atol=1e-6), name
+
+
+def test_visual_tokens_learn_to_name_what_captions_say(
+    checkpoints: Checkpoints, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dataset, "_FEWEST", 2)  # the corpus is small
+    recipe = write_recipe(tmp_path, checkpoints, [frozen(epochs=4)])
+    plain = train(recipe, [], runs=tmp_path / "plain")
+    naming = train(recipe, ["stages.0.naming=1.0"], runs=tmp_path / "naming")
+    added = [both - alone for both, alone in zip(losses(naming), losses(plain), strict=True)]
+    assert added[0] > 0.3
+    assert added[-1] < 0.8 * added[0]

@@ -28,6 +28,7 @@ Cache = tuple[Floats, Floats]
 Shapes = dict[str, tuple[int | None, ...]]
 """The dimensions of each input and output by its name; None is one that differs from call to call."""
 
+_ALONE = 512
 _OUTPUTS = {
     ENCODER: ["visual_tokens"],
     PREFILL: ["logits", "attention", "keys", "values"],
@@ -77,10 +78,12 @@ class Engine:
         if threads is not None and threads < 1:
             raise ValueError(f"threads must be at least 1, but it is {threads}")
         options, shapes = session_options(threads or available_cores()), _shapes(bundle.config)
+        # A small decoder has made its step before a second thread has woken up.
+        small = bundle.config.decoder.width <= _ALONE
         self._encoder = _load(bundle.path / ENCODER, options, shapes)
         self.decoder = OrtDecoder(
             _load(bundle.path / PREFILL, options, shapes),
-            _load(bundle.path / STEP, options, shapes),
+            _load(bundle.path / STEP, session_options(1) if small else options, shapes),
             bundle.config.decoder.eos_id,
             bundle.config.decoder.max_tokens,
         )

@@ -6,6 +6,7 @@ five captions for little more than the cost of one and gives the loss of five se
 """
 
 import json
+import math
 from pathlib import Path
 from typing import NamedTuple
 
@@ -89,12 +90,14 @@ class VisionPrefixLM(nn.Module):
         features: Tensor | None = None,
         label_smoothing: float = 0,
         weights: Tensor | None = None,
+        naming: tuple[Tensor, float] | None = None,
     ) -> TokenLoss:
         """The loss of C captions for each of B pictures.
 
         Args: captions int64 [B, C, T], filled with IGNORE behind each caption, or whole where a picture has fewer;
         one of pixels float [B, 3, H, W] and features float [B, F, C]; neither: a language model on text alone;
-        weights float [B, C]: what each caption's loss is multiplied by.
+        weights float [B, C]: what each caption's loss is multiplied by; naming: token ids int64 [W] that the visual
+        tokens must name where the captions have them, and the weight of that loss.
         """
         batch, count, _ = captions.shape
         if features is not None:
@@ -117,7 +120,25 @@ class VisionPrefixLM(nn.Module):
         )
         if weights is not None:
             loss = loss * weights.repeat_interleave(length, dim=1)[counted]
-        return TokenLoss(loss.sum(), int(counted.sum()))
+        total = loss.sum()
+        if naming is not None:
+            total = total + naming[1] * self._naming_loss(prefix, captions.flatten(1), naming[0])
+        return TokenLoss(total, int(counted.sum()))
+
+    def _naming_loss(self, prefix: Tensor, tokens: Tensor, words: Tensor) -> Tensor:
+        """Cross-entropy, summed, of drawing a picture's words, in any order, from what its visual tokens name.
+
+        What a visual token names is what the output layer would read from it: a distribution over the ids `words`
+        int64 [W]. A picture's own is the mean of those. Of its captions' tokens int64 [B, T], the other ids do not
+        count. It tells the projection at once what takes the language model long to pass on.
+        """
+        place = words.new_full((self.decoder.wte.num_embeddings,), IGNORE)
+        place[words] = torch.arange(len(words), device=words.device)
+        named = F.linear(self.decoder.ln_f(prefix), self.decoder.wte.weight[words]).float().log_softmax(-1)
+        picture = named.logsumexp(1) - math.log(prefix.shape[1])
+        targets = torch.where(tokens == IGNORE, IGNORE, place[tokens.clamp(min=0)])
+        counted = targets != IGNORE
+        return -(picture.gather(1, targets.clamp(min=0)) * counted).sum()
 
     def _shift(self, captions: Tensor) -> tuple[Tensor, Tensor]:
         """Inputs that begin, and labels that end, with <|endoftext|>: int64 [B, C, T + 1] each.

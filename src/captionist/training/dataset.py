@@ -19,6 +19,7 @@ from captionist.training.pictures import open_pixels, pictures_key
 from captionist.training.recipe import DataConfig
 
 _logger = logging.getLogger(__name__)
+_FEWEST, _MOST = 10, 0.4  # pictures of which a word is said: fewer teach nothing, more are "a" and "is"
 _TEXT_GROUP = 5  # captions of one packed sequence in a stage on text alone, as many as a picture of Flickr8k has
 
 
@@ -69,6 +70,14 @@ class TrainingData:
     def single_captions(self) -> CaptionTable:
         """Each train picture's captions, unpacked."""
         return self.captions.unpacked()
+
+    @cached_property
+    def words(self) -> Tensor:
+        """int64 [W]: tokens that tell pictures apart, said of some of the train pictures, but not of most."""
+        said = np.zeros(self.tokenizer.get_vocab_size())
+        for example in self.train:
+            said[list({t for c in example.references for t in encode_caption(self.tokenizer, c)})] += 1
+        return torch.from_numpy(np.flatnonzero((said >= _FEWEST) & (said < _MOST * len(self.train))))
 
     @cached_property
     def flippable(self) -> Tensor:

@@ -216,22 +216,24 @@ class Trainer:
             return self.data.text
         return self.data.captions if stage.packed else self.data.single_captions
 
-    def _inputs(self, state: _StageState, part: NDArray[np.int64], generator: torch.Generator) -> dict[str, Tensor]:
+    def _inputs(self, state: _StageState, part: NDArray[np.int64], generator: torch.Generator) -> dict[str, Any]:
         table = self._table(state.stage)
-        captions = table.rows(part).to(self.device)
+        inputs: dict[str, Any] = {"captions": table.rows(part).to(self.device)}
         if state.stage.objective == "text":
-            return {"captions": captions}
+            return inputs
+        if state.stage.naming and len(self.data.words):
+            inputs["naming"] = (self.data.words.to(self.device), state.stage.naming)
         part = table.pictures(part)
         if state.features:
             views = torch.randint(len(state.features), (len(part),), generator=generator)
             chosen = np.stack([state.features[view][index] for view, index in zip(views, part, strict=True)])
-            return {"captions": captions, "features": torch.from_numpy(chosen).to(self.device).float()}
+            return inputs | {"features": torch.from_numpy(chosen).to(self.device).float()}
         pixels = torch.from_numpy(self.data.pixels[part]).to(self.device)
         if state.stage.augment:
             pixels = augment(pixels, self.data.flippable[part], generator)
-        return {"captions": captions, "pixels": normalise(pixels, self.model.encoder)}
+        return inputs | {"pixels": normalise(pixels, self.model.encoder)}
 
-    def _sampled(self, state: _StageState, part: NDArray[np.int64], generator: torch.Generator) -> dict[str, Tensor]:
+    def _sampled(self, state: _StageState, part: NDArray[np.int64], generator: torch.Generator) -> dict[str, Any]:
         """As `_inputs`, but with captions that the model writes itself, each weighed by its advantage."""
         inputs = self._inputs(state, part, generator)
         with torch.no_grad(), self.accelerator.autocast():

@@ -60,6 +60,11 @@ class Stage(_Part):
     weight_decay: float = Field(0.01, ge=0)
     clip: float = Field(1.0, gt=0, description="largest norm of the gradient")
     label_smoothing: float = Field(0.0, ge=0, lt=1)
+    naming: float = Field(
+        0.0,
+        ge=0,
+        description="weight of a second loss for objective caption: the visual tokens name the words of the captions",
+    )
     augment: bool = Field(False, description="random crops, flips, brightness and contrast of train pictures")
     views: int = Field(
         3,
@@ -69,9 +74,11 @@ class Stage(_Part):
     average: float | None = Field(None, gt=0, lt=1, description="decay of the moving average of the weights")
 
     @model_validator(mode="after")
-    def _packed_where_captions_are_the_models(self) -> Self:
+    def _what_is_for_captions_alone(self) -> Self:
         if self.objective != "caption" and not self.packed:
             raise ValueError(f"packed: false is for objective caption, not for {self.objective}")
+        if self.objective != "caption" and self.naming:
+            raise ValueError(f"naming is for objective caption, not for {self.objective}")
         return self
 
 

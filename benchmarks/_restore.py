@@ -16,7 +16,7 @@ from captionist.model.config import HybridConfig
 from captionist.model.fusion import _pooling_matrix
 from captionist.model.vision import HybridEncoder
 
-_VIT_S = Dinov2Config(hidden_size=384, num_attention_heads=6)
+_Array = NDArray[Any]
 
 
 class Encoder(nn.Module):
@@ -25,8 +25,9 @@ class Encoder(nn.Module):
     def __init__(self, bundle: Bundle) -> None:
         super().__init__()
         weights = _weights(bundle.path / ENCODER)
+        weights.pop("model.pooling", None)
         blocks = {name.split(".")[3] for name in weights if name.startswith("model.encoder.blocks.")}
-        settings: Any = _VIT_S
+        settings: Any = Dinov2Config(hidden_size=384, num_attention_heads=6)  # ViT-S, all that we have trained
         settings._attn_implementation = "sdpa"
         resolution = bundle.config.image.height
         self.encoder = HybridEncoder(
@@ -35,10 +36,7 @@ class Encoder(nn.Module):
         self.projection = nn.Linear(self.encoder.width, bundle.config.decoder.width)
         self.pooling: Tensor
         self.register_buffer("pooling", _pooling_matrix(self.encoder.grid, bundle.config.grid[0]), persistent=False)
-        weights.pop("model.pooling", None)
-        self.load_state_dict(
-            {name.removeprefix("model."): torch.from_numpy(weight) for name, weight in weights.items()}
-        )
+        self.load_state_dict({name.removeprefix("model."): torch.from_numpy(w) for name, w in weights.items()})
         self.eval()
 
     def forward(self, pixels: Tensor) -> Tensor:
@@ -46,7 +44,7 @@ class Encoder(nn.Module):
         return prefix
 
 
-def decoder(bundle: Bundle) -> GPT2LMHeadModel:
+def restore_decoder(bundle: Bundle) -> GPT2LMHeadModel:
     """The bundle's decoder as transformers' own GPT-2."""
     sizes = bundle.config.decoder
     settings = GPT2Config(
@@ -64,30 +62,62 @@ def decoder(bundle: Bundle) -> GPT2LMHeadModel:
     state = {}
     for name, weight in _weights(bundle.path / PREFILL).items():
         place = name.removeprefix("model.decoder.").replace("blocks.", "h.")
-        for part in (".c_fc", ".c_proj"):
-            if ".attn" not in place:
-                place = place.replace(part, f".mlp{part}")
-        matrix = weight.ndim == 2 and ".h." in f".{place}"
-        state[f"transformer.{place}"] = torch.from_numpy(weight.T.copy() if matrix else weight)
+        if ".attn" not in place:
+            place = place.replace(".c_fc", ".mlp.c_fc").replace(".c_proj", ".mlp.c_proj")
+        # transformers' Conv1D keeps its matrices transposed.
+        transposed = weight.ndim == 2 and place.startswith("h.")
+        state[f"transformer.{place}"] = torch.from_numpy(weight.T.copy() if transposed else weight)
     missing = model.load_state_dict(state, strict=False).missing_keys
     if missing != ["lm_head.weight"]:
-        raise ValueError(f"the graph lacks {missing}")
+        raise ValueError(f"{bundle.path}: the graph lacks {missing}")
     model.tie_weights()
     return model
 
 
 def _weights(path: Path) -> dict[str, NDArray[np.float32]]:
-    """A graph's weights by the names that they have in torch, matrices as nn.Linear has them.
+    """A graph's weights in float32 by the names that they have in torch, matrices as nn.Linear has them.
 
     The exporter keeps the names of all but those matrices that it transposed; each stands before the addition of its
-    bias.
+    bias. What is stored in fewer bits is what it stands for.
     """
     graph = onnx.load(path).graph
-    tensors = {t.name.removesuffix(".half"): numpy_helper.to_array(t) for t in graph.initializer}
-    weights = {name: value.astype(np.float32) for name, value in tensors.items() if name.startswith("model.")}
-    products = {node.output[0]: node.input[1] for node in graph.node if node.op_type == "MatMul"}
+    stored = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    for node in graph.node:  # in an order in which everything is there before it is needed
+        if node.op_type == "Cast" and node.input[0] in stored:
+            stored[node.output[0]] = stored[node.input[0]].astype(np.float32)
+        elif node.op_type == "DequantizeLinear" and node.input[0] in stored:
+            stored[node.output[0]] = _dequantized(*(stored[name] for name in node.input))
+    names = {node.input[1]: _plain(node.input[1]) for node in graph.node if node.op_type == "Conv"}
+    names |= {node.input[2]: _plain(node.input[2]) for node in graph.node if node.op_type == "Conv"}
+    names |= {name: name for name in stored if name.startswith("model.") and _plain(name) == name}
+    weights = {name: stored[source].astype(np.float32) for source, name in names.items()}
+    products = {node.output[0]: node for node in graph.node if node.op_type in ("MatMul", "MatMulNBits")}
     for node in graph.node:
         if node.op_type == "Add" and node.input[0] in products and node.input[1].endswith(".bias"):
             name = node.input[1].removesuffix(".bias") + ".weight"
-            weights[name] = tensors[products[node.input[0]]].astype(np.float32).T.copy()
+            weights[name] = _matrix(products[node.input[0]], stored)
     return weights
+
+
+def _plain(name: str) -> str:
+    """The name that a weight had before it was stored in fewer bits."""
+    for suffix in ("_DequantizeLinear_Output", "_quantized", "_scale", "_zero_point", ".half"):
+        name = name.removesuffix(suffix)
+    return name
+
+
+def _dequantized(values: _Array, scale: _Array, zero: _Array) -> NDArray[np.float32]:
+    """Along the first axis, as weights of convolutions and biases are."""
+    shape = (-1, *[1] * (values.ndim - 1)) if scale.size > 1 else ()
+    real: NDArray[np.float32] = (values.astype(np.float32) - zero.reshape(shape)) * scale.reshape(shape)
+    return real
+
+
+def _matrix(node: onnx.NodeProto, stored: dict[str, _Array]) -> NDArray[np.float32]:
+    """float32 [N, K], the constant matrix of a product."""
+    if node.op_type == "MatMul":
+        return stored[node.input[1]].astype(np.float32).T.copy()
+    sizes = {attribute.name: attribute.i for attribute in node.attribute}
+    blocks = stored[node.input[1]].astype(np.float32) - 128  # [N, blocks, values]; symmetric around the middle
+    real: NDArray[np.float32] = blocks * stored[node.input[2]].reshape(*blocks.shape[:2], 1)
+    return real.reshape(sizes["N"], -1)[:, : sizes["K"]].copy()

@@ -84,7 +84,7 @@ def _write(model: VisionPrefixLM, recipe: Recipe, run: Path, directory: Path, na
     pixels = _calibration_pictures(model, recipe) if precision == "int8" else ()
     write_graphs(model, directory, precision, pixels)
     model.tokenizer.save(str(directory / bundles.TOKENIZER))
-    bundles.write_config(directory, _config(model, recipe, name, precision))
+    bundles.write_config(directory, bundle_config(model, recipe, name, precision))
     (directory / bundles.SCORES).write_text("{}", encoding="utf-8")
     (directory / bundles.MODEL_CARD).write_text("", encoding="utf-8")
     bundles.write_checksums(directory)
@@ -180,7 +180,8 @@ def _dev_examples(recipe: Recipe) -> tuple[Example, ...]:
     return open_corpus(recipe.data.root, recipe.data.format).split("dev")
 
 
-def _config(model: VisionPrefixLM, recipe: Recipe, name: str, precision: Precision) -> BundleConfig:
+def bundle_config(model: VisionPrefixLM, recipe: Recipe, name: str, precision: Precision) -> BundleConfig:
+    """What a bundle of this model must say of itself."""
     settings, pixels = model.decoder.config, model.preprocessing
     height, width = pixels.size
     return BundleConfig(

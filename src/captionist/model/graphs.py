@@ -18,6 +18,7 @@ from torch.export import Dim
 from captionist.bundle import ENCODER, PREFILL, STEP
 from captionist.model.fusion import VisionPrefixLM
 from captionist.model.quantization import quantize_convolutions, quantize_products
+from captionist.model.vision import HybridEncoder
 
 Precision = Literal["fp32", "fp16", "int8"]
 """fp16: weights are stored in half precision, which halves the bundle, and arithmetic stays in float32.
@@ -81,7 +82,8 @@ def write_graphs(
     )
     graphs = [directory / name for name in (ENCODER, PREFILL, STEP)]
     if precision == "int8":
-        quantize_convolutions(directory / ENCODER, pixels)
+        if isinstance(model.encoder, HybridEncoder):  # a plain ViT has one convolution, its patches
+            quantize_convolutions(directory / ENCODER, pixels)
         for path in graphs:
             quantize_products(path)
     share_weights(graphs, directory / WEIGHTS, half=precision != "fp32")

@@ -19,7 +19,7 @@ from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
 _BLOCK = 128
-_KEPT = 12  # the first convolutions: few channels, many pixels, so that int8 gains little there, and costs most
+_KEPT = 6  # the first convolutions: few channels, many pixels, so that int8 gains little there, and costs most
 _IN_INT8 = 4  # MatMulNBits' name for arithmetic in integers, too
 
 

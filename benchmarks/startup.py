@@ -1,0 +1,57 @@
+"""What the first caption costs: `captionist caption` as a whole process, the library in one, and their memory."""
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from benchmarks._pictures import EXAMPLES
+from benchmarks._report import circumstances, show, verdict, write
+
+_TARGET = 1.0  # seconds
+_LIBRARY = """
+import json, resource, sys, time
+begun = time.perf_counter()
+from captionist import Captioner
+imported = time.perf_counter()
+captioner = Captioner()
+loaded = time.perf_counter()
+captioner.caption(sys.argv[1])
+first = time.perf_counter()
+captioner.caption(sys.argv[1])
+second = time.perf_counter()
+print(json.dumps({
+    "import": imported - begun, "load": loaded - imported, "first caption": first - loaded,
+    "second caption": second - first, "peak MB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+}))
+"""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--json", type=Path)
+    given = parser.parse_args()
+    picture = str(min(EXAMPLES.glob("*.jpg")))
+    command = str(Path(sys.executable).with_name("captionist"))
+    whole, library = [], []
+    for _ in range(given.rounds + 1):
+        begun = time.perf_counter()
+        subprocess.run([command, "caption", picture], check=True, capture_output=True)
+        whole.append(time.perf_counter() - begun)
+        told = subprocess.run([sys.executable, "-c", _LIBRARY, picture], check=True, capture_output=True).stdout
+        library.append(json.loads(told))
+    whole, library = whole[1:], library[1:]  # the first finds nothing in the disk's cache
+    middle = {name: statistics.median(told[name] for told in library) for name in library[0]}
+    seconds = statistics.median(whole)
+    rows = [["captionist caption, the whole process, s", f"{seconds:.2f}", f"{_TARGET:g}", verdict(seconds < _TARGET)]]
+    rows += [[name if "MB" in name else f"{name}, s", f"{value:.3g}", "", ""] for name, value in middle.items()]
+    show("One picture", ["", "median", "target", ""], rows)
+    write(given.json, circumstances() | {"whole": whole, "library": library})
+
+
+if __name__ == "__main__":
+    main()

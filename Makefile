@@ -5,6 +5,7 @@
 # make test-deploy           container, fleet, dashboards, Terraform, workflows with the real tools: minutes long
 # make test-container        of these, only the container: built and run
 # make check                 lint, types, import rules
+# make bench                 speed and memory beside what others do: minutes long, on a quiet machine
 # make release               whether this commit can be released
 PYTHON ?= $(or $(shell command -v python3.11),python3)
 VENV := .venv
@@ -12,7 +13,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 IMAGE ?= examples
 
-.PHONY: caption serve test test-load test-deploy test-container check release format clean
+.PHONY: caption serve test test-load test-deploy test-container check bench release format clean
 
 caption: $(VENV)/core
 	@$(BIN)/captionist caption "$(IMAGE)"
@@ -39,6 +40,15 @@ check: $(VENV)/all
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest tests/test_imports.py
+
+bench: $(VENV)/all weights/gpt2-4l-384
+	$(BIN)/python -m benchmarks.latency --compile --base weights/gpt2-4l-384 --json .bench/latency.json
+	$(BIN)/python -m benchmarks.throughput --json .bench/throughput.json
+	$(BIN)/python -m benchmarks.startup --json .bench/startup.json
+	$(BIN)/python -m benchmarks.roofline --json .bench/roofline.json
+
+weights/gpt2-4l-384: $(VENV)/all
+	$(BIN)/python -m captionist.model.starting_weights weights
 
 release: $(VENV)/all
 	$(BIN)/python -m deploy.release

@@ -27,6 +27,7 @@ _PAUSE = 0.03  # seconds, in which the threads of whoever was before fall asleep
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", type=Path, help="a bundle; by default the embedded one")
     parser.add_argument("--pictures", type=Path, default=Path("../shared/data/flickr8k/Images"))
     parser.add_argument("--count", type=int, default=40, help="pictures")
     parser.add_argument("--compile", action="store_true", help="torch.compile, too, which needs a C++ compiler")
@@ -70,9 +71,10 @@ def main() -> None:
 
 
 def _workers(given: argparse.Namespace, folder: Path) -> dict[str, Worker]:
-    workers = {"ours": Worker(Kind.OURS), "transformers, same weights": Worker(Kind.TRANSFORMERS)}
+    workers = {"ours": Worker(Kind.OURS, given.model)}
+    workers["transformers, same weights"] = Worker(Kind.TRANSFORMERS, given.model)
     if given.compile:
-        workers["transformers, same weights, compiled"] = Worker(Kind.COMPILED)
+        workers["transformers, same weights, compiled"] = Worker(Kind.COMPILED, given.model)
     if given.base:
         write_base_bundle(folder / "base", str(given.base))
         workers["ViT-B/16 + GPT-2 small in ours"] = Worker(Kind.OURS_BASE, folder / "base")

@@ -17,6 +17,7 @@ _TARGET = 5.0
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", type=Path, help="a bundle; by default the embedded one")
     parser.add_argument("--pictures", type=Path, default=Path("../shared/data/flickr8k/Images"))
     parser.add_argument("--count", type=int, default=500, help="pictures in a round")
     parser.add_argument("--rounds", type=int, default=3)
@@ -25,7 +26,7 @@ def main() -> None:
     given = parser.parse_args()
     pictures = photographs(given.pictures, given.count)
     pictures = list(islice(cycle(pictures), given.count))
-    ours, theirs = Worker(Kind.OURS), Worker(Kind.TRANSFORMERS)
+    ours, theirs = Worker(Kind.OURS, given.model), Worker(Kind.TRANSFORMERS, given.model)
     rounds = []
     for number in range(given.rounds + 1):
         part = pictures if number else pictures[: 2 * given.batch]  # the first is to warm up

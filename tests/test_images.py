@@ -23,7 +23,7 @@ from captionist.errors import (
     NotAnImageError,
     UnsupportedImageError,
 )
-from captionist.images import ImageLimits, Preprocessing, decode, prepare
+from captionist.images import ImageLimits, Preprocessing, decode, prepare, squeeze
 from tests.hostile_images import png_chunk, png_of_zeros, write_hostile
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
@@ -215,6 +215,32 @@ def test_exif_orientation_is_undone(format: str, orientation: int) -> None:
     exif = Image.Exif()
     exif[0x0112] = orientation
     assert close(decode(save(stored, format, exif=exif)), quadrants())
+
+
+@pytest.mark.parametrize(("at_least", "part"), [(None, 1), (700, 1), (512, 1), (256, 2), (100, 4), (64, 8), (1, 8)])
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+def test_a_jpeg_is_decoded_no_larger_than_it_need_be(mode: str, at_least: int | None, part: int) -> None:
+    picture = Image.fromarray(quadrants(600, 800)).convert(mode)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    content = save(picture, "JPEG", quality=95, exif=exif)
+    whole, decoded = decode(content), decode(content, at_least=at_least)
+    assert decoded.shape == (800 // part, 600 // part, 3)
+    assert close(decoded, squeeze(whole, decoded.shape[:2]), 12)
+
+
+def test_a_large_jpeg_that_is_cut_is_refused_at_any_size() -> None:
+    content = save(Image.fromarray(smooth_noise(600, 800)), "JPEG")
+    for at_least in (256, 64):
+        with pytest.raises(CorruptImageError, match="missing"):
+            decode(content[: len(content) // 2] + b"\xff\xd9", at_least=at_least)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "CMYK"])
+def test_other_pictures_are_decoded_whole(mode: str) -> None:
+    picture = Image.fromarray(quadrants(600, 800)).convert(mode)
+    for content in (save(picture, "TIFF"), save(picture, "JPEG") if mode == "CMYK" else save(picture, "PNG")):
+        assert decode(content, at_least=64).shape == (600, 800, 3)
 
 
 def test_broken_exif_is_no_reason_to_refuse_a_picture() -> None:

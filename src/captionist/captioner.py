@@ -155,7 +155,10 @@ class Captioner:
         name: what error messages call it; by default its path. Raises ImageError where it cannot be read.
         """
         if not isinstance(image, np.ndarray):
-            return images.prepare(images.decode(image, limits=self._limits, name=name), self._preprocessing)
+            # Twice the model's size, so that the averaging over it is still ours.
+            enough = 2 * max(self._preprocessing.size)
+            decoded = images.decode(image, limits=self._limits, name=name, at_least=enough)
+            return images.prepare(decoded, self._preprocessing)
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
             raise NotAnImageError(
                 f"a picture given as an array must be uint8 [H, W, 3] in RGB order, not {image.dtype} "

@@ -22,6 +22,8 @@ from captionist.image_formats import CONVERT, identify
 MAX_SIDE = 1_000_000
 # OpenCV's own ceiling (OPENCV_IO_MAX_IMAGE_PIXELS): limits above it cannot be granted.
 MAX_PIXELS = 2**30
+GREY_OF_THREE = (128,)
+"""`Header.lost_greys` of a JPEG in grey or colour; one with four inks has others."""
 CUT_SHORT = "the file is damaged or cut short; fetch or export it again"
 
 
@@ -121,7 +123,7 @@ def _read_jpeg(data: bytes, max_pixels: int) -> Header:
     if not sent or any(coefficients != _ALL_COEFFICIENTS for coefficients in sent.values()):
         raise CorruptImageError(f"parts of the picture's data are missing: {CUT_SHORT}")
     # Mid-grey, and what OpenCV's conversion makes of it when the picture is CMYK or YCCK.
-    lost_greys = (64, 65) if len(sent) == 4 else (128,)
+    lost_greys = (64, 65) if len(sent) == 4 else GREY_OF_THREE
     return Header("JPEG", width, height, at, orientation, lost_greys=lost_greys)
 
 

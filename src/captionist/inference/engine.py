@@ -89,9 +89,11 @@ class Engine:
         )
 
     def encode(self, pixels: Floats) -> Floats:
-        """Pictures to visual tokens: float32 [B, 3, H, W] -> float32 [B, P, D]."""
-        tokens: Floats = _run(self._encoder, ENCODER, {"pixels": pixels})[0]
-        return tokens
+        """Pictures to visual tokens: float32 [B, 3, H, W] -> float32 [B, P, D].
+
+        One after the other: a batch would gain no time here, and cost its size in memory.
+        """
+        return np.concatenate([_run(self._encoder, ENCODER, {"pixels": picture[None]})[0] for picture in pixels])
 
 
 def _shapes(config: BundleConfig) -> Shapes:

@@ -130,7 +130,8 @@ def share_weights(graphs: Iterable[Path], weights: Path, half: bool) -> None:
                 if half and values.dtype == np.float32:
                     values = values.astype(np.float16)
                     stored = f"{tensor.name}.half"
-                    casts.append(helper.make_node("Cast", [stored], [tensor.name], to=TensorProto.FLOAT))
+                    if not _look_up(graph.graph, tensor.name, stored):
+                        casts.append(helper.make_node("Cast", [stored], [tensor.name], to=TensorProto.FLOAT))
                     tensor.name = stored
                 content = np.ascontiguousarray(values).tobytes()
                 digest = hashlib.sha256(content).hexdigest()
@@ -143,6 +144,19 @@ def share_weights(graphs: Iterable[Path], weights: Path, half: bool) -> None:
                 graph.graph.node.insert(0, node)
             _forget_origins(graph)
             onnx.save(graph, path)
+
+
+def _look_up(graph: onnx.GraphProto, name: str, stored: str) -> bool:
+    """Read rows from the table as it is stored, and cast only those; False where the table has other uses, too."""
+    readers = [node for node in graph.node if name in node.input]
+    if not readers or any(node.op_type != "Gather" or node.input[0] != name for node in readers):
+        return False
+    for node in readers:
+        rows = f"{node.output[0]}.half"
+        place = list(graph.node).index(node) + 1
+        graph.node.insert(place, helper.make_node("Cast", [rows], [node.output[0]], to=TensorProto.FLOAT))
+        node.input[0], node.output[0] = stored, rows
+    return True
 
 
 def _point_to(tensor: TensorProto, values: NDArray[Any], file: str, offset: int, length: int) -> None:

@@ -1,6 +1,7 @@
 """What captions are made by: Captionist, and transformers in torch as a user would write it."""
 
 import contextlib
+import logging
 import multiprocessing
 import time
 from collections.abc import Sequence
@@ -169,6 +170,7 @@ def write_base_bundle(directory: Path, tokenizer: str) -> None:
     """`base_model` as a bundle in int8, which is what a user would export for speed."""
     model, recipe = base_model(tokenizer), load_recipe(Path("recipes/flickr8k-base.yaml"))
     directory.mkdir(parents=True)
+    logging.disable(logging.INFO)  # the exporter tells of every step
     write_graphs(model, directory, "int8")
     model.tokenizer.save(str(directory / bundles.TOKENIZER))
     bundles.write_config(directory, bundle_config(model, recipe, "base", "int8"))

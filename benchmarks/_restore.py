@@ -82,10 +82,9 @@ def _weights(path: Path) -> dict[str, NDArray[np.float32]]:
     """
     graph = onnx.load(path).graph
     stored = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
-    for node in graph.node:  # in an order in which everything is there before it is needed
-        if node.op_type == "Cast" and node.input[0] in stored:
-            stored[node.output[0]] = stored[node.input[0]].astype(np.float32)
-        elif node.op_type == "DequantizeLinear" and node.input[0] in stored:
+    stored |= {_plain(name): value for name, value in stored.items() if name.endswith(".half")}
+    for node in graph.node:
+        if node.op_type == "DequantizeLinear" and node.input[0] in stored:
             stored[node.output[0]] = _dequantized(*(stored[name] for name in node.input))
     names = {node.input[1]: _plain(node.input[1]) for node in graph.node if node.op_type == "Conv"}
     names |= {node.input[2]: _plain(node.input[2]) for node in graph.node if node.op_type == "Conv"}

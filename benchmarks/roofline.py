@@ -12,6 +12,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import asdict
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -176,11 +177,11 @@ def _feeds(bundle: Bundle) -> dict[str, tuple[dict[str, Any], int]]:
     config, engine = bundle.config, Engine(bundle, threads=1)
     pixels = np.random.default_rng(0).normal(size=(1, 3, config.image.height, config.image.width)).astype(np.float32)
     tokens = engine.encode(pixels)
-    keys, values = engine.decoder.step(np.array([1]), engine.decoder.prefill(tokens).state).state
+    cache = engine.decoder.step(np.array([1]), engine.decoder.prefill(tokens).state).state
     return {
         ENCODER: ({"pixels": pixels}, (config.image.height // STRIDE) ** 2),
         PREFILL: ({"visual_tokens": tokens}, config.prefix_length + 1),
-        STEP: ({"tokens": np.array([1]), "keys": keys, "values": values}, 1),
+        STEP: ({"tokens": np.array([1]), **asdict(cache)}, 1),
     }
 
 

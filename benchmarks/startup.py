@@ -1,4 +1,5 @@
-"""What the first caption costs: `captionist caption` as a whole process, the library in one, and their memory."""
+"""What the first caption costs: `captionist caption` as a whole process, the library in one; and what the service keeps
+in memory, at rest and after half a minute of as many clients as it will take in."""
 
 import argparse
 import json
@@ -8,10 +9,16 @@ import sys
 import time
 from pathlib import Path
 
-from benchmarks._pictures import EXAMPLES
+import uvloop
+
+from benchmarks._load import closed_loop
+from benchmarks._pictures import EXAMPLES, caption_request
+from benchmarks._processes import Service
 from benchmarks._report import circumstances, show, verdict, write
 
 _TARGET = 1.0  # seconds
+_MEMORY = 350.0  # MB
+_CLIENTS, _SECONDS = 32, 30
 _LIBRARY = """
 import json, resource, sys, time
 begun = time.perf_counter()
@@ -49,8 +56,25 @@ def main() -> None:
     seconds = statistics.median(whole)
     rows = [["captionist caption, the whole process, s", f"{seconds:.2f}", f"{_TARGET:g}", verdict(seconds < _TARGET)]]
     rows += [[name if "MB" in name else f"{name}, s", f"{value:.3g}", "", ""] for name, value in middle.items()]
-    show("One picture", ["", "median", "target", ""], rows)
-    write(given.json, circumstances() | {"whole": whole, "library": library})
+    rest, peak = _service()
+    rows.append(["the service at rest, MB", f"{rest:.0f}", "", ""])
+    rows.append(["its peak under load, MB", f"{peak:.0f}", f"{_MEMORY:g}", verdict(peak < _MEMORY)])
+    show("Start and memory", ["", "median", "target", ""], rows)
+    write(given.json, circumstances() | {"whole": whole, "library": library, "service_mb": [rest, peak]})
+
+
+def _service() -> tuple[float, float]:
+    requests = [caption_request(path.read_bytes()) for path in sorted(EXAMPLES.glob("*.jpg"))]
+    with Service(log_format="json") as service:
+        rest = _peak(service.pid)
+        uvloop.run(closed_loop(service.port, requests, _CLIENTS, _SECONDS))
+        return rest, _peak(service.pid)
+
+
+def _peak(pid: int) -> float:
+    """The most memory that a process has had, in MB."""
+    status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
+    return int(status.partition("VmHWM:")[2].split()[0]) / 1024
 
 
 if __name__ == "__main__":

@@ -139,9 +139,14 @@ def _graphs(
         *_keys_and_values("new_keys", "new_values"),
         helper.make_node("Concat", ["keys", "new_keys"], ["keys_out"], axis=3),
         helper.make_node("Concat", ["values", "new_values"], ["values_out"], axis=3),
-        *_attend("keys_out", "values_out"),
+        helper.make_node("Gather", ["prefix_keys", "picture"], ["own_prefix_keys"]),
+        helper.make_node("Gather", ["prefix_values", "picture"], ["own_prefix_values"]),
+        helper.make_node("Concat", ["own_prefix_keys", "keys_out"], ["whole_keys"], axis=3),
+        helper.make_node("Concat", ["own_prefix_values", "values_out"], ["whole_values"], axis=3),
+        *_attend("whole_keys", "whole_values"),
     ]
     cache: Shape = ["R", 1, HEADS, "S", WIDTH // HEADS]
+    prefix: Shape = ["B", 1, HEADS, PREFIX + 1, WIDTH // HEADS]
     scores: dict[str, Shape] = {"logits": ["B", vocabulary], "attention": ["B", PREFIX]}
     return {
         bundle.ENCODER: _model(
@@ -156,7 +161,14 @@ def _graphs(
         bundle.STEP: _model(
             step,
             shared,
-            {"tokens": ["R"], "keys": cache, "values": cache},
+            {
+                "tokens": ["R"],
+                "picture": ["R"],
+                "prefix_keys": prefix,
+                "prefix_values": prefix,
+                "keys": cache,
+                "values": cache,
+            },
             scores | {"keys_out": cache, "values_out": cache},
         ),
     }
@@ -211,7 +223,7 @@ def _model(
         nodes,
         "tiny",
         [
-            helper.make_tensor_value_info(name, TensorProto.INT64 if name == "tokens" else TensorProto.FLOAT, shape)
+            helper.make_tensor_value_info(name, TensorProto.INT64 if len(shape) == 1 else TensorProto.FLOAT, shape)
             for name, shape in inputs.items()
         ],
         [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in outputs.items()],

@@ -218,12 +218,15 @@ def test_a_cache_gives_the_logits_of_the_full_forward(checkpoints: Checkpoints, 
         expected = torch.stack([full_logits(model, picture[None], caption) for picture in pixels])
         decoded = model.prefill(model.encode(pixels))
         assert torch.allclose(decoded.logits, expected[:, 0], atol=1e-4)
+        assert decoded.keys.shape == (2, 2, 2, model.prefix_length + 1, 16)
+        prefix, none = (torch.tensor([1, 0, 1]), decoded.keys, decoded.values), model.no_tokens(decoded.keys, 3)
+        expected, decoded = expected[prefix[0]], decoded._replace(keys=none, values=none)
         for place, token in enumerate(caption):
-            assert decoded.keys.shape == (2, 2, 2, model.prefix_length + 1 + place, 16)
-            assert decoded.attention.shape == (2, model.prefix_length)
+            decoded = model.step(torch.full((3,), token), *prefix, decoded.keys, decoded.values)
+            assert decoded.keys.shape == (3, 2, 2, place + 1, 16)
+            assert decoded.attention.shape == (3, model.prefix_length)
             assert (decoded.attention >= 0).all()
             assert (decoded.attention.sum(1) <= 1 + 1e-6).all()
-            decoded = model.step(torch.full((2,), token), decoded.keys, decoded.values)
             assert torch.allclose(decoded.logits, expected[:, place + 1], atol=1e-4)
 
 
@@ -237,8 +240,11 @@ def test_the_attention_is_that_of_the_newest_token(model: VisionPrefixLM) -> Non
         mask = torch.ones(length, length, dtype=torch.bool).tril()
         _, _, layers = model.decoder(torch.cat((prefix, text), 1), torch.arange(length), mask)
         decoded = model.prefill(prefix)
+        shared, none = (torch.tensor([0]), decoded.keys, decoded.values), model.no_tokens(decoded.keys, 1)
+        keys = values = none
         for token in caption:
-            decoded = model.step(torch.tensor([token]), decoded.keys, decoded.values)
+            decoded = model.step(torch.tensor([token]), *shared, keys, values)
+            keys, values = decoded.keys, decoded.values
     everything = torch.stack(layers)[:, 0, :, -1].mean((0, 1))
     assert float(everything.sum()) == pytest.approx(1, abs=1e-5)
     assert torch.allclose(decoded.attention[0], everything[: model.prefix_length], atol=1e-6)

@@ -16,7 +16,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from captionist.data import clean_caption, open_corpus
 from captionist.errors import DataError, RecipeError, TrainingError
 from captionist.inference.search import SearchOptions, search
+from captionist.model.card import model_card
 from captionist.model.decoder import TorchDecoder
+from captionist.model.export import _history
 from captionist.model.fusion import load_model
 from captionist.training import dataset
 from captionist.training.pictures import normalise, open_pixels
@@ -207,10 +209,17 @@ def test_a_run_may_go_on_from_the_mean_of_several(checkpoints: Checkpoints, tmp_
     go_on = f"start={first / 'last'}"
     starts = [train(recipe, [go_on, f"seed={seed}"], runs=tmp_path / f"b{seed}") / "last" for seed in (1, 2)]
     one, two = (load_file(start / "model.safetensors") for start in starts)
-    rates = "stages.0.rates={decoder: 1.0e-30}"
-    mean = train(recipe, [f"start=[{', '.join(map(str, starts))}]", rates, "model.decoder.dropout=0.5"], runs=tmp_path)
-    for name, weights in load_file(mean / "last" / "model.safetensors").items():
+    mean = f"start=[{', '.join(map(str, starts))}]"
+    run = train(recipe, [mean, "stages.0.epochs=0", "model.decoder.dropout=0.5"], runs=tmp_path)
+    for name, weights in load_file(run / "best" / "model.safetensors").items():
         assert torch.allclose(weights, (one[name] + two[name]) / 2, atol=1e-6), name
+    assert [row["epoch"] for row in rows(run / "epochs.csv")] == ["0"]
+    history = _history(run)
+    assert [part.name for part in history] == [first.name, *(start.parent.name for start in starts), run.name]
+    model = load_model(run / "best")
+    card = model_card(load_recipe(run / "recipe.yaml"), model, {"note": "Not scored."}, "fp32", history, "")
+    assert card.count("Recipe `tiny`") == 4
+    assert f"It went on from {starts[0].parent.name} and {starts[1].parent.name}, whose weights were averaged." in card
 
 
 def test_visual_tokens_learn_to_name_what_captions_say(

@@ -2,14 +2,16 @@
 
 encoder.onnx: pixels [B, 3, H, W] -> visual_tokens [B, P, D]
 prefill.onnx: visual_tokens [B, P, D] -> logits [B, V], attention [B, P], keys, values [B, L, heads, P + 1, width]
-step.onnx: tokens int64 [R], keys, values [R, L, heads, S, width]
+step.onnx: tokens, picture int64 [R], prefix_keys, prefix_values [B, L, heads, P + 1, width],
+    keys, values [R, L, heads, S, width]
     -> logits [R, V], attention [R, P], keys_out, values_out [R, L, heads, S + 1, width]
 
-All but tokens are float32. Prefill reads the begin-of-text token after the visual ones.
+All but tokens and picture are float32. Prefill reads the begin-of-text token after the visual ones; what it gives is
+held once for each picture, whatever its beams, and a row says by `picture` to which it belongs. S is 0 at first.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +26,6 @@ from captionist.inference.sessions import session_options
 from captionist.inference.threads import available_cores
 
 Floats = NDArray[np.float32]
-Cache = tuple[Floats, Floats]
 Shapes = dict[str, tuple[int | None, ...]]
 """The dimensions of each input and output by its name; None is one that differs from call to call."""
 
@@ -34,12 +35,27 @@ _OUTPUTS = {
     PREFILL: ["logits", "attention", "keys", "values"],
     STEP: ["logits", "attention", "keys_out", "values_out"],
 }
-_INPUTS = {ENCODER: ["pixels"], PREFILL: ["visual_tokens"], STEP: ["tokens", "keys", "values"]}
+_INPUTS = {
+    ENCODER: ["pixels"],
+    PREFILL: ["visual_tokens"],
+    STEP: ["tokens", "picture", "prefix_keys", "prefix_values", "keys", "values"],
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Cache:
+    """The keys and values of R captions of S tokens, as step.onnx takes them."""
+
+    picture: NDArray[np.int64]
+    prefix_keys: Floats
+    prefix_values: Floats
+    keys: Floats
+    values: Floats
 
 
 @dataclass(frozen=True)
 class OrtDecoder:
-    """A `Decoder` whose state is its key-value cache: two float32 arrays [R, L, heads, S, width]."""
+    """A `Decoder` whose state is its key-value cache."""
 
     prefill_session: ort.InferenceSession
     step_session: ort.InferenceSession
@@ -49,21 +65,22 @@ class OrtDecoder:
     def prefill(self, visual_tokens: Floats) -> Step:
         """visual_tokens: float32 [B, P, D]."""
         logits, attention, keys, values = _run(self.prefill_session, PREFILL, {"visual_tokens": visual_tokens})
-        return Step(logits, attention, (keys, values))
+        batch, layers, heads, _, width = keys.shape
+        none = np.zeros((batch, layers, heads, 0, width), np.float32)
+        return Step(logits, attention, Cache(np.arange(batch), keys, values, none, none))
 
     def step(self, tokens: NDArray[np.int64], state: Cache) -> Step:
         """tokens: int64 [R]."""
-        keys, values = state
-        feeds: dict[str, NDArray[Any]] = {"tokens": tokens, "keys": keys, "values": values}
-        logits, attention, keys, values = _run(self.step_session, STEP, feeds)
-        return Step(logits, attention, (keys, values))
+        feeds = {name: getattr(state, name) for name in _INPUTS[STEP][1:]}
+        logits, attention, keys, values = _run(self.step_session, STEP, {"tokens": tokens, **feeds})
+        return Step(logits, attention, replace(state, keys=keys, values=values))
 
     def reorder(self, state: Cache, rows: NDArray[np.int64]) -> Cache:
         """rows: int64 [R']. Nothing is copied where the rows stay as they are."""
-        keys, values = state
-        if np.array_equal(rows, np.arange(len(keys))):
+        if np.array_equal(rows, np.arange(len(state.picture))):
             return state
-        return keys.take(rows, axis=0), values.take(rows, axis=0)
+        keys, values = (part.take(rows, axis=0) for part in (state.keys, state.values))
+        return replace(state, picture=state.picture[rows], keys=keys, values=values)
 
 
 class Engine:
@@ -99,12 +116,15 @@ class Engine:
 def _shapes(config: BundleConfig) -> Shapes:
     decoder = config.decoder
     cache = (None, decoder.layers, decoder.heads, None, decoder.head_width)
+    prefix = (None, decoder.layers, decoder.heads, config.prefix_length + 1, decoder.head_width)
     return {
         "pixels": (None, 3, config.image.height, config.image.width),
         "visual_tokens": (None, config.prefix_length, decoder.width),
         "tokens": (None,),
+        "picture": (None,),
         "logits": (None, config.vocabulary_size),
         "attention": (None, config.prefix_length),
+        **dict.fromkeys(("prefix_keys", "prefix_values"), prefix),
         **dict.fromkeys(("keys", "values", "keys_out", "values_out"), cache),
     }
 

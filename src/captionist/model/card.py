@@ -1,5 +1,7 @@
 """The model card of an exported bundle, written from the recipe, the run's environment and the scores."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from captionist.evaluation.mistakes import Mistakes
@@ -15,24 +17,32 @@ _OBJECTIVES = {
 }
 
 
+@dataclass(frozen=True)
+class Training:
+    """A run: its directory's name, its recipe and its environment.json."""
+
+    name: str
+    recipe: Recipe
+    environment: dict[str, Any]
+
+
 def model_card(
     recipe: Recipe,
-    environment: dict[str, Any],
     model: VisionPrefixLM,
     scores: dict[str, Any],
     precision: Precision,
+    history: Sequence[Training],
     best: str,
 ) -> str:
     """Markdown.
 
-    Args: environment: a run's environment.json; scores: what the bundle's scores.json holds; best: the epoch that the
-    weights are from, in words, or nothing where it is not known.
+    Args: scores: what the bundle's scores.json holds; history: the runs that led to the model, the last one its own;
+    best: the epoch that the weights are from, in words, or nothing where it is not known.
     """
     millions = sum(p.numel() for p in model.parameters()) / 1e6
     encoder = "a hybrid ViT" if recipe.model.encoder.family == "hybrid" else "a ViT"
-    commits = dict.fromkeys(str(part["commit"]) for part in (environment, *environment.get("resumed", [])))
     kept = f"\n\nKept are the weights after {best}, the best on dev." if best else ""
-    stages = "\n".join(_stage(stage) for stage in recipe.stages)
+    training = "\n\n".join(_training(run) for run in history)
     return f"""# {recipe.name}
 
 Describes a photograph in one English sentence. Visual tokens of {encoder} at {model.config.encoder.resolution} pixels,
@@ -47,11 +57,22 @@ a vocabulary of {model.tokenizer.get_vocab_size():,} tokens, weights in {precisi
 
 ## Training
 
-Recipe `{recipe.name}` with seed {recipe.seed}, at commit {" and ".join(commits)}, on {environment["device"]}
-(precision {environment["precision"]}), started {environment["started"]}.
-
-{stages}{kept}
+{training}{kept}
 """
+
+
+def _training(run: Training) -> str:
+    environment, recipe = run.environment, run.recipe
+    commits = dict.fromkeys(str(part["commit"]) for part in (environment, *environment.get("resumed", [])))
+    starts = [start.parent.name for start in recipe.start]
+    begun = f"\nIt went on from {' and '.join(starts)}" if starts else ""
+    begun += ", whose weights were averaged." if len(starts) > 1 else "." if starts else ""
+    stages = "\n".join(_stage(stage) for stage in recipe.stages if stage.epochs)
+    commit, device = " and ".join(commits), environment["device"]
+    return f"""Recipe `{recipe.name}` with seed {recipe.seed}, at commit {commit}, on {device}
+(precision {environment["precision"]}), started {environment["started"]} as {run.name}.{begun}
+
+{stages}""".rstrip()
 
 
 def _stage(stage: Stage) -> str:

@@ -8,7 +8,8 @@ from torch import Tensor
 from captionist.inference.decoder import Step
 from captionist.model.fusion import Decoded, VisionPrefixLM
 
-State = tuple[Tensor, Tensor]
+State = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
+"""What `VisionPrefixLM.step` takes after the tokens."""
 
 
 class TorchDecoder:
@@ -28,17 +29,22 @@ class TorchDecoder:
     def prefill(self, visual_tokens: Tensor) -> Step:
         """visual_tokens: float [B, P, D], as `VisionPrefixLM.encode` gives."""
         with torch.inference_mode():
-            return _step(self.model.prefill(visual_tokens))
+            decoded = self.model.prefill(visual_tokens)
+            rows, none = len(visual_tokens), self.model.no_tokens(decoded.keys, len(visual_tokens))
+            picture = torch.arange(rows, device=visual_tokens.device)
+            return _step(decoded, (picture, decoded.keys, decoded.values, none, none))
 
     def step(self, tokens: NDArray[np.int64], state: State) -> Step:
         with torch.inference_mode():
-            return _step(self.model.step(torch.from_numpy(tokens).to(state[0].device), *state))
+            decoded = self.model.step(torch.from_numpy(tokens).to(state[0].device), *state)
+            return _step(decoded, (*state[:3], decoded.keys, decoded.values))
 
     def reorder(self, state: State, rows: NDArray[np.int64]) -> State:
-        index = torch.from_numpy(rows).to(state[0].device)
-        return state[0][index], state[1][index]
+        picture, prefix_keys, prefix_values, keys, values = state
+        index = torch.from_numpy(rows).to(picture.device)
+        return picture[index], prefix_keys, prefix_values, keys[index], values[index]
 
 
-def _step(decoded: Decoded) -> Step:
+def _step(decoded: Decoded, state: State) -> Step:
     logits, attention = (tensor.float().cpu().numpy() for tensor in (decoded.logits, decoded.attention))
-    return Step(logits, attention, (decoded.keys, decoded.values))
+    return Step(logits, attention, state)

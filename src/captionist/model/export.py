@@ -28,7 +28,7 @@ from captionist.evaluation.run import evaluate
 from captionist.images import decode, prepare
 from captionist.inference.engine import Engine
 from captionist.inference.search import SearchOptions, search
-from captionist.model.card import model_card
+from captionist.model.card import Training, model_card
 from captionist.model.decoder import TorchDecoder
 from captionist.model.fusion import VisionPrefixLM, load_model
 from captionist.model.graphs import Precision, round_to_half, write_graphs
@@ -108,14 +108,7 @@ def _write(model: VisionPrefixLM, recipe: Recipe, run: Path, directory: Path, na
             **calibrate_bundle(directory, evaluation.rows),
         }
     (directory / bundles.SCORES).write_text(json.dumps(scores, indent=2) + "\n", encoding="utf-8")
-    card = model_card(
-        recipe,
-        json.loads((run / "environment.json").read_text(encoding="utf-8")),
-        model,
-        scores,
-        precision,
-        _best_epoch(run / "epochs.csv"),
-    )
+    card = model_card(recipe, model, scores, precision, _history(run), _best_epoch(run / "epochs.csv"))
     (directory / bundles.MODEL_CARD).write_text(card, encoding="utf-8")
     bundles.write_checksums(directory)
 
@@ -138,12 +131,28 @@ def calibrate_bundle(directory: Path, rows: Sequence[ReportRow]) -> dict[str, An
     return {"reliability": asdict(found)} if found else {}
 
 
+def _history(run: Path) -> list[Training]:
+    """The run, and before it those whose models it started from, as far as they are still there; each once."""
+    found: dict[Path, Training] = {}
+
+    def visit(directory: Path) -> None:
+        if directory not in found and (directory / "recipe.yaml").is_file():
+            recipe = load_recipe(directory / "recipe.yaml")
+            for start in recipe.start:
+                visit(start.parent)
+            environment = json.loads((directory / "environment.json").read_text(encoding="utf-8"))
+            found[directory] = Training(directory.name, recipe, environment)
+
+    visit(run)
+    return list(found.values())
+
+
 def _best_epoch(log: Path) -> str:
     if not log.exists():
         return ""
     with log.open(encoding="utf-8", newline="") as file:
         best = max(csv.DictReader(file), key=lambda row: float(row["cider"]))
-    return f"epoch {best['epoch']} of {best['stage']}"
+    return f"epoch {best['epoch']} of {best['stage']}" if int(best["epoch"]) else ""
 
 
 def compare(model: VisionPrefixLM, directory: Path, examples: Sequence[Example]) -> Parity:

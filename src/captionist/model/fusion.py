@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from captionist.errors import TrainingError
 from captionist.images import Preprocessing
 from captionist.model.config import ModelConfig
-from captionist.model.language import KeyValues, Language, load_language, rebuild_language
+from captionist.model.language import KeyValues, Language, Past, load_language, rebuild_language
 from captionist.model.vision import Encoder, build_encoder
 
 IGNORE = -100
@@ -36,7 +36,8 @@ class Decoded(NamedTuple):
     """What one decoding step gives, for R rows.
 
     logits float [R, V]; attention float [R, P], the last token's attention to the visual tokens, averaged over
-    layers and heads; keys and values float [R, layers, heads, S, head_width].
+    layers and heads; keys and values float [R, layers, heads, S, head_width]: those of the prefix and the begin of text
+    after a prefill, those of the caption's tokens after a step.
     """
 
     logits: Tensor
@@ -161,11 +162,35 @@ class VisionPrefixLM(nn.Module):
         positions = torch.arange(length, device=visual_tokens.device)
         return self._decoded(*self.decoder(torch.cat((visual_tokens, begin), 1), positions, mask))
 
-    def step(self, tokens: Tensor, keys: Tensor, values: Tensor) -> Decoded:
-        """Read one more token a row: tokens int64 [R], the cache as `prefill` or the last step returned it."""
-        past = [KeyValues(keys[:, i], values[:, i]) for i in range(keys.shape[1])]
-        positions = torch.full((1,), keys.shape[3], device=tokens.device)
+    def step(
+        self,
+        tokens: Tensor,
+        picture: Tensor,
+        prefix_keys: Tensor,
+        prefix_values: Tensor,
+        keys: Tensor,
+        values: Tensor,
+    ) -> Decoded:
+        """Read one more token a row.
+
+        Args: tokens int64 [R]; picture int64 [R], the row of the prefill that each belongs to; prefix_keys and
+        prefix_values as `prefill` gave them for all pictures, which their captions share; keys and values as the last
+        step gave them, of no tokens at first (see `no_tokens`).
+        """
+        past = [
+            Past(
+                KeyValues(prefix_keys[:, i].index_select(0, picture), prefix_values[:, i].index_select(0, picture)),
+                KeyValues(keys[:, i], values[:, i]),
+            )
+            for i in range(keys.shape[1])
+        ]
+        positions = torch.full((1,), prefix_keys.shape[3] + keys.shape[3], device=tokens.device)
         return self._decoded(*self.decoder(self.decoder.wte(tokens)[:, None], positions, None, past))
+
+    @staticmethod
+    def no_tokens(prefix_keys: Tensor, rows: int) -> Tensor:
+        """The keys, or values, of captions that have no token yet: float [rows, layers, heads, 0, head_width]."""
+        return prefix_keys.new_zeros(rows, *prefix_keys.shape[1:3], 0, prefix_keys.shape[4])
 
     def _decoded(self, hidden: Tensor, presents: list[KeyValues], attentions: list[Tensor]) -> Decoded:
         attention = torch.stack([a[:, :, -1].narrow(-1, 0, self.prefix_length) for a in attentions]).mean((0, 2))

@@ -45,8 +45,16 @@ class _Prefill(_Encode):
 
 
 class _Step(_Encode):
-    def forward(self, tokens: Tensor, keys: Tensor, values: Tensor) -> tuple[Tensor, ...]:  # type: ignore[override]
-        return tuple(self.model.step(tokens, keys, values))
+    def forward(  # type: ignore[override]
+        self,
+        tokens: Tensor,
+        picture: Tensor,
+        prefix_keys: Tensor,
+        prefix_values: Tensor,
+        keys: Tensor,
+        values: Tensor,
+    ) -> tuple[Tensor, ...]:
+        return tuple(self.model.step(tokens, picture, prefix_keys, prefix_values, keys, values))
 
 
 def write_graphs(
@@ -59,9 +67,12 @@ def write_graphs(
     """
     settings, width = model.decoder.config, model.decoder.config.n_embd
     resolution = model.config.encoder.resolution
-    cache = torch.zeros(3, settings.n_layer, settings.n_head, model.prefix_length + 2, width // settings.n_head)
-    batch, length = Dim("batch"), Dim("length", max=settings.n_positions - 1)
-    growing = {0: batch, 3: length}
+
+    def cache(rows: int, tokens: int) -> Tensor:
+        return torch.zeros(rows, settings.n_layer, settings.n_head, tokens, width // settings.n_head)
+
+    prefix = model.prefix_length + 1
+    batch, rows, length = Dim("batch"), Dim("rows"), Dim("length", max=settings.n_positions - prefix - 1)
     _export(
         _Encode(model),
         (torch.zeros(2, 3, resolution, resolution),),
@@ -75,9 +86,13 @@ def write_graphs(
     )
     _export(
         _Step(model),
-        (torch.ones(3, dtype=torch.int64), cache, cache.clone()),
+        (
+            *(torch.ones(5, dtype=torch.int64) for _ in range(2)),
+            *(cache(3, prefix) for _ in range(2)),
+            *(cache(5, 2) for _ in range(2)),
+        ),
         ["logits", "attention", "keys_out", "values_out"],
-        [{0: batch}, growing, growing],
+        [{0: rows}, {0: rows}, {0: batch}, {0: batch}, {0: rows, 3: length}, {0: rows, 3: length}],
         directory / STEP,
     )
     graphs = [directory / name for name in (ENCODER, PREFILL, STEP)]

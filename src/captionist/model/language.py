@@ -24,10 +24,17 @@ END_OF_TEXT = "<|endoftext|>"
 
 
 class KeyValues(NamedTuple):
-    """One layer's cache: keys and values, float [B, heads, S, head_width]."""
+    """One layer's keys and values of S tokens, float [B, heads, S, head_width]."""
 
     keys: Tensor
     values: Tensor
+
+
+class Past(NamedTuple):
+    """What one layer has of earlier tokens: the prefix's, and those after it, which are a caption's own."""
+
+    prefix: KeyValues
+    own: KeyValues
 
 
 class _Attention(nn.Module):
@@ -39,20 +46,27 @@ class _Attention(nn.Module):
         self.c_attn = nn.Linear(width, 3 * width)
         self.c_proj = nn.Linear(width, width)
 
-    def forward(self, x: Tensor, mask: Tensor | None, past: KeyValues | None) -> tuple[Tensor, KeyValues, Tensor]:
+    def forward(self, x: Tensor, mask: Tensor | None, past: Past | None) -> tuple[Tensor, KeyValues, Tensor]:
         batch, length, width = x.shape
         query, key, value = (
             part.view(batch, length, self.heads, width // self.heads).transpose(1, 2)
             for part in self.c_attn(x).split(width, dim=2)
         )
+        own = KeyValues(key, value)
         if past is not None:
-            key, value = torch.cat((past.keys, key), 2), torch.cat((past.values, value), 2)
-        scores = query @ key.transpose(2, 3) * (width // self.heads) ** -0.5
+            own = KeyValues(torch.cat((past.own.keys, key), 2), torch.cat((past.own.values, value), 2))
+        # The prefix's part is not joined to the rest: it would be copied for every token of every caption.
+        parts = (own,) if past is None else (past.prefix, own)
+        scores = torch.cat([query @ part.keys.transpose(2, 3) for part in parts], -1) * (width // self.heads) ** -0.5
         if mask is not None:
             scores = scores.masked_fill(~mask, float("-inf"))
         weights = scores.softmax(-1)
-        attended = (weights.to(value.dtype) @ value).transpose(1, 2).reshape(batch, length, width)
-        return F.dropout(self.c_proj(attended), self.dropout, self.training), KeyValues(key, value), weights
+        shares = weights.to(value.dtype).split([part.keys.shape[2] for part in parts], -1)
+        attended = shares[-1] @ own.values
+        if past is not None:
+            attended = attended + shares[0] @ past.prefix.values
+        attended = attended.transpose(1, 2).reshape(batch, length, width)
+        return F.dropout(self.c_proj(attended), self.dropout, self.training), own, weights
 
 
 class _Block(nn.Module):
@@ -68,7 +82,7 @@ class _Block(nn.Module):
         # gelu_new is GPT-2's own tanh approximation; the exact function is what Whisper's decoder was trained with.
         self.gelu = "tanh" if config.activation_function in ("gelu_new", "gelu_pytorch_tanh") else "none"
 
-    def forward(self, x: Tensor, mask: Tensor | None, past: KeyValues | None) -> tuple[Tensor, KeyValues, Tensor]:
+    def forward(self, x: Tensor, mask: Tensor | None, past: Past | None) -> tuple[Tensor, KeyValues, Tensor]:
         attended, present, weights = self.attn(self.ln_1(x), mask, past)
         x = x + attended
         hidden = self.c_proj(F.gelu(self.c_fc(self.ln_2(x)), approximate=self.gelu))
@@ -92,16 +106,16 @@ class GPT2(nn.Module):
         embeddings: Tensor,
         positions: Tensor,
         mask: Tensor | None,
-        past: list[KeyValues] | None = None,
+        past: list[Past] | None = None,
     ) -> tuple[Tensor, list[KeyValues], list[Tensor]]:
         """Run the blocks.
 
         Args: embeddings float [B, T, D] of the new tokens, without positions; positions int64 [T] or [B, T]; mask
         bool, broadcast to [B, heads, T, S + T], True where attention is allowed (none: everything is);
-        past: the cache of S earlier tokens, a layer each.
+        past: the S earlier tokens', a layer each.
 
-        Returns: hidden states float [B, T, D] after the last norm, the cache of S + T tokens, and each layer's
-        attention float [B, heads, T, S + T].
+        Returns: hidden states float [B, T, D] after the last norm, the keys and values of `past`'s own tokens and the
+        T new ones, a layer each, and each layer's attention float [B, heads, T, S + T].
         """
         x = F.dropout(embeddings + self.wpe(positions), self.dropout, self.training)
         presents, attentions = [], []

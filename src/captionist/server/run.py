@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import ctypes
 import json
 import os
 import resource
@@ -29,6 +30,7 @@ from captionist.server.store.store import StoreError
 
 _log = structlog.get_logger()
 _MOST_OVERHEAD = 200_000
+_M_ARENA_MAX = -8  # of malloc.h
 
 
 def serve(settings: Settings) -> None:
@@ -39,6 +41,7 @@ def serve(settings: Settings) -> None:
     os.umask(0o077)  # what people wrote, and perhaps their pictures, is nobody else's on this machine
     configure_logging(settings.log_level, settings.log_format)
     _raise_file_limit()
+    _share_heaps()
     listener = _listen(settings.host, settings.port)
     cv2.setNumThreads(1)  # pictures are decoded side by side already
     try:
@@ -193,6 +196,12 @@ def _warm_up(service: Service) -> None:
     began = time.monotonic()
     service.captioner.caption(picture)
     service.batcher.note_speed(time.monotonic() - began)  # so that the first burst is measured by something
+
+
+def _share_heaps() -> None:
+    """Let glibc's malloc keep two heaps, not one or more for every thread, each with what its thread once needed."""
+    with contextlib.suppress(AttributeError):  # another C library has no such setting
+        ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 2)
 
 
 def _raise_file_limit() -> None:

@@ -43,7 +43,7 @@ class Stage(_Part):
         "caption", description="cross-entropy on pictures' captions; on text alone; or CIDEr-D of sampled captions"
     )
     samples: int = Field(5, ge=2, description="captions that self_critical draws for each picture")
-    epochs: int = Field(ge=1)
+    epochs: int = Field(ge=0, description="0: what the run starts from is scored and kept, no more")
     batch_size: int = Field(ge=1, description="pictures (or captions: see packed) in a step, over all processes")
     packed: bool = Field(
         True,

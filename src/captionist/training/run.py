@@ -55,7 +55,8 @@ def train(recipe: Path, overrides: list[str], resume: Path | None = None, runs: 
         _logger.info("%.1f million parameters, %d tokens", _millions(model), model.tokenizer.get_vocab_size())
         dev = dev[: settings.validation.limit]
         data = TrainingData(settings.data, model.tokenizer, train_examples, dev, settings.model.encoder.resolution)
-        progress = read_progress(checkpoint) if checkpoint else Progress()
+        # What a run goes on from is scored first, so that nothing worse is kept as its best.
+        progress = read_progress(checkpoint) if checkpoint else Progress(to_validate=bool(settings.start))
         state = read_state(checkpoint) if checkpoint else None
         try:
             Trainer(settings, run, model, data, accelerator, progress, state).train()

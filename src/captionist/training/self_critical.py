@@ -49,7 +49,8 @@ def sample_captions(model: VisionPrefixLM, visual_tokens: Tensor, count: int, ma
     batch = visual_tokens.shape[0]
     rows = torch.arange(batch, device=visual_tokens.device).repeat_interleave(count)
     step = model.prefill(visual_tokens)
-    logits, keys, values = step.logits[rows], step.keys[rows], step.values[rows]
+    logits, prefix = step.logits[rows], (step.keys, step.values)
+    keys = values = model.no_tokens(step.keys, batch * count)
     captions = torch.full((batch * count, max_tokens), IGNORE, device=visual_tokens.device)
     alive = torch.arange(batch * count, device=visual_tokens.device)
     for position in range(max_tokens):
@@ -59,7 +60,7 @@ def sample_captions(model: VisionPrefixLM, visual_tokens: Tensor, count: int, ma
         if not len(alive):
             break
         captions[alive, position] = tokens
-        step = model.step(tokens, keys[going], values[going])
+        step = model.step(tokens, rows[alive], *prefix, keys[going], values[going])
         logits, keys, values = step.logits, step.keys, step.values
     longest = int((captions != IGNORE).sum(1).max())
     return captions.view(batch, count, max_tokens)[:, :, : max(longest, 1)]

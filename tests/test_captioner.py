@@ -16,7 +16,7 @@ from captionist import (
     ImageNotFoundError,
     NotAnImageError,
 )
-from captionist.captioner import ImageInput
+from captionist.captioner import CaptionResult, ImageInput
 from captionist.inference.search import Sampling
 from tests.pictures import patchwork, write_png
 from tests.tiny_bundle import GRID, write_tiny_bundle
@@ -94,6 +94,33 @@ def test_nothing_is_read_before_it_is_asked_for(captioner: Captioner) -> None:
     assert read == []
     next(results)
     assert read == [0, 1]
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("good", [0, 1, 2, 5, 8])
+def test_what_was_read_before_the_sources_fail_is_captioned(captioner: Captioner, threads: int, good: int) -> None:
+    def stream() -> Iterator[NDArray[np.uint8]]:
+        yield from (patchwork(seed) for seed in range(good))
+        raise OSError("the disk is gone")
+
+    several = Captioner(captioner.bundle.path, threads=threads)
+    got: list[CaptionResult] = []
+    with pytest.raises(OSError, match="the disk is gone"):
+        got.extend(several.caption_many(stream(), batch_size=2))
+    texts = [captioner.caption(patchwork(seed)).text for seed in range(good)]
+    assert [result.caption.text for result in got if result.caption] == texts
+
+
+def test_many_batches_side_by_side_keep_their_order(captioner: Captioner) -> None:
+    several = Captioner(captioner.bundle.path, threads=3)
+    pictures = [patchwork(seed) for seed in range(23)]
+    results = several.caption_many(pictures, batch_size=2)
+    first = next(results)
+    assert first.source is pictures[0]
+    assert [r.source is p for r, p in zip(results, pictures[1:], strict=True)] == [True] * 22
+    stopped = several.caption_many(pictures, batch_size=2)
+    next(stopped)
+    stopped.close()  # type: ignore[attr-defined]
 
 
 def test_max_words_counts_words_of_the_sentence(captioner: Captioner) -> None:

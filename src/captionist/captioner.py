@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import NamedTuple, Unpack
 
@@ -63,6 +63,25 @@ class CaptionResult(NamedTuple):
     source: ImageInput
     caption: Caption | None
     error: ImageError | None
+
+
+def _batches(sources: Iterator[ImageInput], size: int) -> Iterator[list[ImageInput]]:
+    """Lists of `size`, the last one shorter; where the sources fail, what they gave before comes first."""
+    while True:
+        batch: list[ImageInput] = []
+        try:
+            batch.extend(islice(sources, size))
+        except Exception:
+            yield batch
+            raise
+        if not batch:
+            return
+        yield batch
+
+
+def _drain(working: deque[Future[list[CaptionResult]]]) -> Iterator[CaptionResult]:
+    while working:
+        yield from working.popleft().result()
 
 
 class Captioner:
@@ -122,18 +141,23 @@ class Captioner:
     ) -> Iterator[CaptionResult]:
         rows = options.num_captions if options.sample else options.num_beams
         batch_size = max(1, min(batch_size, _MOST_ROWS // rows))
-        batch = list(islice(sources, batch_size))
-        if len(batch) < batch_size:  # there is nothing to share out
-            yield from self._caption_batch(self._engine, batch, options)
+        batches = _batches(sources, batch_size)
+        first = next(batches, [])
+        if len(first) < batch_size:  # there is nothing to share out
+            yield from self._caption_batch(self._engine, first, options)
+            next(batches, None)
             return
         engine, working = self._side_by_side, deque[Future[list[CaptionResult]]]()
         with ThreadPoolExecutor(self._threads, "captionist") as pool:
-            while batch or working:
-                if batch:
+            try:
+                for batch in chain([first], batches):
                     working.append(pool.submit(self._caption_batch, engine, batch, options))
-                if len(working) == self._threads or not batch:
-                    yield from working.popleft().result()
-                batch = list(islice(sources, batch_size)) if batch else []
+                    if len(working) == self._threads:
+                        yield from working.popleft().result()
+            except Exception:  # of the sources; what was read before is not lost
+                yield from _drain(working)
+                raise
+            yield from _drain(working)
 
     def _caption_batch(self, engine: Engine, batch: list[ImageInput], options: SearchOptions) -> list[CaptionResult]:
         read = [self._read(source) for source in batch]

@@ -56,7 +56,7 @@ def test_options_mean_the_same_in_the_query_a_form_and_json(client: TestClient, 
             words = caption["text"].lower().rstrip(".").split()
             assert len(words) <= 4
             assert [word["word"] for word in caption["words"]] == words
-            assert all(len(word["weights"]) == len(word["weights"][0]) == 7 for word in caption["words"])
+            assert all(len(word["weights"]) == len(word["weights"][0]) == 5 for word in caption["words"])
 
 
 def test_several_pictures_come_back_in_order_and_a_bad_one_carries_its_problem(

@@ -123,7 +123,7 @@ def test_each_key_has_its_own_rate(serve: Serve) -> None:
 
 def test_models_tells_what_may_be_asked_for(client: TestClient) -> None:
     answer = client.get("/v1/models").json()
-    assert answer["models"] == [{"name": "flickr8k-small", "version": "1", "precision": "fp16", "default": True}]
+    assert answer["models"] == [{"name": "flickr8k-small", "version": "1", "precision": "int8", "default": True}]
     assert answer["limits"]["max_pictures"] == 16
     assert answer["pictures_kept"] is False
 

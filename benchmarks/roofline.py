@@ -164,9 +164,13 @@ def _operations(graph: onnx.GraphProto, rows: int) -> dict[str, float]:
 
 
 def _bytes(path: Path) -> int:
-    """Bytes of a graph's weights as they are read: in eight bits, or in float32."""
+    """Bytes of a graph's weights as they are read: in eight bits, or in float32; of tables, which give rows, none."""
+    graph = onnx.load(path).graph
+    tables = {node.input[0] for node in graph.node if node.op_type == "Gather"}
     total = 0
-    for tensor in onnx.load(path).graph.initializer:
+    for tensor in graph.initializer:
+        if tensor.name in tables:
+            continue
         size = prod(tensor.dims)
         total += size if tensor.data_type in (TensorProto.UINT8, TensorProto.INT8) else 4 * size
     return total

@@ -26,7 +26,7 @@ from captionist.inference.search import SearchOptions, search
 from captionist.model.decoder import TorchDecoder
 from captionist.model.export import calibrate_bundle, compare, export
 from captionist.model.fusion import VisionPrefixLM, load_model
-from captionist.model.graphs import WEIGHTS, Precision, _Encode, _export, round_to_half, share_weights
+from captionist.model.graphs import WEIGHTS, Precision, _Encode, _export, round_to_half, share_weights, write_graphs
 from captionist.training.recipe import load_recipe
 from tests.model.checkpoints import Checkpoints
 from tests.training.corpus import NAMES
@@ -179,6 +179,29 @@ def test_precisions_take_less_space(bundles: Bundles) -> None:
     full, half, eighth = ((bundles[precision].path / WEIGHTS).stat().st_size for precision in PRECISIONS)
     assert half < 0.55 * full
     assert eighth < full  # the tiny matrices do not fill their blocks
+    for name in (ENCODER, PREFILL, STEP):
+        kinds = [
+            [node.op_type for node in onnx.load(bundles[precision].path / name).graph.node] for precision in PRECISIONS
+        ]
+        assert [kind.count("MatMulNBits") > 0 for kind in kinds] == [False, False, True]
+
+
+def test_int8_convolutions_say_nearly_what_the_model_says(checkpoints: Checkpoints, tmp_path: Path) -> None:
+    """All but the first ones are done in integers, within the ranges of the pictures that they were calibrated on."""
+    model = checkpoints.model(checkpoints.hybrid())
+    side = model.config.encoder.resolution
+    pixels = np.random.default_rng(0).uniform(-1, 1, (8, 3, side, side)).astype(np.float32)
+    write_graphs(model, tmp_path, "int8", list(pixels))
+    graph = onnx.load(tmp_path / ENCODER).graph
+    eight = {node.output[0] for node in graph.node if node.op_type == "DequantizeLinear"}
+    convolutions = [node.input[1] in eight for node in graph.node if node.op_type == "Conv"]
+    assert convolutions == [False] * 6 + [True] * (len(convolutions) - 6)
+    assert len(convolutions) > 60
+    (ours,) = ort.InferenceSession(tmp_path / ENCODER).run(None, {"pixels": pixels})
+    with torch.inference_mode():
+        theirs = model.encode(torch.from_numpy(pixels)).numpy()
+    # Random weights make much of little: a trained model is within a tenth.
+    assert 0 < np.linalg.norm(ours - theirs) < 0.5 * np.linalg.norm(theirs - theirs.mean((0, 1)))
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)

@@ -89,6 +89,41 @@ def test_visual_tokens_are_asked_for_the_words_that_count(model: VisionPrefixLM)
     assert both.tokens == alone.tokens
 
 
+def test_a_cut_vocabulary_leaves_the_scores_of_what_is_kept(model: VisionPrefixLM) -> None:
+    whole, pixels = model.tokenizer, pictures(model, 1)
+    with torch.inference_mode():
+        before = full_logits(model, pixels, tokens(model, CAPTIONS[0])[0])
+    model.cut_vocabulary([CAPTIONS[0]])
+    left = sorted(model.tokenizer.get_vocab().items(), key=lambda pair: pair[1])
+    kept = [whole.token_to_id(token) for token, _ in left]
+    with torch.inference_mode():
+        after = full_logits(model, pixels, tokens(model, CAPTIONS[0])[0])
+    assert len(kept) < whole.get_vocab_size()
+    assert kept[model.end_id] == whole.token_to_id("<|endoftext|>")
+    assert torch.allclose(after, before[:, kept], atol=1e-5)
+
+
+def test_feature_dropout_drops_a_channel_from_a_whole_picture(
+    model: VisionPrefixLM, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    features = torch.rand(3, model.encoder.grid**2, model.encoder.feature_width) + 1
+    seen: list[Tensor] = []
+    neck = model.encoder.neck
+
+    def spy(features: Tensor, pooling: Tensor | None) -> Tensor:
+        seen.append(features)
+        return neck(features, pooling)
+
+    monkeypatch.setattr(model.encoder, "neck", spy)
+    model.project(features, 0.25)
+    kept = seen[0] != 0
+    assert torch.equal(kept, kept[:, :1].expand_as(kept))
+    assert not torch.equal(kept[0], kept[1])
+    assert torch.allclose(seen[0][kept], features[kept] / 0.75)
+    assert 0.5 < float(kept.float().mean()) < 0.95
+
+
 def test_a_picture_with_fewer_captions_adds_nothing(model: VisionPrefixLM) -> None:
     long, short = tokens(model, *CAPTIONS[:3]), tokens(model, CAPTIONS[3])
     pixels = pictures(model, 2)

@@ -8,6 +8,7 @@ import json
 import logging
 import math
 import shutil
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,7 +21,7 @@ from numpy.typing import NDArray
 from captionist import bundle as bundles
 from captionist.bundle import Bundle, BundleConfig
 from captionist.captioner import Captioner
-from captionist.data import Example, open_corpus
+from captionist.data import Example, clean_references, open_corpus
 from captionist.errors import BundleError, DataError
 from captionist.evaluation.calibration import calibrate, reliability
 from captionist.evaluation.report import ReportRow
@@ -32,6 +33,7 @@ from captionist.model.card import Training, model_card
 from captionist.model.decoder import TorchDecoder
 from captionist.model.fusion import VisionPrefixLM, load_model
 from captionist.model.graphs import Precision, round_to_half, write_graphs
+from captionist.model.language import encode_caption
 from captionist.training.recipe import Recipe, load_recipe
 
 _logger = logging.getLogger(__name__)
@@ -39,6 +41,7 @@ _logger = logging.getLogger(__name__)
 _TOLERANCE = 1e-3
 _PARITY_PICTURES = 100
 _CALIBRATION_PICTURES = 128
+_RARE = 1e-5  # of all tokens of the train captions
 _VERSION = "1"
 
 
@@ -81,7 +84,12 @@ def _write(model: VisionPrefixLM, recipe: Recipe, run: Path, directory: Path, na
     model = model.cpu().float().eval()
     if precision != "fp32":
         round_to_half(model)  # the comparison is then with the very weights that the bundle holds
-    pixels = _calibration_pictures(model, recipe) if precision == "int8" else ()
+    pixels: Sequence[NDArray[np.float32]] = ()
+    if precision == "int8":
+        train = _train_examples(recipe)
+        model.cut_vocabulary(_common_captions(model, recipe, train))
+        chosen = train[:: -(-len(train) // _CALIBRATION_PICTURES)]  # spread over all of them
+        pixels = [prepare(decode(example.image), model.preprocessing) for example in chosen]
     write_graphs(model, directory, precision, pixels)
     model.tokenizer.save(str(directory / bundles.TOKENIZER))
     bundles.write_config(directory, bundle_config(model, recipe, name, precision))
@@ -177,12 +185,25 @@ def compare(model: VisionPrefixLM, directory: Path, examples: Sequence[Example])
     return Parity(len(examples), same, round(largest, 7))
 
 
-def _calibration_pictures(model: VisionPrefixLM, recipe: Recipe) -> list[NDArray[np.float32]]:
-    """Some of the train pictures, spread over all of them. Raises DataError where there are none."""
+def _train_examples(recipe: Recipe) -> tuple[Example, ...]:
+    """Raises DataError where there are none."""
     train = open_corpus(recipe.data.root, recipe.data.format).split("train")
     if not train:
         raise DataError(f"{recipe.data.root} has no train pictures, by which int8 would be calibrated.")
-    return [prepare(decode(e.image), model.preprocessing) for e in train[:: -(-len(train) // _CALIBRATION_PICTURES)]]
+    return train
+
+
+def _common_captions(model: VisionPrefixLM, recipe: Recipe, train: Sequence[Example]) -> list[str]:
+    """The train captions but for those with a rare token.
+
+    The output layer is a third of what a step reads, and half of it are tokens that a model of these captions never
+    writes; a word that is lost can still be spelt by its parts.
+    """
+    captions = [caption for example in clean_references(train, recipe.data.lowercase) for caption in example.references]
+    ids = [encode_caption(model.tokenizer, caption) for caption in captions]
+    count = Counter(token for caption in ids for token in caption)
+    least = _RARE * count.total()
+    return [text for text, tokens in zip(captions, ids, strict=True) if all(count[token] >= least for token in tokens)]
 
 
 def _dev_examples(recipe: Recipe) -> tuple[Example, ...]:

@@ -18,7 +18,14 @@ from torch import Tensor, nn
 from captionist.errors import TrainingError
 from captionist.images import Preprocessing
 from captionist.model.config import ModelConfig
-from captionist.model.language import KeyValues, Language, Past, load_language, rebuild_language
+from captionist.model.language import (
+    KeyValues,
+    Language,
+    Past,
+    cut_tokenizer,
+    load_language,
+    rebuild_language,
+)
 from captionist.model.vision import Encoder, build_encoder
 
 IGNORE = -100
@@ -72,17 +79,21 @@ class VisionPrefixLM(nn.Module):
         side = self.config.encoder.resolution
         return Preprocessing(size=(side, side), mean=self.encoder.mean, std=self.encoder.std)
 
-    def project(self, features: Tensor) -> Tensor:
-        """The encoder's features float [B, F, C] (see `Encoder.backbone`) -> visual prefix float [B, P, D]."""
-        tokens = self.encoder.neck(features)
-        if self.grid != self.encoder.grid:
-            tokens = self.pooling.to(tokens.dtype) @ tokens
-        prefix: Tensor = self.projection(tokens)
+    def project(self, features: Tensor, dropout: float = 0) -> Tensor:
+        """The encoder's features float [B, F, C] (see `Encoder.backbone`) -> visual prefix float [B, P, D].
+
+        `dropout` is the share of a picture's channels to drop, each of them everywhere in the picture at once (Tompson
+        et al. 2015): what is dropped in one place only, the neighbours would still tell.
+        """
+        if dropout:
+            features = features * F.dropout(features.new_ones(len(features), 1, features.shape[2]), dropout)
+        pooling = None if self.grid == self.encoder.grid else self.pooling.to(features.dtype)
+        prefix: Tensor = self.projection(self.encoder.neck(features, pooling))
         return prefix
 
-    def encode(self, pixels: Tensor) -> Tensor:
-        """Pixels float [B, 3, H, W] -> visual prefix float [B, P, D]."""
-        return self.project(self.encoder.backbone(pixels))
+    def encode(self, pixels: Tensor, dropout: float = 0) -> Tensor:
+        """Pixels float [B, 3, H, W] -> visual prefix float [B, P, D]; `dropout` as in `project`."""
+        return self.project(self.encoder.backbone(pixels), dropout)
 
     def forward(
         self,
@@ -92,19 +103,20 @@ class VisionPrefixLM(nn.Module):
         label_smoothing: float = 0,
         weights: Tensor | None = None,
         naming: tuple[Tensor, float] | None = None,
+        feature_dropout: float = 0,
     ) -> TokenLoss:
         """The loss of C captions for each of B pictures.
 
         Args: captions int64 [B, C, T], filled with IGNORE behind each caption, or whole where a picture has fewer;
         one of pixels float [B, 3, H, W] and features float [B, F, C]; neither: a language model on text alone;
         weights float [B, C]: what each caption's loss is multiplied by; naming: token ids int64 [W] that the visual
-        tokens must name where the captions have them, and the weight of that loss.
+        tokens must name where the captions have them, and the weight of that loss; feature_dropout as in `project`.
         """
         batch, count, _ = captions.shape
         if features is not None:
-            prefix = self.project(features)
+            prefix = self.project(features, feature_dropout)
         elif pixels is not None:
-            prefix = self.encode(pixels)
+            prefix = self.encode(pixels, feature_dropout)
         else:
             prefix = self.decoder.wte.weight.new_zeros(batch, 0, self.decoder.config.n_embd)
         inputs, labels = self._shift(captions)
@@ -197,6 +209,14 @@ class VisionPrefixLM(nn.Module):
         keys = torch.stack([present.keys for present in presents], 1)
         values = torch.stack([present.values for present in presents], 1)
         return Decoded(self.decoder.logits(hidden[:, -1]), attention, keys, values)
+
+    def cut_vocabulary(self, captions: list[str]) -> None:
+        """Forget the tokens that these captions do not need (see `cut_tokenizer`), for good."""
+        self.tokenizer, kept = cut_tokenizer(self.tokenizer, captions)
+        self.decoder.wte.weight = nn.Parameter(self.decoder.wte.weight.data[kept])
+        self.decoder.wte.num_embeddings = len(kept)
+        self.end_id = Language(self.decoder, self.tokenizer).end_id
+        self.decoder.config.vocab_size = len(kept)
 
     def save(self, directory: Path) -> None:
         """Write model.json, tokenizer.json and model.safetensors, all that `load` needs."""

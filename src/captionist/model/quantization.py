@@ -1,12 +1,12 @@
-"""Eight-bit arithmetic for exported graphs.
+"""Eight-bit arithmetic for exported graphs (Jacob et al. 2018), weights with a scale for each channel.
 
-Convolutions (EfficientNet's; Jacob et al. 2018): weights per channel, activations by the ranges that they have on train
-pictures. Matrix products: weights in blocks of 128 values of a column; their inputs are measured as they come, which
-costs a transformer next to no quality, and a decoding step reads a quarter of the bytes.
+Convolutions (EfficientNet's) take activations by the ranges that they have on train pictures. Matrix products measure
+their inputs as they come: those of a transformer differ too much from one sentence to the next.
 """
 
 import logging
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +14,10 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import numpy_helper
-from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
-from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
+from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_dynamic, quantize_static
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
-_BLOCK = 128
 _KEPT = 6  # the first convolutions: few channels, many pixels, so that int8 gains little there, and costs most
-_IN_INT8 = 4  # MatMulNBits' name for arithmetic in integers, too
 
 
 class _Pictures(CalibrationDataReader):  # type: ignore[misc]
@@ -37,28 +34,39 @@ def quantize_convolutions(path: Path, pixels: Sequence[NDArray[np.float32]]) -> 
     quant_pre_process(path, path, skip_symbolic_shape=True)
     nodes = onnx.load(path, load_external_data=False).graph.node
     convolutions = [node.name for node in nodes if node.op_type == "Conv"]
-    quantize_static(
-        path,
-        path,
-        _Pictures(pixels),
-        quant_format=QuantFormat.QDQ,
-        # Clip (ReLU6) belongs to the convolution before it: its bounds become the range of the output.
-        op_types_to_quantize=["Conv", "Clip"],
-        nodes_to_exclude=convolutions[:_KEPT],
-        per_channel=True,
-        activation_type=QuantType.QUInt8,
-        weight_type=QuantType.QInt8,
-    )
+    with _quiet():
+        quantize_static(
+            path,
+            path,
+            _Pictures(pixels),
+            quant_format=QuantFormat.QDQ,
+            # Clip (ReLU6) belongs to the convolution before it: its bounds become the range of the output.
+            op_types_to_quantize=["Conv", "Clip"],
+            nodes_to_exclude=convolutions[:_KEPT],
+            per_channel=True,
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+        )
 
 
 def quantize_products(path: Path) -> None:
     """Rewrite a graph's matrix products with constant weights in place."""
     graph = onnx.load(path)
     _unfold_gemm(graph.graph)
-    quantizer = MatMulNBitsQuantizer(graph, bits=8, block_size=_BLOCK, is_symmetric=True, accuracy_level=_IN_INT8)
-    logging.getLogger("onnxruntime.quantization.matmul_nbits_quantizer").setLevel(logging.WARNING)
-    quantizer.process()
-    onnx.save(quantizer.model.model, path)
+    onnx.save(graph, path)
+    with _quiet():
+        quantize_dynamic(path, path, per_channel=True, op_types_to_quantize=["MatMul"], weight_type=QuantType.QInt8)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Drop what the quantizer tells the root logger of each tensor; errors are raised, not logged."""
+    root, drop = logging.getLogger(), logging.Filter("nothing has this name")
+    root.addFilter(drop)
+    try:
+        yield
+    finally:
+        root.removeFilter(drop)
 
 
 def _unfold_gemm(graph: onnx.GraphProto) -> None:

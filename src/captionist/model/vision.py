@@ -37,8 +37,11 @@ class Encoder(nn.Module):
         """Pixels float [B, 3, H, W] -> features float [B, grid * grid, feature_width]."""
         raise NotImplementedError
 
-    def neck(self, features: Tensor) -> Tensor:
-        """Features float [B, grid * grid, feature_width] -> visual tokens float [B, grid * grid, width]."""
+    def neck(self, features: Tensor, pooling: Tensor | None = None) -> Tensor:
+        """Features float [B, grid * grid, feature_width] -> visual tokens float [B, P, width].
+
+        `pooling` float [P, grid * grid] makes fewer tokens of them; without it P is grid * grid.
+        """
         raise NotImplementedError
 
     def backbone_modules(self) -> list[nn.Module]:
@@ -84,8 +87,8 @@ class VitEncoder(Encoder):
         states: Tensor = self.vit(pixels, **self._options).last_hidden_state
         return states[:, -self.grid * self.grid :]
 
-    def neck(self, features: Tensor) -> Tensor:
-        return features
+    def neck(self, features: Tensor, pooling: Tensor | None = None) -> Tensor:
+        return features if pooling is None else pooling @ features
 
     def backbone_modules(self) -> list[nn.Module]:
         layers = next(module for module in self.vit.modules() if isinstance(module, nn.ModuleList))
@@ -121,8 +124,11 @@ class HybridEncoder(Encoder):
         features: Tensor = self.stem(pixels.contiguous(memory_format=torch.channels_last))
         return features.flatten(2).transpose(1, 2)
 
-    def neck(self, features: Tensor) -> Tensor:
-        x = self.embed(features) + self.positions
+    def neck(self, features: Tensor, pooling: Tensor | None = None) -> Tensor:
+        positions: Tensor = self.positions
+        if pooling is not None:  # before the blocks, which then have as few tokens to work on
+            features, positions = pooling @ features, pooling.to(positions.dtype) @ positions
+        x = self.embed(features) + positions
         for block in self.blocks:
             x = block(x)
         normed: Tensor = self.norm(x)

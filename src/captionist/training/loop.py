@@ -221,6 +221,7 @@ class Trainer:
         inputs: dict[str, Any] = {"captions": table.rows(part).to(self.device)}
         if state.stage.objective == "text":
             return inputs
+        inputs["feature_dropout"] = state.stage.feature_dropout
         if state.stage.naming and len(self.data.words):
             inputs["naming"] = (self.data.words.to(self.device), state.stage.naming)
         part = table.pictures(part)

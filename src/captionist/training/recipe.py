@@ -65,7 +65,10 @@ class Stage(_Part):
         ge=0,
         description="weight of a second loss for objective caption: the visual tokens name the words of the captions",
     )
-    augment: bool = Field(False, description="random crops, flips, brightness and contrast of train pictures")
+    feature_dropout: float = Field(
+        0.0, ge=0, lt=1, description="for objective caption: share of the backbone's channels dropped from a picture"
+    )
+    augment: bool = Field(False, description="random crops, flips, colours and holes in train pictures")
     views: int = Field(
         3,
         ge=1,
@@ -77,8 +80,9 @@ class Stage(_Part):
     def _what_is_for_captions_alone(self) -> Self:
         if self.objective != "caption" and not self.packed:
             raise ValueError(f"packed: false is for objective caption, not for {self.objective}")
-        if self.objective != "caption" and self.naming:
-            raise ValueError(f"naming is for objective caption, not for {self.objective}")
+        for name in ("naming", "feature_dropout"):
+            if self.objective != "caption" and getattr(self, name):
+                raise ValueError(f"{name} is for objective caption, not for {self.objective}")
         return self
 
 

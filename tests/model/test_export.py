@@ -23,8 +23,9 @@ from captionist.evaluation.report import ReportRow
 from captionist.images import decode, prepare
 from captionist.inference.engine import Engine
 from captionist.inference.search import SearchOptions, search
+from captionist.model.card import model_card
 from captionist.model.decoder import TorchDecoder
-from captionist.model.export import _common_captions, calibrate_bundle, compare, export
+from captionist.model.export import _common_captions, _failures, calibrate_bundle, compare, export
 from captionist.model.fusion import VisionPrefixLM, load_model
 from captionist.model.graphs import WEIGHTS, Precision, _Encode, _export, round_to_half, share_weights, write_graphs
 from captionist.training.recipe import load_recipe
@@ -184,6 +185,18 @@ def test_precisions_take_less_space(bundles: Bundles) -> None:
             [node.op_type for node in onnx.load(bundles[precision].path / name).graph.node] for precision in PRECISIONS
         ]
         assert [kind.count("MatMulInteger") > 0 for kind in kinds] == [False, False, True]
+
+
+def test_the_card_shows_failures_that_it_is_sure_of(bundles: Bundles, overfitted: Path) -> None:
+    def row(name: str, cider: float, confidence: float) -> ReportRow:
+        return ReportRow(name, Path(name), f"caption of {name}", ["a | b", "another"], cider, confidence)
+
+    rows = [row(f"wrong-{i}.jpg", 1.0, i / 100) for i in range(12)] + [row("right.jpg", 5.0, 0.99)]
+    failures = _failures(rows)
+    assert [f["picture"] for f in failures] == [f"wrong-{i}.jpg" for i in range(11, 1, -1)]
+    model, recipe = load_model(overfitted / "best"), load_recipe(overfitted / "recipe.yaml")
+    card = model_card(recipe, model, bundles["fp16"].scores | {"failures": failures}, "fp16", [], "")
+    assert "| wrong-11.jpg | caption of wrong-11.jpg | a \\| b |" in card
 
 
 def test_captions_with_a_rare_token_are_told_from_common_ones(

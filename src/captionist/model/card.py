@@ -99,7 +99,7 @@ Greedy captions agree with the torch model on {parity["captions"]} of {parity["p
 difference of a logit is {parity["logits"]:.1g}.
 
 `captionist evaluate --data {scores["corpus"]} --split {scores["split"]}` prints these figures."""
-    return text + _mistakes(scores) + _confidence(scores)
+    return text + _mistakes(scores) + _failures(scores) + _confidence(scores)
 
 
 def _mistakes(scores: dict[str, Any]) -> str:
@@ -113,6 +113,22 @@ def _mistakes(scores: dict[str, Any]) -> str:
 Counted by words:
 
 {lines}"""
+
+
+def _failures(scores: dict[str, Any]) -> str:
+    if not scores.get("failures"):
+        return ""
+    cells = ([f[name].replace("|", "\\|") for name in ("picture", "caption", "reference")] for f in scores["failures"])
+    rows = "\n".join(f"| {' | '.join(row)} |" for row in cells)
+    return f"""
+
+## Failures
+
+Of the captions that say next to nothing of what people say (a CIDEr-D below 5), those that it is surest of:
+
+| picture | it says | a person says |
+|---|---|---|
+{rows}"""
 
 
 def _confidence(scores: dict[str, Any]) -> str:

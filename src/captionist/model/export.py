@@ -42,6 +42,8 @@ _TOLERANCE = 1e-3
 _PARITY_PICTURES = 100
 _CALIBRATION_PICTURES = 128
 _RARE = 1e-5  # of all tokens of the train captions
+_FAILED = 5.0  # CIDEr-D
+_SHOWN_FAILURES = 10
 _VERSION = "1"
 
 
@@ -113,6 +115,7 @@ def _write(model: VisionPrefixLM, recipe: Recipe, run: Path, directory: Path, na
             "parity": asdict(parity),
             **evaluation.scores.model_dump(),
             "mistakes": asdict(evaluation.mistakes),
+            "failures": _failures(evaluation.rows),
             **calibrate_bundle(directory, evaluation.rows),
         }
     (directory / bundles.SCORES).write_text(json.dumps(scores, indent=2) + "\n", encoding="utf-8")
@@ -137,6 +140,13 @@ def calibrate_bundle(directory: Path, rows: Sequence[ReportRow]) -> dict[str, An
     confidence = {picture: calibration.confidence(math.log(value)) for picture, value in probability.items()}
     found = reliability(cider, confidence, calibration)
     return {"reliability": asdict(found)} if found else {}
+
+
+def _failures(rows: Sequence[ReportRow]) -> list[dict[str, str]]:
+    """The captions that it is surest of, among those that say next to nothing of what people say."""
+    wrong = [row for row in rows if row.cider < _FAILED]
+    surest = sorted(wrong, key=lambda row: (-row.confidence, row.id))[:_SHOWN_FAILURES]
+    return [{"picture": row.id, "caption": row.candidate, "reference": row.references[0]} for row in surest]
 
 
 def _history(run: Path) -> list[Training]:

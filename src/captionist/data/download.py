@@ -118,13 +118,13 @@ def _receive_all(
             return _receive(url, partial, size, timeout, report)
         except _BrokenError as error:
             have = _length(partial)
-            failures, best = (1, have) if have > best else (failures + 1, best)
+            failures, best = (0, have) if have > best else (failures + 1, best)
             if failures >= attempts:
                 raise DataError(
                     f"{url}: given up after {failures} attempts that brought nothing new ({error}). "
                     f"Run again to go on from {have:,} bytes, or take another --mirror."
                 ) from error
-            time.sleep(min(pause * 2 ** (failures - 1), _LONGEST_PAUSE))
+            time.sleep(min(pause * 2 ** max(failures - 1, 0), _LONGEST_PAUSE))
 
 
 def _receive(url: str, partial: Path, size: int | None, timeout: float, report: Report) -> int | None:
@@ -143,7 +143,8 @@ def _receive(url: str, partial: Path, size: int | None, timeout: float, report: 
     if have:
         headers["Range"] = f"bytes={have}-"
     try:
-        response = urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=timeout)
+        # An opener of our own: that of the module keeps the proxies that were there when it was first used.
+        response = urllib.request.build_opener().open(urllib.request.Request(url, headers=headers), timeout=timeout)
     except urllib.error.HTTPError as error:
         with error:
             said = _content_range(error)[1]

@@ -92,12 +92,12 @@ def _chosen(archive: Path, opened: zipfile.ZipFile, patterns: Sequence[str]) -> 
     for member in opened.infolist():
         name = member.filename
         parts = PurePosixPath(name).parts
-        if member.is_dir() or any(part == "__MACOSX" or (part[0] == "." and part != "..") for part in parts):
+        if not parts or name.startswith("/") or ".." in parts or "\\" in name or ":" in name:
+            raise DataError(f"{archive}: {name!r} would be written outside of its folder; nothing was unpacked.")
+        if member.is_dir() or any(part == "__MACOSX" or part[0] == "." for part in parts):
             continue
         if not any(fnmatchcase(name, pattern) for pattern in patterns):
             continue
-        if not parts or name.startswith("/") or ".." in parts or "\\" in name or ":" in name:
-            raise DataError(f"{archive}: {name!r} would be written outside of its folder; nothing was unpacked.")
         if stat.S_ISLNK(member.external_attr >> 16):
             raise DataError(f"{archive}: {name!r} is a link; nothing was unpacked.")
         if member.flag_bits & _ENCRYPTED:

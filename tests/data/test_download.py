@@ -21,12 +21,6 @@ MD5 = f"md5:{hashlib.md5(CONTENT, usedforsecurity=False).hexdigest()}"
 PATH = "/some/file.zip"
 
 
-@pytest.fixture(autouse=True)
-def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
-        monkeypatch.delenv(name, raising=False)
-
-
 @pytest.fixture
 def server() -> Iterator[FileServer]:
     with serve({PATH: CONTENT}) as running:
@@ -62,7 +56,7 @@ def test_a_file_is_brought(server: FileServer, target: Path, size: int | None, c
 
 def test_progress_goes_up_to_the_length_and_then_through_the_check(server: FileServer, target: Path) -> None:
     steps: list[tuple[str, int, int | None]] = []
-    fetch(server.address + PATH, target, checksum=SHA256, report=lambda *step: steps.append(step))
+    fetch(server.address + PATH, target, size=len(CONTENT), checksum=SHA256, report=lambda *step: steps.append(step))
     loading = [(done, total) for step, done, total in steps if step == "downloading"]
     assert loading[0] == (0, len(CONTENT))
     assert loading == sorted(loading)

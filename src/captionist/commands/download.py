@@ -27,7 +27,7 @@ class CorpusName(StrEnum):
 
 
 def download(
-    corpus: Annotated[CorpusName, typer.Argument(help="Which corpus.")],
+    corpus: Annotated[CorpusName, typer.Argument(metavar="CORPUS", help="flickr8k, flickr30k or coco2017.")],
     directory: Annotated[
         Path | None, typer.Argument(metavar="[DIR]", help="Where to; by default a folder of the corpus's name, here.")
     ] = None,
@@ -65,7 +65,7 @@ def download(
                     obtain(archive, root, mirror=mirror, report=report)
                 except DataError as error:
                     failures += 1
-                    print(escape(f"{archive.name}: {error}"), file=sys.stderr)  # noqa: T201  # past typer, above the bar
+                    print(escape(str(error)), file=sys.stderr)  # noqa: T201  # typer.echo would write into the bar
     except KeyboardInterrupt:
         typer.echo("stopped; run the same command again to go on from here", err=True)
         raise typer.Exit(_INTERRUPTED) from None

@@ -139,6 +139,7 @@ def _receive(url: str, partial: Path, size: int | None, timeout: float, report: 
         return size
     if size is not None and have > size:
         have = 0
+    report("downloading", have, size)
     headers = {"User-Agent": "captionist", "Accept-Encoding": "identity"}
     if have:
         headers["Range"] = f"bytes={have}-"

@@ -1,9 +1,9 @@
 """Corpora that can be downloaded: addresses, lengths, checksums, conditions, and what is unpacked where.
 
 None of these publishers gives checksums of its own. Those here are what public projects pin for the same addresses:
-COCO's and their lengths agree in many that have nothing to do with each other, Flickr8k's in two (mlverse's torchvision
-for R, and a C++ project's CMake file), Karpathy's were found in mlverse's alone. What was not found is None; then the
-server's length and the archive's own CRCs must hold.
+COCO's and their lengths agree in many that have nothing to do with each other, Flickr8k's in two (an R package of torch
+datasets, and a CMake build), Karpathy's were found in that R package alone. None was compared with a download of our
+own. What was not found is None; then the server's length and the archive's own CRCs must hold.
 """
 
 from dataclasses import dataclass
@@ -104,8 +104,8 @@ SOURCES: dict[str, Source] = {
             "The annotations are under CC BY 4.0 (https://creativecommons.org/licenses/by/4.0/).\n"
             f"{_FLICKR}"
         ),
-        # By http, as the publisher's links are: the name's certificate is that of the storage behind it. The SHA-256
-        # vouches for the bytes.
+        # By http, as the publisher's links are: users report that the https name has another host's certificate. The
+        # SHA-256 vouches for the bytes.
         archives=(
             Archive(
                 url="http://images.cocodataset.org/annotations/annotations_trainval2017.zip",

@@ -5,18 +5,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from captionist.commands.download import download
 from captionist.commands.terminal import FormatOption, ModelOption
 
 if TYPE_CHECKING:
     from captionist.bundle import Bundle
     from captionist.data import CaptionFilter
 
-app = typer.Typer(no_args_is_help=True, help="Look into corpora.")
-
-
-@app.callback()
-def _group() -> None:
-    """Keeps `inspect` a sub-command although it is the only one."""
+app = typer.Typer(no_args_is_help=True, help="Download corpora, and look into them.")
+app.command()(download)
 
 
 @app.command()

@@ -1,0 +1,220 @@
+"""Brings one file over HTTP: resumed where it broke off, tried again, and checked before it gets its name."""
+
+import hashlib
+import http.client
+import re
+import ssl
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from captionist.errors import DataError
+
+Report = Callable[[str, int, int | None], None]
+"""Is told the step ("downloading", "checking", "unpacking"), the bytes done, and of how many, where that is known. What
+is done may become less."""
+
+
+def silent(_step: str, _done: int, _total: int | None) -> None:
+    """The Report that nobody reads."""
+
+
+PARTIAL = ".partial"
+ATTEMPTS = 5
+PAUSE = 1.0
+_LONGEST_PAUSE = 30.0
+_CHUNK = 1 << 18
+_PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})
+"""HTTP's statuses that may be another one in a moment."""
+_CONTENT_RANGE = re.compile(r"bytes (?:(\d+)-\d+|\*)/(\d+|\*)")
+
+
+class _BrokenError(Exception):
+    """The connection, not the file: worth another attempt."""
+
+
+def fetch(
+    url: str,
+    target: Path,
+    *,
+    size: int | None = None,
+    checksum: str | None = None,
+    attempts: int = ATTEMPTS,
+    pause: float = PAUSE,
+    timeout: float = 30.0,
+    report: Report = silent,
+) -> None:
+    """Download `url` to `target`; what has come so far is kept in `target` + ".partial" and continued from there.
+
+    A file that is there already is only checked. Proxies are those of the environment; certificates are verified.
+
+    Args:
+        url: an http or https address; redirects are followed.
+        target: the file to write, in a directory that exists.
+        size: its length in bytes, where known; else what the server says must hold.
+        checksum: `sha256:` or `md5:` and hexadecimal digits, where known.
+        attempts: how many times in a row a connection may bring nothing new before this gives up.
+        pause: seconds before the second attempt; each further pause is twice as long, at most 30 seconds.
+        timeout: seconds of silence after which a connection counts as broken.
+        report: is told of the progress, of the check as of the transfer.
+
+    Raises:
+        DataError: the server does not have the file, the connection broke too often, or the disk did not take it (run
+            again to go on); or the bytes are wrong (the partial file is then deleted).
+    """
+    if target.exists():
+        if fault := mismatch(target, size, checksum, report):
+            raise DataError(f"{target}: not the published file ({fault}). Delete it, and run again to download it.")
+        return
+    partial = target.with_name(target.name + PARTIAL)
+    said = _receive_all(url, partial, size, attempts, pause, timeout, report)
+    if fault := mismatch(partial, size if size is not None else said, checksum, report):
+        partial.unlink()
+        raise DataError(f"{url}: wrong bytes ({fault}). They were deleted: run again, or take another --mirror.")
+    partial.replace(target)
+
+
+def mismatch(path: Path, size: int | None, checksum: str | None, report: Report = silent) -> str:
+    """How a file differs from what is expected of it; empty where it does not.
+
+    Raises:
+        DataError: the file cannot be read.
+    """
+    try:
+        found = path.stat().st_size
+        if size is not None and found != size:
+            return f"expected {size:,} bytes, got {found:,}"
+        if checksum is not None:
+            algorithm, _, wanted = checksum.partition(":")
+            got = digest(path, algorithm, report)
+            if got != wanted:
+                return f"expected {algorithm} {wanted}, got {got}"
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}); check its permissions.") from error
+    return ""
+
+
+def digest(path: Path, algorithm: str, report: Report = silent) -> str:
+    """The hexadecimal digest of a file by "sha256" or "md5"."""
+    hasher = hashlib.new(algorithm, usedforsecurity=False)
+    size, done = path.stat().st_size, 0
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            hasher.update(chunk)
+            done += len(chunk)
+            report("checking", done, size)
+    return hasher.hexdigest()
+
+
+def _receive_all(
+    url: str, partial: Path, size: int | None, attempts: int, pause: float, timeout: float, report: Report
+) -> int | None:
+    """Fill the partial file over as many connections as it takes; gives the length by the server, where it says one."""
+    failures = best = 0
+    while True:
+        try:
+            return _receive(url, partial, size, timeout, report)
+        except _BrokenError as error:
+            have = _length(partial)
+            failures, best = (0, have) if have > best else (failures + 1, best)
+            if failures >= attempts:
+                raise DataError(
+                    f"{url}: given up after {failures} attempts that brought nothing new ({error}). "
+                    f"Run again to go on from {have:,} bytes, or take another --mirror."
+                ) from error
+            time.sleep(min(pause * 2 ** max(failures - 1, 0), _LONGEST_PAUSE))
+
+
+def _receive(url: str, partial: Path, size: int | None, timeout: float, report: Report) -> int | None:
+    """One connection: append what is missing, or begin anew where the server does not do ranges.
+
+    Raises:
+        _BrokenError: it ended early, or may do better next time.
+        DataError: it is no use to try again.
+    """
+    have = _length(partial)
+    if size is not None and have == size:
+        return size
+    if size is not None and have > size:
+        have = 0
+    report("downloading", have, size)
+    headers = {"User-Agent": "captionist", "Accept-Encoding": "identity"}
+    if have:
+        headers["Range"] = f"bytes={have}-"
+    try:
+        # An opener of our own: that of the module keeps the proxies that were there when it was first used.
+        response = urllib.request.build_opener().open(urllib.request.Request(url, headers=headers), timeout=timeout)
+    except urllib.error.HTTPError as error:
+        with error:
+            said = _content_range(error)[1]
+            if error.code == 416 and have and said == have:
+                return said  # all of it is here already
+            if error.code == 416 and have:
+                partial.unlink()
+                raise _BrokenError("the server has fewer bytes than were here") from error
+            if error.code in _PASSING:
+                raise _BrokenError(f"HTTP {error.code} {error.reason}") from error
+            raise DataError(
+                f"{url}: the server answers HTTP {error.code} {error.reason}. The address may have moved: "
+                "see docs/download.md, or take another --mirror."
+            ) from error
+    except urllib.error.URLError as error:
+        if isinstance(error.reason, ssl.SSLCertVerificationError):
+            raise DataError(
+                f"{url}: {error.reason.verify_message}: the server's certificate is not trusted."
+            ) from error
+        raise _BrokenError(str(error.reason)) from error
+    except (OSError, http.client.HTTPException) as error:
+        raise _BrokenError(str(error) or type(error).__name__) from error
+    with response:
+        if response.status == 206:
+            start, total = _content_range(response)
+            if start != have:
+                partial.unlink(missing_ok=True)
+                raise _BrokenError("the server sent another part than was asked for")
+        else:
+            have, total = 0, response.length
+        if size is not None and total is not None and total != size:
+            raise DataError(
+                f"{url}: the server has a file of {total:,} bytes, expected {size:,}. Take another --mirror."
+            )
+        _write(partial, "ab" if have else "wb", _chunks(response), have, total, report)
+    done = _length(partial)
+    if total is not None and done < total:
+        raise _BrokenError(f"the connection ended after {done:,} of {total:,} bytes")
+    return total
+
+
+def _content_range(answer: http.client.HTTPResponse | urllib.error.HTTPError) -> tuple[int | None, int | None]:
+    """Where the part begins and how long the whole is, each None where the server does not say."""
+    match = _CONTENT_RANGE.match(answer.headers.get("Content-Range", ""))
+    start, total = match.groups() if match else (None, None)
+    return None if start is None else int(start), None if total in (None, "*") else int(total)
+
+
+def _chunks(response: http.client.HTTPResponse) -> Iterator[bytes]:
+    try:
+        while chunk := response.read1(_CHUNK):
+            yield chunk
+    except (OSError, http.client.HTTPException) as error:
+        raise _BrokenError(str(error) or type(error).__name__) from error
+
+
+def _write(partial: Path, mode: str, chunks: Iterator[bytes], done: int, total: int | None, report: Report) -> None:
+    report("downloading", done, total)
+    try:
+        with partial.open(mode) as file:
+            for chunk in chunks:
+                file.write(chunk)
+                done += len(chunk)
+                report("downloading", done, total)
+    except OSError as error:
+        raise DataError(
+            f"{partial}: cannot be written ({error.strerror}). Make room, and run again to go on."
+        ) from error
+
+
+def _length(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0

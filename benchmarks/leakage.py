@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from benchmarks._report import circumstances, show, write
 from captionist import images
-from captionist.data import Example, clean_caption, difference_hash, open_corpus
+from captionist.data import Example, clean_caption, difference_hash, leave_out_lines, open_corpus
 from captionist.data.leakage import MAX_DISTANCE
 
 Pixels = NDArray[np.uint8]
@@ -34,6 +34,8 @@ def main() -> None:
     train_hashes, dev_hashes = hash_all(train), hash_all(dev)
     nearest = Counter(int(np.bitwise_count(dev_hashes ^ one).min()) for one in train_hashes)
     shared = shared_captions(train, dev)
+    captions = [text for example in train for text in example.references]
+    common = len(captions) - len(leave_out_lines(captions, dev))
     step = max(len(dev) // copies, 1)
     found = copies_found(dev[::step][:copies], dev_hashes[::step][:copies])
 
@@ -41,10 +43,19 @@ def main() -> None:
     show("Train pictures by bits to the nearest dev picture", ("bits", "pictures"), [(str(a), str(b)) for a, b in near])
     rows = [(str(count), str(pictures)) for count, pictures in sorted(shared.items())]
     show("Train pictures by captions shared with one dev picture", ("captions", "pictures"), rows)
+    rows = [(f"{len(captions):,}", str(common))]
+    show("Train captions that a dev picture has too", ("captions", "in common"), rows)
     title = f"Copies of {min(copies, len(dev))} dev pictures within {MAX_DISTANCE} bits"
     show(title, ("copy", "share"), [(name, f"{share:.1%}") for name, share in found.items()])
     write(
-        given.json, {"circumstances": circumstances(), "nearest": nearest, "shared_captions": shared, "copies": found}
+        given.json,
+        {
+            "circumstances": circumstances(),
+            "nearest": nearest,
+            "shared_captions": shared,
+            "common": common,
+            "copies": found,
+        },
     )
 
 

@@ -52,8 +52,8 @@ def read_tokens(path: Path, label: str, problems: list[Problem]) -> Iterator[tup
 def read_json(path: Path, keys: frozenset[str]) -> dict[str, Any]:
     """The JSON object in the file; of all objects in it, only these keys are kept.
 
-    What is not asked for is dropped while it is parsed: Karpathy's files repeat each caption word by word, and a file
-    of the size of COCO's takes 520 MiB so instead of 930.
+    What is not asked for is dropped while it is parsed: Karpathy's files repeat each caption word by word, and a
+    made-up file of the size and shape of COCO's took 520 MiB so instead of 930.
 
     Raises:
         DataError: the file cannot be read, is cut short, or holds anything but a JSON object.

@@ -22,7 +22,7 @@ ALLOWED = {
     "captioner": {"bundle", "errors", "images", "inference"},
     "explain": {"captioner", "errors", "images"},
     "sources": {"errors"},
-    "data": {"errors"},
+    "data": {"errors", "images"},
     "evaluation": {"bundle", "captioner", "data", "errors", "images", "inference"},
     "model": {"errors", "images", "inference"},
     "training": {"data", "errors", "evaluation", "images", "inference", "model"},

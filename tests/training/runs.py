@@ -26,7 +26,7 @@ def write_recipe(folder: Path, checkpoints: Checkpoints, stages: list[Json], **c
         "seed": 7,
         "precision": "fp32",
         "log_every": 1,
-        "data": {"root": str(corpus), "cache": str(folder / "cache")},
+        "data": {"root": str(corpus), "cache": str(folder / "cache"), "leak_check": False},
         "model": {
             "encoder": {
                 "family": "vit",

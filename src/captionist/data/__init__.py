@@ -2,6 +2,7 @@
 
 from captionist.data.filters import CaptionFilter, FilterResult, clean_caption, clean_references
 from captionist.data.inspect import CorpusSummary, inspect_corpus
+from captionist.data.leakage import difference_hash, evaluation_examples, leave_out, leave_out_lines
 from captionist.data.readers import open_corpus
 from captionist.data.records import Corpus, Example, Problem
 from captionist.data.summary_view import render
@@ -15,7 +16,11 @@ __all__ = [
     "Problem",
     "clean_caption",
     "clean_references",
+    "difference_hash",
+    "evaluation_examples",
     "inspect_corpus",
+    "leave_out",
+    "leave_out_lines",
     "open_corpus",
     "render",
 ]

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from captionist.data import flickr8k
+from captionist.data import coco, flickr8k, flickr30k, imagefolder
 from captionist.data.records import Corpus
 from captionist.errors import DataError
 
@@ -20,6 +20,9 @@ class Reader:
 
 READERS: dict[str, Reader] = {
     "flickr8k": Reader(flickr8k.recognises, flickr8k.read, flickr8k.LOOKS_FOR),
+    "flickr30k": Reader(flickr30k.recognises, flickr30k.read, flickr30k.LOOKS_FOR),
+    "coco": Reader(coco.recognises, coco.read, coco.LOOKS_FOR),
+    "imagefolder": Reader(imagefolder.recognises, imagefolder.read, imagefolder.LOOKS_FOR),
 }
 
 

@@ -1,11 +1,16 @@
-"""Text files of corpora, line by line: what cannot be decoded is reported, never guessed at."""
+"""Text files of corpora: what cannot be decoded is reported, never guessed at."""
 
 import codecs
+import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from captionist.data.records import Problem
 from captionist.errors import DataError
+
+_CAPTION_NUMBER = re.compile(r"#\d+$")
 
 
 def read_lines(path: Path, label: str, problems: list[Problem]) -> Iterator[tuple[str, str]]:
@@ -17,10 +22,7 @@ def read_lines(path: Path, label: str, problems: list[Problem]) -> Iterator[tupl
     Raises:
         DataError: the file cannot be read.
     """
-    try:
-        raw = path.read_bytes()
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}); check that it is a file you may open.") from error
+    raw = _read(path)
     for number, line in enumerate(raw.removeprefix(codecs.BOM_UTF8).split(b"\n"), start=1):
         place = f"{label}:{number}"
         try:
@@ -31,3 +33,43 @@ def read_lines(path: Path, label: str, problems: list[Problem]) -> Iterator[tupl
             continue
         if text.strip():
             yield place, text
+
+
+def read_tokens(path: Path, label: str, problems: list[Problem]) -> Iterator[tuple[str, str, str]]:
+    """(place, picture, caption) of each row `name.jpg#0<TAB>caption`, as Flickr8k and Flickr30k came out.
+
+    Raises:
+        DataError: the file cannot be read.
+    """
+    for place, line in read_lines(path, label, problems):
+        name, tab, caption = line.partition("\t")
+        if tab:
+            yield place, _CAPTION_NUMBER.sub("", name.strip()), caption
+        else:
+            problems.append(Problem("short_row", place, "no tab between name and caption"))
+
+
+def read_json(path: Path, keys: frozenset[str]) -> dict[str, Any]:
+    """The JSON object in the file; of all objects in it, only these keys are kept.
+
+    What is not asked for is dropped while it is parsed: Karpathy's files repeat each caption word by word, and a
+    made-up file of the size and shape of COCO's took 520 MiB so instead of 930.
+
+    Raises:
+        DataError: the file cannot be read, is cut short, or holds anything but a JSON object.
+    """
+    raw = _read(path)
+    try:
+        content = json.loads(raw, object_hook=lambda entry: {key: entry[key] for key in keys & entry.keys()})
+    except (ValueError, RecursionError) as error:  # ValueError: not JSON, or not UTF-8
+        raise DataError(f"{path}: not JSON, or cut short ({error}); fetch or unpack it again.") from error
+    if not isinstance(content, dict):
+        raise DataError(f"{path}: a JSON object is needed, not {type(content).__name__}; fetch or unpack it again.")
+    return content
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}); check that it is a file you may open.") from error

@@ -10,12 +10,22 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from captionist.data import CaptionFilter, Example, clean_caption, clean_references, open_corpus
+from captionist.data import (
+    CaptionFilter,
+    Corpus,
+    Example,
+    clean_caption,
+    clean_references,
+    evaluation_examples,
+    leave_out,
+    leave_out_lines,
+    open_corpus,
+)
 from captionist.errors import DataError
 from captionist.model.language import encode_caption
 from captionist.training.augment import may_flip
 from captionist.training.batches import CaptionTable
-from captionist.training.pictures import open_pixels, pictures_key
+from captionist.training.pictures import open_hashes, open_pixels, pictures_key
 from captionist.training.recipe import DataConfig
 
 _logger = logging.getLogger(__name__)
@@ -24,9 +34,9 @@ _TEXT_GROUP = 5  # captions of one packed sequence in a stage on text alone, as 
 
 
 def read_examples(config: DataConfig, tokenizer: Tokenizer) -> tuple[tuple[Example, ...], tuple[Example, ...]]:
-    """The train examples, cleaned and filtered by length in tokens, and the dev examples, untouched.
+    """The train examples, cleaned, without leaks and long captions, and the dev examples, untouched.
 
-    Raises DataError where either is empty.
+    Raises DataError where either is empty, ImageError where a picture that is to be compared cannot be read.
     """
     corpus = open_corpus(config.root, config.format)
     if corpus.problems:
@@ -36,19 +46,50 @@ def read_examples(config: DataConfig, tokenizer: Tokenizer) -> tuple[tuple[Examp
     )
     filtered = caption_filter.apply(clean_references(corpus.split("train"), config.lowercase))
     _logger.info("%s", filtered)
-    return filtered.examples[: config.limit], corpus.split("dev")[: config.limit]
+    train, dev = filtered.examples[: config.limit], corpus.split("dev")[: config.limit]
+    return _without_leaks(train, config, corpus) if config.leak_check else train, dev
+
+
+def _without_leaks(train: tuple[Example, ...], config: DataConfig, corpus: Corpus) -> tuple[Example, ...]:
+    """Those that are in no dev or test split, neither of the corpus nor of those in `data.exclude`."""
+    evaluation = _evaluation(config, corpus)
+    checked = leave_out(train, evaluation, open_hashes(train, config.cache), open_hashes(evaluation, config.cache))
+    _logger.info("%s", checked)
+    if not checked.kept:
+        raise DataError(f"{config.root}: nothing is left to learn from: {checked}. See data.exclude, data.leak_check.")
+    return checked.kept
+
+
+def _evaluation(config: DataConfig, corpus: Corpus) -> tuple[Example, ...]:
+    corpora = [corpus, *(open_corpus(root) for root in config.exclude)]
+    return tuple(example for corpus in corpora for example in evaluation_examples(corpus))
 
 
 def read_text(config: DataConfig) -> list[str]:
-    """The captions of `data.text`, cleaned. Raises DataError for a file that cannot be read."""
-    captions = []
+    """The captions of `data.text`, cleaned, without those of evaluation pictures.
+
+    Raises DataError for a file that cannot be read.
+    """
+    if not config.text:
+        return []
+    lines = _text_lines(config)
+    if config.leak_check:
+        kept = leave_out_lines(lines, _evaluation(config, open_corpus(config.root, config.format)))
+        dropped = len(lines) - len(kept)
+        _logger.info("left out %d of %d captions of data.text: evaluation pictures have them", dropped, len(lines))
+        lines = kept
+    return [clean_caption(line, config.lowercase) for line in lines]
+
+
+def _text_lines(config: DataConfig) -> list[str]:
+    lines: list[str] = []
     for path in config.text:
         try:
-            lines = path.read_text(encoding="utf-8").splitlines()
+            text = path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise DataError(f"{path}: cannot be read as captions, one a line ({error}).") from error
-        captions += [clean_caption(line, config.lowercase) for line in lines if line.strip()]
-    return captions
+        lines += [line for line in text.splitlines() if line.strip()]
+    return lines
 
 
 @dataclass

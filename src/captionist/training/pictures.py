@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from captionist import images
-from captionist.data import Example
+from captionist.data import Example, difference_hash
 from captionist.errors import TrainingError
 from captionist.model.vision import Encoder
 
@@ -45,6 +45,18 @@ def open_pixels(examples: Sequence[Example], resolution: int, cache: Path) -> ND
 
     path = cache / f"pixels-{pictures_key(examples, resolution)}.npy"
     return _open_array(path, np.uint8, (len(examples), resolution, resolution, 3), decode)
+
+
+def open_hashes(examples: Sequence[Example], cache: Path) -> NDArray[np.uint64]:
+    """What the pictures look like, to find the same ones again: uint64 [N], each its `difference_hash`; memory-mapped.
+
+    Raises ImageError for a picture that cannot be read, TrainingError where there is no room for them.
+    """
+
+    def hash_all(hashes: NDArray[Any]) -> None:
+        hashes[:] = [difference_hash(example.image) for example in examples]
+
+    return _open_array(cache / f"hashes-{pictures_key(examples, 64)}.npy", np.uint64, (len(examples),), hash_all)
 
 
 def open_features(

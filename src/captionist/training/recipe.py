@@ -20,10 +20,20 @@ class DataConfig(_Part):
     root: Path = Field(description="the corpus; its train split trains, its dev split chooses the best epoch")
     format: str = "auto"
     text: tuple[Path, ...] = Field((), description="files of captions, one a line, for stages with objective text")
+    exclude: tuple[Path, ...] = Field(
+        (), description="other corpora whose dev and test pictures and captions are kept out of training too"
+    )
+    leak_check: bool = Field(True, description="leave out of training what is also in dev or test; see docs/corpora.md")
     lowercase: bool = True
     max_caption_tokens: int = Field(20, ge=1, description="training captions of more GPT-2 tokens are dropped")
     limit: int | None = Field(None, ge=1, description="only so many train and dev pictures, to try a recipe out")
     cache: Path = Field(Path("cache"), description="where decoded pictures and features are kept between runs")
+
+    @model_validator(mode="after")
+    def _nothing_is_excluded_without_the_check(self) -> Self:
+        if self.exclude and not self.leak_check:
+            raise ValueError("exclude needs leak_check: true")
+        return self
 
 
 class Rates(_Part):

@@ -1,0 +1,114 @@
+"""Reads COCO's captions (Chen et al. 2015, arXiv:1504.00325) as they were published and with Karpathy's split.
+
+As published: `annotations/captions_train2017.json` and `captions_val2017.json` with the pictures in `train2017/` and
+`val2017/`, or the same of 2014. The train file is split "train", the val file split "dev"; COCO keeps its test
+captions to itself, so there is no "test". One of the two files is enough. The years hold the same pictures divided in
+another way, so one of them is read: 2017, where its captions and pictures are there.
+
+Karpathy's: `dataset_coco.json`, beside or in `annotations/`, with the pictures of 2014 in `train2014/` and `val2014/`
+(113,287 / 5,000 / 5,000). It counts where it is there. Pictures are not opened.
+"""
+
+from collections.abc import Iterator
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+from captionist.data import karpathy
+from captionist.data.building import build, gather, one_split_each, pictures_in
+from captionist.data.records import Corpus, Problem
+from captionist.data.textfiles import read_json
+from captionist.errors import DataError
+
+KARPATHY_FILES = ("dataset_coco.json", "annotations/dataset_coco.json")
+KARPATHY_FOLDERS = ("train2014", "val2014")
+YEARS = ("2017", "2014")
+SPLITS = {"train": "train", "val": "dev"}
+"""COCO's names and ours."""
+LOOKS_FOR = "annotations/captions_train2017.json or captions_val2017.json (or 2014), or dataset_coco.json"
+
+_KEYS = frozenset({"images", "annotations", "id", "file_name", "image_id", "caption"})
+
+
+def recognises(root: Path) -> bool:
+    """Whether the directory holds one of the caption files."""
+    return _karpathy_file(root) is not None or any(_caption_files(root, year) for year in YEARS)
+
+
+def read(root: Path) -> Corpus:
+    """Read the corpus in `root`; whatever is left out is listed in `Corpus.problems`.
+
+    Raises:
+        DataError: a caption file or picture folder is missing or unreadable, a picture is in two splits, or no
+            example is left.
+    """
+    problems: list[Problem] = []
+    by_karpathy = _karpathy_file(root)
+    if by_karpathy is not None:
+        captions, splits = karpathy.read(root / by_karpathy, by_karpathy, problems)
+        pictures = pictures_in(root, KARPATHY_FOLDERS)
+        return build(root, "coco", f"Karpathy's, in {by_karpathy}", captions, splits, pictures, problems)
+
+    files = _files_of_one_year(root)
+    parts = [_read_part(root / label, label, problems) for label in files.values()]
+    pairs = ((name, split) for split, (names, _) in zip(files, parts, strict=True) for name in names.values())
+    captions = gather(chain.from_iterable(rows for _, rows in parts), problems)
+    # Only the folders of these files: the pictures of the others are not without captions, they are not asked for.
+    pictures = pictures_in(root, (_folder(label) for label in files.values()))
+    origin = ", ".join(f"{split} is {label}" for split, label in files.items())
+    return build(root, "coco", origin, captions, one_split_each(root, pairs), pictures, problems)
+
+
+def _karpathy_file(root: Path) -> str | None:
+    return next((name for name in KARPATHY_FILES if (root / name).is_file()), None)
+
+
+def _caption_files(root: Path, year: str) -> dict[str, str]:
+    """The caption files of that year that are there, by our split, as paths below the root."""
+    files = {split: f"annotations/captions_{name}{year}.json" for name, split in SPLITS.items()}
+    return {split: label for split, label in files.items() if (root / label).is_file()}
+
+
+def _folder(label: str) -> str:
+    """`annotations/captions_train2017.json` -> `train2017`, where its pictures are."""
+    return Path(label).stem.removeprefix("captions_")
+
+
+def _files_of_one_year(root: Path) -> dict[str, str]:
+    years = [files for year in YEARS if (files := _caption_files(root, year))]
+    if not years:
+        raise DataError(f"{root}: not COCO's captions. Looked for {LOOKS_FOR}.")
+    return next((files for files in years if any((root / _folder(f)).is_dir() for f in files.values())), years[0])
+
+
+def _read_part(
+    path: Path, label: str, problems: list[Problem]
+) -> tuple[dict[int, str], Iterator[tuple[str, str, str]]]:
+    """The file name of each picture by COCO's number, and (place, file name, caption) of each annotation."""
+    content = read_json(path, _KEYS)
+    images, annotations = content.get("images"), content.get("annotations")
+    if not isinstance(images, list) or not isinstance(annotations, list):
+        raise DataError(f'{path}: not COCO\'s captions: it has no lists "images" and "annotations".')
+    names: dict[int, str] = {}
+    for index, image in enumerate(images):
+        number, name = (image.get("id"), image.get("file_name")) if isinstance(image, dict) else (None, None)
+        if isinstance(number, int) and isinstance(name, str):
+            names[number] = name
+        else:
+            problems.append(Problem("short_row", f"{label}:images[{index}]", "no id or no file_name"))
+    return names, _rows(annotations, names, label, problems)
+
+
+def _rows(
+    annotations: list[Any], names: dict[int, str], label: str, problems: list[Problem]
+) -> Iterator[tuple[str, str, str]]:
+    for index, annotation in enumerate(annotations):
+        place = f"{label}:annotations[{index}]"
+        entry = annotation if isinstance(annotation, dict) else {}
+        number, caption = entry.get("image_id"), entry.get("caption")
+        if not isinstance(number, int) or not isinstance(caption, str):
+            problems.append(Problem("short_row", place, "no image_id or no caption"))
+        elif number not in names:
+            problems.append(Problem("short_row", place, f"of picture {number}, which the file does not list"))
+        else:
+            yield place, names[number], caption

@@ -1,0 +1,99 @@
+"""Reads a plain folder of pictures with `metadata.jsonl`, the imagefolder convention of Hugging Face's datasets.
+
+Each line is a JSON object: `file_name`, the picture's path from that `metadata.jsonl` on, and its caption as `text` or
+`caption`, or several as a list in `captions` (a list in the other two is read as well). The file lies in the root, or
+in each of the folders that are the splits: `train/`; `validation/`, `valid/`, `val/` or `dev/`; `test/`.
+
+A picture's split is the first folder on its way from the root. Where no picture is in such a folder, each goes to
+train, dev or test by a hash of its path. Pictures are not opened, and none is looked for outside the root.
+"""
+
+import contextlib
+import json
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from captionist.data.building import build, files_in, gather
+from captionist.data.records import Corpus, Problem
+from captionist.data.splits import HASH_SPLIT_ORIGIN, split_by_name
+from captionist.data.textfiles import read_lines
+from captionist.errors import DataError
+
+METADATA = "metadata.jsonl"
+SPLIT_FOLDERS = {"train": "train", "test": "test"} | dict.fromkeys(("validation", "valid", "val", "dev"), "dev")
+CAPTION_KEYS = ("captions", "caption", "text")
+LOOKS_FOR = f"{METADATA}, in the directory or in train/, validation/ and test/"
+
+
+def recognises(root: Path) -> bool:
+    """Whether the directory, or one of its split folders, holds a `metadata.jsonl`."""
+    return bool(_metadata_files(root))
+
+
+def read(root: Path) -> Corpus:
+    """Read the corpus in `root`; an example's id is its path from there on.
+
+    Whatever is left out is listed in `Corpus.problems`.
+
+    Raises:
+        DataError: there is no `metadata.jsonl`, it or a folder cannot be read, or no example is left.
+    """
+    problems: list[Problem] = []
+    labels = _metadata_files(root)
+    if not labels:
+        raise DataError(f"{root}: not a folder of captioned pictures. Looked for {LOOKS_FOR}.")
+    captions = gather((row for label in labels for row in _rows(root, label, problems)), problems)
+    pictures = _pictures_beside(root, captions.keys() | set(labels))
+    splits = {name: SPLIT_FOLDERS[top] for name in captions if (top := _top_folder(name)) in SPLIT_FOLDERS}
+    if splits:
+        return build(root, "imagefolder", "the folder that a picture is in", captions, splits, pictures, problems)
+    return build(root, "imagefolder", HASH_SPLIT_ORIGIN, captions, split_by_name, pictures, problems)
+
+
+def _metadata_files(root: Path) -> list[str]:
+    labels = [METADATA, *(f"{folder}/{METADATA}" for folder in SPLIT_FOLDERS)]
+    return [label for label in labels if (root / label).is_file()]
+
+
+def _top_folder(name: str) -> str:
+    return name.split("/")[0] if "/" in name else ""
+
+
+def _pictures_beside(root: Path, names: set[str]) -> dict[str, tuple[Path, int]]:
+    """All files in the folders of these paths, by path from the root; ways out of the root are not gone."""
+    pictures: dict[str, tuple[Path, int]] = {}
+    for folder in {PurePosixPath(name).parent for name in names}:
+        if folder.is_absolute() or ".." in folder.parts:
+            continue
+        with contextlib.suppress(OSError):  # a name of a megabyte is a missing picture and no more
+            if (root / folder).is_dir():
+                pictures |= {str(folder / name): file for name, file in files_in(root / folder).items()}
+    return pictures
+
+
+def _rows(root: Path, label: str, problems: list[Problem]) -> Iterator[tuple[str, str, str]]:
+    """(place, path from the root, caption) of each caption in the file."""
+    folder = PurePosixPath(label).parent
+    for place, line in read_lines(root / label, label, problems):
+        try:
+            entry = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            problems.append(Problem("short_row", place, f"not JSON, or cut short: {error}"))
+            continue
+        name = entry.get("file_name") if isinstance(entry, dict) else None
+        if not isinstance(name, str) or not name.strip():
+            problems.append(Problem("short_row", place, "no file_name"))
+            continue
+        captions = _captions(entry)
+        if not captions:
+            problems.append(Problem("short_row", place, f"{name}: no caption, as text, caption or captions"))
+        for caption in captions:
+            yield place, str(folder / name.strip()), caption
+
+
+def _captions(entry: dict[str, Any]) -> list[str]:
+    """The captions of a line; none where they are not text."""
+    found = next((entry[key] for key in CAPTION_KEYS if entry.get(key) is not None), None)
+    captions = found if isinstance(found, list) else [found]
+    return [caption for caption in captions if isinstance(caption, str)]

@@ -1,0 +1,52 @@
+"""Karpathy's JSON files of Flickr30k and COCO (Karpathy and Li 2015, CVPR): captions and the split that papers use."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from captionist.data.building import gather, one_split_each
+from captionist.data.records import Problem
+from captionist.data.textfiles import read_json
+from captionist.errors import DataError
+
+SPLITS = {"train": "train", "restval": "train", "val": "dev", "test": "test"}
+"""Theirs and ours. "restval" is what was left of COCO's validation pictures; everybody trains on it."""
+
+_KEYS = frozenset({"images", "filename", "split", "sentences", "raw"})
+
+
+def read(path: Path, label: str, problems: list[Problem]) -> tuple[dict[str, list[str]], dict[str, str]]:
+    """Every picture's captions and split, by file name.
+
+    An entry that lacks something is added to `problems` with its place, such as `dataset_coco.json:images[12]`.
+
+    Raises:
+        DataError: the file cannot be read, is not such a JSON file, or has a picture in two splits.
+    """
+    images = read_json(path, _KEYS).get("images")
+    if not isinstance(images, list):
+        raise DataError(f'{path}: not one of Karpathy\'s files: no list "images" is in it.')
+    entries = list(_entries(images, label, problems))
+    splits = one_split_each(path, ((name, split) for _, name, split, _ in entries))
+    rows = ((place, name, caption) for place, name, _, captions in entries for caption in captions)
+    return gather(rows, problems), splits
+
+
+def _entries(images: list[Any], label: str, problems: list[Problem]) -> Iterator[tuple[str, str, str, list[str]]]:
+    """(place, file name, our split, captions) of each entry that can be used."""
+    for index, image in enumerate(images):
+        place = f"{label}:images[{index}]"
+        entry = image if isinstance(image, dict) else {}
+        name, split, sentences = entry.get("filename"), entry.get("split"), entry.get("sentences")
+        if not isinstance(name, str):
+            problems.append(Problem("short_row", place, "no filename"))
+        elif not isinstance(split, str) or split not in SPLITS:
+            problems.append(Problem("short_row", place, f"{name}: its split is none of {', '.join(SPLITS)}"))
+        elif not isinstance(sentences, list):
+            problems.append(Problem("short_row", place, f"{name}: no sentences"))
+        else:
+            captions = []
+            for sentence in sentences:
+                raw = sentence.get("raw") if isinstance(sentence, dict) else None
+                captions.append(raw if isinstance(raw, str) else "")  # the empty one is reported with the others
+            yield place, name, SPLITS[split], captions

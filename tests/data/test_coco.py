@@ -1,0 +1,140 @@
+"""COCO's captions as published and with Karpathy's split, whole and with every kind of fault."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from captionist.data import open_corpus
+from captionist.errors import DataError
+from tests.data.files import add_pictures, problems, splits
+from tests.data.test_flickr30k import entry, write_karpathy
+
+
+def write_captions(root: Path, part: str, images: dict[int, str], captions: list[tuple[int, str]]) -> None:
+    """`annotations/captions_{part}.json`."""
+    (root / "annotations").mkdir(exist_ok=True)
+    content = {
+        "info": {"year": 2017},
+        "images": [{"license": 3, "id": number, "file_name": name, "height": 48} for number, name in images.items()],
+        "licenses": [],
+        "annotations": [{"image_id": n, "id": i, "caption": text} for i, (n, text) in enumerate(captions)],
+    }
+    (root / "annotations" / f"captions_{part}.json").write_text(json.dumps(content))
+
+
+def write_corpus(root: Path, year: str = "2017") -> None:
+    add_pictures(root / f"train{year}", ["000000000009.jpg", "000000000025.jpg"])
+    add_pictures(root / f"val{year}", ["000000000139.jpg"])
+    images = {9: "000000000009.jpg", 25: "000000000025.jpg"}
+    captions = [(25, "A giraffe."), (9, "A plate."), (25, "Two giraffes.\n")]
+    write_captions(root, f"train{year}", images, captions)
+    write_captions(root, f"val{year}", {139: "000000000139.jpg"}, [(139, "A room.")])
+
+
+@pytest.mark.parametrize("year", ["2014", "2017"])
+def test_as_published(tmp_path: Path, year: str) -> None:
+    write_corpus(tmp_path, year)
+    corpus = open_corpus(tmp_path)
+    assert (corpus.format, corpus.problems) == ("coco", ())
+    assert [(example.split, example.references) for example in corpus.examples] == [
+        ("train", ("A plate.",)),
+        ("train", ("A giraffe.", "Two giraffes.")),
+        ("dev", ("A room.",)),
+    ]
+    assert corpus.examples[2].image == tmp_path / f"val{year}" / "000000000139.jpg"
+    assert f"dev is annotations/captions_val{year}.json" in corpus.split_origin
+
+
+def test_one_of_the_two_files_is_enough(tmp_path: Path) -> None:
+    write_corpus(tmp_path)
+    (tmp_path / "annotations" / "captions_train2017.json").unlink()
+    corpus = open_corpus(tmp_path)
+    assert (splits(corpus), corpus.problems) == ({"000000000139.jpg": "dev"}, ())
+
+
+def test_of_two_years_that_is_read_whose_pictures_are_there(tmp_path: Path) -> None:
+    write_corpus(tmp_path, "2014")
+    write_captions(tmp_path, "val2017", {1: "1.jpg"}, [(1, "A room.")])
+    assert "2014" in open_corpus(tmp_path).split_origin
+    add_pictures(tmp_path / "val2017", ["1.jpg"])
+    assert splits(open_corpus(tmp_path)) == {"1.jpg": "dev"}
+
+
+def test_every_fault_is_listed(tmp_path: Path) -> None:
+    add_pictures(tmp_path / "val2017", ["good.jpg", "uncaptioned.jpg", "empty.jpg", "mute.jpg"])
+    (tmp_path / "val2017" / "empty.jpg").write_bytes(b"")
+    images = {1: "good.jpg", 2: "empty.jpg", 3: "mute.jpg", 4: "lost.jpg", 5: "../annotations/captions_val2017.json"}
+    captions = [(1, "A dog."), (1, " "), (2, "A cat."), (4, "A bird."), (5, "A way out."), (77, "Of nobody.")]
+    write_captions(tmp_path, "val2017", images, captions)
+    path = tmp_path / "annotations" / "captions_val2017.json"
+    content: dict[str, list[Any]] = json.loads(path.read_text())
+    content["images"] += [{"id": "9", "file_name": "x.jpg"}, {"id": 9}, None]
+    content["annotations"] += [{"image_id": 1}, {"image_id": [1], "caption": "A dog."}, "A dog."]
+    path.write_text(json.dumps(content))
+    corpus = open_corpus(tmp_path)
+    label = "annotations/captions_val2017.json"
+    assert problems(corpus) == {
+        *(("short_row", f"{label}:images[{index}]") for index in (5, 6, 7)),
+        *(("short_row", f"{label}:annotations[{index}]") for index in (1, 5, 6, 7, 8)),
+        ("missing_picture", "lost.jpg"),
+        ("missing_picture", "../annotations/captions_val2017.json"),
+        ("empty_picture", "empty.jpg"),
+        ("unknown_name", "mute.jpg"),
+        ("picture_without_captions", "uncaptioned.jpg"),
+    }
+    assert [(example.id, example.references) for example in corpus.examples] == [("good.jpg", ("A dog.",))]
+
+
+def test_files_that_are_cut_short_or_something_else_are_errors(tmp_path: Path) -> None:
+    write_corpus(tmp_path)
+    path = tmp_path / "annotations" / "captions_val2017.json"
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(DataError, match=r"captions_val2017\.json: not JSON, or cut short"):
+        open_corpus(tmp_path)
+    path.write_text('{"images": []}')
+    with pytest.raises(DataError, match=r'captions_val2017\.json: .* no lists "images" and "annotations"'):
+        open_corpus(tmp_path)
+    path.unlink()
+    path.mkdir()
+    (tmp_path / "annotations" / "captions_train2017.json").unlink()
+    with pytest.raises(DataError, match="not a corpus of a known layout"):
+        open_corpus(tmp_path)
+
+
+def test_a_picture_in_two_splits_is_an_error(tmp_path: Path) -> None:
+    write_corpus(tmp_path)
+    write_captions(tmp_path, "val2017", {9: "000000000009.jpg"}, [(9, "A plate.")])
+    with pytest.raises(DataError, match=r"000000000009\.jpg \(train and dev\)"):
+        open_corpus(tmp_path)
+
+
+@pytest.mark.parametrize("folder", [".", "annotations"])
+def test_karpathys_split(tmp_path: Path, folder: str) -> None:
+    write_corpus(tmp_path, "2014")
+    add_pictures(tmp_path / "val2014", ["COCO_val2014_1.jpg", "COCO_val2014_2.jpg", "COCO_val2014_3.jpg"])
+    add_pictures(tmp_path / "train2014", ["COCO_train2014_4.jpg"])
+    write_karpathy(
+        tmp_path / folder / "dataset_coco.json",
+        entry("COCO_val2014_1.jpg", "restval", "A dog."),
+        entry("COCO_val2014_2.jpg", "val", "A cat."),
+        entry("COCO_val2014_3.jpg", "test", "A bird."),
+        entry("COCO_train2014_4.jpg", "train", "A boy."),
+    )
+    corpus = open_corpus(tmp_path)
+    assert splits(corpus) == {
+        "COCO_train2014_4.jpg": "train",
+        "COCO_val2014_1.jpg": "train",
+        "COCO_val2014_2.jpg": "dev",
+        "COCO_val2014_3.jpg": "test",
+    }
+    assert "dataset_coco.json" in corpus.split_origin
+
+
+def test_no_pictures_is_an_error_that_names_the_folders(tmp_path: Path) -> None:
+    write_captions(tmp_path, "val2017", {1: "1.jpg"}, [(1, "A room.")])
+    with pytest.raises(DataError, match=r"no folder with pictures\. Looked for val2017/"):
+        open_corpus(tmp_path)
+    with pytest.raises(DataError, match=r"not COCO's captions\. Looked for annotations/captions_train2017"):
+        open_corpus(tmp_path / "annotations", "coco")

@@ -2,6 +2,7 @@
 
 from captionist.data.filters import CaptionFilter, FilterResult, clean_caption, clean_references
 from captionist.data.inspect import CorpusSummary, inspect_corpus
+from captionist.data.mixing import open_with
 from captionist.data.readers import open_corpus
 from captionist.data.records import Corpus, Example, Problem
 from captionist.data.summary_view import render
@@ -17,5 +18,6 @@ __all__ = [
     "clean_references",
     "inspect_corpus",
     "open_corpus",
+    "open_with",
     "render",
 ]

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from captionist.data import CaptionFilter, Example, clean_caption, clean_references, open_corpus
+from captionist.data import CaptionFilter, Corpus, Example, clean_caption, clean_references, open_with
 from captionist.errors import DataError
 from captionist.model.language import encode_caption
 from captionist.training.augment import may_flip
@@ -26,17 +26,25 @@ _TEXT_GROUP = 5  # captions of one packed sequence in a stage on text alone, as 
 def read_examples(config: DataConfig, tokenizer: Tokenizer) -> tuple[tuple[Example, ...], tuple[Example, ...]]:
     """The train examples, cleaned and filtered by length in tokens, and the dev examples, untouched.
 
-    Raises DataError where either is empty.
+    The train examples of `data.also` stand behind those of the root, each `data.repeat` times: a picture that is there
+    several times comes up several times in an epoch, at places that are shuffled apart, and augmented in other ways.
+    Raises DataError where a corpus has no train examples or the root no dev, and as `data.open_with` does.
     """
-    corpus = open_corpus(config.root, config.format)
-    if corpus.problems:
-        _logger.warning("%d problems in %s: see `captionist data inspect`", len(corpus.problems), config.root)
+    corpus, others = open_with(config.root, config.also, config.format)
+    for each in (corpus, *others):
+        if each.problems:
+            _logger.warning("%d problems in %s: see `captionist data inspect`", len(each.problems), each.root)
     caption_filter = CaptionFilter(
         max_tokens=config.max_caption_tokens, count_tokens=lambda text: len(encode_caption(tokenizer, text))
     )
-    filtered = caption_filter.apply(clean_references(corpus.split("train"), config.lowercase))
-    _logger.info("%s", filtered)
-    return filtered.examples[: config.limit], corpus.split("dev")[: config.limit]
+
+    def train(each: Corpus) -> tuple[Example, ...]:
+        filtered = caption_filter.apply(clean_references(each.split("train"), config.lowercase))
+        _logger.info("%s: %d pictures, %s", each.name, len(filtered.examples), filtered)
+        return filtered.examples[: config.limit]
+
+    added = [example for each in others for example in train(each)]
+    return (*train(corpus), *added * config.repeat), corpus.split("dev")[: config.limit]
 
 
 def read_text(config: DataConfig) -> list[str]:

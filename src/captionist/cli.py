@@ -10,6 +10,7 @@ import typer
 
 from captionist.commands import corpora, models
 from captionist.commands.caption import caption
+from captionist.commands.compare import compare
 from captionist.commands.scores import evaluate, score
 from captionist.commands.serve import ServeCommand, serve
 from captionist.commands.terminal import escape
@@ -25,7 +26,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Exit codes: 0 all good, 1 some inputs failed (the rest were done), 2 wrong usage.",
 )
-for command in (caption, evaluate, score, train, export):
+for command in (caption, evaluate, score, compare, train, export):
     app.command()(command)
 app.command(cls=ServeCommand)(serve)
 app.add_typer(corpora.app, name="data")

@@ -22,7 +22,11 @@ BeamsOption = Annotated[
 ]
 FormatOption = Annotated[
     str,
-    typer.Option("--format", metavar="FORMAT", help="flickr8k, flickr30k, coco, or auto: by the files that are there."),
+    typer.Option(
+        "--format",
+        metavar="FORMAT",
+        help="flickr8k, flickr30k, coco, imagefolder, or auto: by the files that are there.",
+    ),
 ]
 
 # A tab or a line break in a file name would look like the end of a field or of a record, and an escape sequence would

@@ -3,6 +3,7 @@
 from captionist.data.filters import CaptionFilter, FilterResult, clean_caption, clean_references
 from captionist.data.inspect import CorpusSummary, inspect_corpus
 from captionist.data.leakage import difference_hash, evaluation_examples, leave_out, leave_out_lines
+from captionist.data.mixing import open_with
 from captionist.data.readers import open_corpus
 from captionist.data.records import Corpus, Example, Problem
 from captionist.data.summary_view import render
@@ -22,5 +23,6 @@ __all__ = [
     "leave_out",
     "leave_out_lines",
     "open_corpus",
+    "open_with",
     "render",
 ]

@@ -75,7 +75,7 @@ def score_captions(references: Mapping[str, Sequence[str]], candidates: Mapping[
     Raises ScoreError if there are no pictures, if an id has candidates but no references or the reverse, or if a
     picture has no reference with a word in it.
     """
-    reference_words, candidate_words, wordless = _words(references, candidates)
+    reference_words, candidate_words, wordless = words_by_picture(references, candidates)
     pictures = len(candidate_words)
     notes = []
     if wordless:
@@ -117,7 +117,7 @@ def cider_by_picture(references: Mapping[str, Sequence[str]], candidates: Mappin
 
     Raises ScoreError as `score_captions` does.
     """
-    reference_words, candidate_words, _ = _words(references, candidates)
+    reference_words, candidate_words, _ = words_by_picture(references, candidates)
     values = CiderD(reference_words).score(candidate_words, reference_words)
     return {picture: 100 * float(value) for picture, value in zip(sorted(candidates), values, strict=True)}
 
@@ -140,10 +140,13 @@ def render(scores: Scores) -> Table:
     return table
 
 
-def _words(
+def words_by_picture(
     references: Mapping[str, Sequence[str]], candidates: Mapping[str, str]
 ) -> tuple[list[list[Words]], list[Words], int]:
-    """Return references and candidates as words, by sorted id, and how many references without words were dropped."""
+    """Return references and candidates as words, by sorted id, and how many references without words were dropped.
+
+    Raises ScoreError as `score_captions` does.
+    """
     if not references and not candidates:
         raise ScoreError("There is nothing to score: both references and candidates are empty.")
     if missing := references.keys() - candidates.keys():

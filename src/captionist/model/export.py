@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from captionist import bundle as bundles
 from captionist.bundle import Bundle, BundleConfig
 from captionist.captioner import Captioner
-from captionist.data import Example, clean_references, open_corpus
+from captionist.data import Example, clean_references, open_corpus, open_with
 from captionist.errors import BundleError, DataError
 from captionist.evaluation.calibration import calibrate, reliability
 from captionist.evaluation.report import ReportRow
@@ -196,11 +196,10 @@ def compare(model: VisionPrefixLM, directory: Path, examples: Sequence[Example])
 
 
 def _train_examples(recipe: Recipe) -> tuple[Example, ...]:
-    """Raises DataError where there are none."""
-    train = open_corpus(recipe.data.root, recipe.data.format).split("train")
-    if not train:
-        raise DataError(f"{recipe.data.root} has no train pictures, by which int8 would be calibrated.")
-    return train
+    """Of all corpora, those of `data.also` repeated. Raises DataError where one has none, or cannot be read."""
+    root, others = open_with(recipe.data.root, recipe.data.also, recipe.data.format)
+    added = [example for corpus in others for example in corpus.split("train")]
+    return (*root.split("train"), *added * recipe.data.repeat)
 
 
 def _common_captions(model: VisionPrefixLM, recipe: Recipe, train: Sequence[Example]) -> list[str]:

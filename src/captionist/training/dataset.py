@@ -20,6 +20,7 @@ from captionist.data import (
     leave_out,
     leave_out_lines,
     open_corpus,
+    open_with,
 )
 from captionist.errors import DataError
 from captionist.model.language import encode_caption
@@ -36,33 +37,44 @@ _TEXT_GROUP = 5  # captions of one packed sequence in a stage on text alone, as 
 def read_examples(config: DataConfig, tokenizer: Tokenizer) -> tuple[tuple[Example, ...], tuple[Example, ...]]:
     """The train examples, cleaned, without leaks and long captions, and the dev examples, untouched.
 
-    Raises DataError where either is empty, ImageError where a picture that is to be compared cannot be read.
+    The train examples of `data.also` stand behind those of the root, each `data.repeat` times: a picture that is there
+    several times comes up several times in an epoch, at places that are shuffled apart, and augmented in other ways.
+    Raises DataError where a corpus has no train examples or the root no dev, and as `data.open_with` does, ImageError
+    where a picture that is to be compared cannot be read.
     """
-    corpus = open_corpus(config.root, config.format)
-    if corpus.problems:
-        _logger.warning("%d problems in %s: see `captionist data inspect`", len(corpus.problems), config.root)
+    corpus, others = open_with(config.root, config.also, config.format)
+    for each in (corpus, *others):
+        if each.problems:
+            _logger.warning("%d problems in %s: see `captionist data inspect`", len(each.problems), each.root)
     caption_filter = CaptionFilter(
         max_tokens=config.max_caption_tokens, count_tokens=lambda text: len(encode_caption(tokenizer, text))
     )
-    filtered = caption_filter.apply(clean_references(corpus.split("train"), config.lowercase))
-    _logger.info("%s", filtered)
-    train, dev = filtered.examples[: config.limit], corpus.split("dev")[: config.limit]
-    return _without_leaks(train, config, corpus) if config.leak_check else train, dev
+
+    def train(each: Corpus) -> tuple[Example, ...]:
+        filtered = caption_filter.apply(clean_references(each.split("train"), config.lowercase))
+        _logger.info("%s: %d pictures, %s", each.name, len(filtered.examples), filtered)
+        return filtered.examples[: config.limit]
+
+    own, added = train(corpus), tuple(example for each in others for example in train(each))
+    if config.leak_check:
+        kept = _without_leaks((*own, *added), config, (corpus, *others))
+        own, added = tuple(e for e in own if e in kept), tuple(e for e in added if e in kept)
+    return (*own, *added * config.repeat), corpus.split("dev")[: config.limit]
 
 
-def _without_leaks(train: tuple[Example, ...], config: DataConfig, corpus: Corpus) -> tuple[Example, ...]:
-    """Those that are in no dev or test split, neither of the corpus nor of those in `data.exclude`."""
-    evaluation = _evaluation(config, corpus)
+def _without_leaks(train: tuple[Example, ...], config: DataConfig, corpora: tuple[Corpus, ...]) -> set[Example]:
+    """Those that are in no dev or test split, neither of these corpora nor of those in `data.exclude`."""
+    evaluation = _evaluation(config, corpora)
     checked = leave_out(train, evaluation, open_hashes(train, config.cache), open_hashes(evaluation, config.cache))
     _logger.info("%s", checked)
     if not checked.kept:
         raise DataError(f"{config.root}: nothing is left to learn from: {checked}. See data.exclude, data.leak_check.")
-    return checked.kept
+    return set(checked.kept)
 
 
-def _evaluation(config: DataConfig, corpus: Corpus) -> tuple[Example, ...]:
-    corpora = [corpus, *(open_corpus(root) for root in config.exclude)]
-    return tuple(example for corpus in corpora for example in evaluation_examples(corpus))
+def _evaluation(config: DataConfig, corpora: tuple[Corpus, ...]) -> tuple[Example, ...]:
+    everything = (*corpora, *(open_corpus(root) for root in config.exclude))
+    return tuple(example for corpus in everything for example in evaluation_examples(corpus))
 
 
 def read_text(config: DataConfig) -> list[str]:
@@ -74,7 +86,8 @@ def read_text(config: DataConfig) -> list[str]:
         return []
     lines = _text_lines(config)
     if config.leak_check:
-        kept = leave_out_lines(lines, _evaluation(config, open_corpus(config.root, config.format)))
+        corpus, others = open_with(config.root, config.also, config.format)
+        kept = leave_out_lines(lines, _evaluation(config, (corpus, *others)))
         dropped = len(lines) - len(kept)
         _logger.info("left out %d of %d captions of data.text: evaluation pictures have them", dropped, len(lines))
         lines = kept

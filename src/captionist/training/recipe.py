@@ -19,6 +19,10 @@ class DataConfig(_Part):
 
     root: Path = Field(description="the corpus; its train split trains, its dev split chooses the best epoch")
     format: str = "auto"
+    also: tuple[Path, ...] = Field(
+        (), description="more corpora, such as a feedback export, whose train splits train too; dev stays the root's"
+    )
+    repeat: int = Field(1, ge=1, description="how many times an epoch shows the pictures of `also`")
     text: tuple[Path, ...] = Field((), description="files of captions, one a line, for stages with objective text")
     exclude: tuple[Path, ...] = Field(
         (), description="other corpora whose dev and test pictures and captions are kept out of training too"

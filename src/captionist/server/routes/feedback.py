@@ -21,7 +21,7 @@ from captionist.server.store.store import IdempotencyMismatchError, NewFeedback,
 router = APIRouter(tags=["feedback"])
 _Result = TypeVar("_Result")
 
-_KEPT_SIDE = 640  # pixels: more than any encoder of ours reads
+KEPT_SIDE = 640  # pixels: more than any encoder of ours reads
 _RETRY_AFTER = 5
 _FORM = {
     "type": "object",
@@ -156,7 +156,7 @@ async def _keepable(
 
     def reduce() -> bytes:
         rgb = images.decode(picture, limits=service.settings.image_limits, name=PICTURE_FIELD)
-        return images.encode_jpeg(images.thumbnail(rgb, _KEPT_SIDE))
+        return images.encode_jpeg(images.thumbnail(rgb, KEPT_SIDE))
 
     try:
         return await asyncio.to_thread(reduce)

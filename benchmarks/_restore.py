@@ -25,7 +25,6 @@ class Encoder(nn.Module):
     def __init__(self, bundle: Bundle) -> None:
         super().__init__()
         weights = _weights(bundle.path / ENCODER)
-        weights.pop("model.pooling", None)
         blocks = {name.split(".")[3] for name in weights if name.startswith("model.encoder.blocks.")}
         settings: Any = Dinov2Config(hidden_size=384, num_attention_heads=6)  # ViT-S, all that we have trained
         settings._attn_implementation = "sdpa"
@@ -36,11 +35,15 @@ class Encoder(nn.Module):
         self.projection = nn.Linear(self.encoder.width, bundle.config.decoder.width)
         self.pooling: Tensor
         self.register_buffer("pooling", _pooling_matrix(self.encoder.grid, bundle.config.grid[0]), persistent=False)
+        # The graph holds the positions pooled already; these give the same ones when they are pooled.
+        pooled = torch.from_numpy(weights.pop("positions"))
+        weights["model.encoder.positions"] = (torch.linalg.pinv(self.pooling) @ pooled).numpy()
+        del weights["model.pooling"]
         self.load_state_dict({name.removeprefix("model."): torch.from_numpy(w) for name, w in weights.items()})
         self.eval()
 
     def forward(self, pixels: Tensor) -> Tensor:
-        prefix: Tensor = self.projection(self.pooling @ self.encoder(pixels))
+        prefix: Tensor = self.projection(self.encoder.neck(self.encoder.backbone(pixels), self.pooling))
         return prefix
 
 
@@ -90,11 +93,17 @@ def _weights(path: Path) -> dict[str, NDArray[np.float32]]:
     names |= {node.input[2]: _plain(node.input[2]) for node in graph.node if node.op_type == "Conv"}
     names |= {name: name for name in stored if name.startswith("model.") and _plain(name) == name}
     weights = {name: stored[source].astype(np.float32) for source, name in names.items()}
-    products = {node.output[0]: node for node in graph.node if node.op_type in ("MatMul", "MatMulNBits")}
+    products: dict[str, onnx.NodeProto] = {}
     for node in graph.node:
+        if node.op_type in ("MatMul", "MatMulInteger"):
+            products[node.output[0]] = node
+        elif node.op_type in ("Cast", "Mul") and node.input[0] in products:  # what follows a product in integers
+            products[node.output[0]] = products[node.input[0]]
         if node.op_type == "Add" and node.input[0] in products and node.input[1].endswith(".bias"):
             name = node.input[1].removesuffix(".bias") + ".weight"
             weights[name] = _matrix(products[node.input[0]], stored)
+        elif node.op_type == "Add" and node.input[1] in stored and stored[node.input[1]].ndim == 2:
+            weights["positions"] = stored[node.input[1]].astype(np.float32)  # the exporter worked them out
     return weights
 
 
@@ -114,9 +123,7 @@ def _dequantized(values: _Array, scale: _Array, zero: _Array) -> NDArray[np.floa
 
 def _matrix(node: onnx.NodeProto, stored: dict[str, _Array]) -> NDArray[np.float32]:
     """float32 [N, K], the constant matrix of a product."""
-    if node.op_type == "MatMul":
-        return stored[node.input[1]].astype(np.float32).T.copy()
-    sizes = {attribute.name: attribute.i for attribute in node.attribute}
-    blocks = stored[node.input[1]].astype(np.float32) - 128  # [N, blocks, values]; symmetric around the middle
-    real: NDArray[np.float32] = blocks * stored[node.input[2]].reshape(*blocks.shape[:2], 1)
-    return real.reshape(sizes["N"], -1)[:, : sizes["K"]].copy()
+    values = stored[node.input[1]].astype(np.float32)
+    if node.op_type == "MatMulInteger":
+        values = (values - stored[node.input[3]]) * stored[node.input[1].removesuffix("_quantized") + "_scale"]
+    return values.T.copy()

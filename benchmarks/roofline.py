@@ -26,7 +26,6 @@ from benchmarks._report import circumstances, show, verdict, write
 from captionist.bundle import ENCODER, PREFILL, STEP, Bundle
 from captionist.inference.engine import Engine
 from captionist.inference.sessions import session_options
-from captionist.model.stem import STRIDE
 
 _TARGET = 0.6  # of the int8 rate, by the encoder
 _SIDE = 1024  # of the square matrices whose product is measured
@@ -150,7 +149,7 @@ def _operations(graph: onnx.GraphProto, rows: int) -> dict[str, float]:
     operations = {"fp32": 0.0, "int8": 0.0}
     for node in graph.node:
         weights = node.input[1] if len(node.input) > 1 else ""
-        eight = node.op_type == "MatMulNBits" or stored.get(weights, "").endswith("_quantized")
+        eight = stored.get(weights, "").endswith("_quantized")
         shape = shapes.get(weights) or shapes.get(stored.get(weights, ""))
         if node.op_type == "Conv" and shape:
             # Each weight is used once at each place of the output, whether the convolution is grouped or not.
@@ -158,8 +157,9 @@ def _operations(graph: onnx.GraphProto, rows: int) -> dict[str, float]:
         elif node.op_type == "MatMulNBits":
             sizes = {attribute.name: attribute.i for attribute in node.attribute}
             operations["int8"] += 2 * sizes["K"] * sizes["N"] * (1 if sizes["N"] > _HEAD else rows)
-        elif node.op_type in ("MatMul", "Gemm") and shape and len(shape) == 2:
-            operations["fp32"] += 2 * prod(shape) * (1 if max(shape) > _HEAD else rows)
+        elif node.op_type in ("MatMul", "Gemm", "MatMulInteger") and shape and len(shape) == 2:
+            kind = "int8" if node.op_type == "MatMulInteger" else "fp32"
+            operations[kind] += 2 * prod(shape) * (1 if max(shape) > _HEAD else rows)
     return operations
 
 
@@ -183,7 +183,7 @@ def _feeds(bundle: Bundle) -> dict[str, tuple[dict[str, Any], int]]:
     tokens = engine.encode(pixels)
     cache = engine.decoder.step(np.array([1]), engine.decoder.prefill(tokens).state).state
     return {
-        ENCODER: ({"pixels": pixels}, (config.image.height // STRIDE) ** 2),
+        ENCODER: ({"pixels": pixels}, config.prefix_length),
         PREFILL: ({"visual_tokens": tokens}, config.prefix_length + 1),
         STEP: ({"tokens": np.array([1]), **asdict(cache)}, 1),
     }

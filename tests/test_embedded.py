@@ -2,10 +2,12 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from captionist import Captioner
 from captionist.bundle import Bundle
+from captionist.inference.engine import Engine
 
 EXAMPLES = sorted((Path(__file__).parents[1] / "examples").glob("*.jpg"))
 MEGABYTE = 1_000_000
@@ -35,3 +37,18 @@ def test_every_example_gets_a_sentence_of_its_own(captions: dict[str, str]) -> N
 )
 def test_it_names_what_it_was_trained_on(captions: dict[str, str], name: str, words: set[str]) -> None:
     assert words & set(captions[name].lower().rstrip(".").split())
+
+
+def test_pictures_do_not_change_each_others_captions() -> None:
+    """In eight bits a scale for a whole batch would: a folder would be described otherwise than its pictures alone."""
+    captioner = Captioner()
+    engine = Engine(captioner.bundle)
+    pixels = np.stack([captioner.prepare(path) for path in EXAMPLES])
+    together = engine.decoder.prefill(engine.encode(pixels))
+    tokens = together.logits.argmax(1)
+    after = engine.decoder.step(tokens, together.state)
+    for row in range(len(pixels)):
+        alone = engine.decoder.prefill(engine.encode(pixels[row : row + 1]))
+        assert np.allclose(alone.logits[0], together.logits[row], atol=1e-4)
+        step = engine.decoder.step(tokens[row : row + 1], alone.state)
+        assert np.allclose(step.logits[0], after.logits[row], atol=1e-4)

@@ -63,8 +63,9 @@ class OrtDecoder:
     max_tokens: int
 
     def prefill(self, visual_tokens: Floats) -> Step:
-        """visual_tokens: float32 [B, P, D]."""
-        logits, attention, keys, values = _run(self.prefill_session, PREFILL, {"visual_tokens": visual_tokens})
+        """visual_tokens: float32 [B, P, D]. One picture after the other, as in `Engine.encode`."""
+        read = [_run(self.prefill_session, PREFILL, {"visual_tokens": picture[None]}) for picture in visual_tokens]
+        logits, attention, keys, values = (np.concatenate(part) for part in zip(*read, strict=True))
         batch, layers, heads, _, width = keys.shape
         none = np.zeros((batch, layers, heads, 0, width), np.float32)
         return Step(logits, attention, Cache(np.arange(batch), keys, values, none, none))
@@ -108,7 +109,8 @@ class Engine:
     def encode(self, pixels: Floats) -> Floats:
         """Pictures to visual tokens: float32 [B, 3, H, W] -> float32 [B, P, D].
 
-        One after the other: a batch would gain no time here, and cost its size in memory.
+        One after the other: a batch would gain no time here, cost its size in memory, and in int8, where a product has
+        one scale for all that it reads, let pictures change each other's captions.
         """
         return np.concatenate([_run(self._encoder, ENCODER, {"pixels": picture[None]})[0] for picture in pixels])
 

@@ -17,7 +17,7 @@ from torch.export import Dim
 
 from captionist.bundle import ENCODER, PREFILL, STEP
 from captionist.model.fusion import VisionPrefixLM
-from captionist.model.quantization import quantize_convolutions, quantize_products
+from captionist.model.quantization import quantize_convolutions, quantize_products, quantize_products_by_row
 from captionist.model.vision import HybridEncoder
 
 Precision = Literal["fp32", "fp16", "int8"]
@@ -99,8 +99,9 @@ def write_graphs(
     if precision == "int8":
         if isinstance(model.encoder, HybridEncoder):  # a plain ViT has one convolution, its patches
             quantize_convolutions(directory / ENCODER, pixels)
-        for path in graphs:
-            quantize_products(path)
+        quantize_products(directory / ENCODER)
+        quantize_products(directory / PREFILL)
+        quantize_products_by_row(directory / STEP)
     share_weights(graphs, directory / WEIGHTS, half=precision != "fp32")
 
 

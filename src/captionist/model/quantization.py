@@ -1,7 +1,10 @@
-"""Eight-bit arithmetic for exported graphs (Jacob et al. 2018), weights with a scale for each channel.
+"""Eight-bit arithmetic for exported graphs.
 
-Convolutions (EfficientNet's) take activations by the ranges that they have on train pictures. Matrix products measure
-their inputs as they come: those of a transformer differ too much from one sentence to the next.
+Convolutions (EfficientNet's; Jacob et al. 2018): weights with a scale a channel, activations by the ranges that they
+have on train pictures. Matrix products measure their inputs as they come. What reads a picture whole, encoder and
+prefill, has a scale a column, and one for all of a product's inputs; it is run for one picture at a time, so that no
+picture's caption depends on its neighbours'. A step reads rows of several pictures at once, and has scales for blocks
+of each row.
 """
 
 import logging
@@ -15,8 +18,11 @@ import onnx
 from numpy.typing import NDArray
 from onnx import numpy_helper
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_dynamic, quantize_static
+from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
+_BLOCK = 128
+_IN_INT8 = 4  # MatMulNBits' name for arithmetic in integers, too
 _KEPT = 6  # the first convolutions: few channels, many pixels, so that int8 gains little there, and costs most
 
 
@@ -50,18 +56,30 @@ def quantize_convolutions(path: Path, pixels: Sequence[NDArray[np.float32]]) -> 
 
 
 def quantize_products(path: Path) -> None:
-    """Rewrite a graph's matrix products with constant weights in place."""
-    graph = onnx.load(path)
-    _unfold_gemm(graph.graph)
-    onnx.save(graph, path)
+    """Rewrite a graph's matrix products with constant weights in place, a scale for all inputs of a product."""
+    _unfold_gemm(path)
     with _quiet():
         quantize_dynamic(path, path, per_channel=True, op_types_to_quantize=["MatMul"], weight_type=QuantType.QInt8)
+
+
+def quantize_products_by_row(path: Path) -> None:
+    """The same with scales for blocks of 128 values of each row, so that rows do not change each other."""
+    _unfold_gemm(path)
+    graph = onnx.load(path)
+    quantizer = MatMulNBitsQuantizer(graph, bits=8, block_size=_BLOCK, is_symmetric=True, accuracy_level=_IN_INT8)
+    logging.getLogger("onnxruntime.quantization.matmul_nbits_quantizer").setLevel(logging.WARNING)
+    quantizer.process()
+    onnx.save(quantizer.model.model, path)
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Drop what the quantizer tells the root logger of each tensor; errors are raised, not logged."""
-    root, drop = logging.getLogger(), logging.Filter("nothing has this name")
+    root = logging.getLogger()
+
+    def drop(record: logging.LogRecord) -> bool:
+        return "onnxruntime" not in record.pathname
+
     root.addFilter(drop)
     try:
         yield
@@ -69,8 +87,10 @@ def _quiet() -> Iterator[None]:
         root.removeFilter(drop)
 
 
-def _unfold_gemm(graph: onnx.GraphProto) -> None:
+def _unfold_gemm(path: Path) -> None:
     """Give the output layer, exported as a product with the transposed embeddings, a matrix of its own."""
+    model = onnx.load(path)
+    graph = model.graph
     weights = {tensor.name: tensor for tensor in graph.initializer}
     for node in graph.node:
         if node.op_type == "Gemm" and len(node.input) == 2 and node.input[1] in weights:
@@ -81,3 +101,4 @@ def _unfold_gemm(graph: onnx.GraphProto) -> None:
                 node.input[1] = name
             node.op_type = "MatMul"
             del node.attribute[:]
+    onnx.save(model, path)

@@ -100,6 +100,7 @@ def test_a_cut_vocabulary_leaves_the_scores_of_what_is_kept(model: VisionPrefixL
         after = full_logits(model, pixels, tokens(model, CAPTIONS[0])[0])
     assert len(kept) < whole.get_vocab_size()
     assert kept[model.end_id] == whole.token_to_id("<|endoftext|>")
+    assert model.decoder.config.eos_token_id == model.decoder.config.bos_token_id == model.end_id
     assert torch.allclose(after, before[:, kept], atol=1e-5)
 
 

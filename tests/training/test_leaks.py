@@ -116,3 +116,13 @@ def test_excluding_without_the_check_is_an_error(tmp_path: Path, checkpoints: Ch
     recipe = write_recipe(tmp_path, checkpoints, [frozen()])  # as all of these tests, without the check
     with pytest.raises(RecipeError, match="exclude needs leak_check: true"):
         load_recipe(recipe, ["data.exclude=[other]"])
+
+
+def test_corrections_without_a_dev_split_train_but_for_what_is_in_dev(
+    corpus: Path, tmp_path: Path, checkpoints: Checkpoints
+) -> None:
+    add(tmp_path / "feedback", "train", [40, 41])
+    squeezed = images.squeeze(patchwork(20)[:, :, ::-1], (64, 64))
+    (tmp_path / "feedback" / "train" / "41.png").write_bytes(cv2.imencode(".jpg", squeezed)[1].tobytes())
+    config = DataConfig(root=corpus, cache=tmp_path / "cache", also=(tmp_path / "feedback",), repeat=2)
+    assert read(config, checkpoints)[0] == [f"{seed}.png" for seed in (*range(8), 40, 40)]

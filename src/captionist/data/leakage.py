@@ -33,6 +33,7 @@ from captionist.data.filters import clean_caption
 from captionist.data.records import Corpus, Example
 from captionist.errors import DataError
 
+EVALUATION_SPLITS = ("dev", "test")
 MAX_DISTANCE = 5
 """Pictures whose hashes differ in no more of their 64 bits count as the same."""
 SHARED_CAPTIONS = 2
@@ -71,7 +72,7 @@ def evaluation_examples(corpus: Corpus) -> tuple[Example, ...]:
     Raises:
         DataError: there is none.
     """
-    chosen = tuple(example for example in corpus.examples if example.split in ("dev", "test"))
+    chosen = tuple(example for example in corpus.examples if example.split in EVALUATION_SPLITS)
     if not chosen:
         raise DataError(
             f"{corpus.root}: neither a dev nor a test picture, so there is nothing to keep out of training. "

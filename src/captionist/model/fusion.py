@@ -216,7 +216,8 @@ class VisionPrefixLM(nn.Module):
         self.decoder.wte.weight = nn.Parameter(self.decoder.wte.weight.data[kept])
         self.decoder.wte.num_embeddings = len(kept)
         self.end_id = Language(self.decoder, self.tokenizer).end_id
-        self.decoder.config.vocab_size = len(kept)
+        settings = self.decoder.config
+        settings.vocab_size, settings.bos_token_id, settings.eos_token_id = len(kept), self.end_id, self.end_id
 
     def save(self, directory: Path) -> None:
         """Write model.json, tokenizer.json and model.safetensors, all that `load` needs."""

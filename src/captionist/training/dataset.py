@@ -11,6 +11,7 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from captionist.data import (
+    EVALUATION_SPLITS,
     CaptionFilter,
     Corpus,
     Example,
@@ -73,8 +74,10 @@ def _without_leaks(train: tuple[Example, ...], config: DataConfig, corpora: tupl
 
 
 def _evaluation(config: DataConfig, corpora: tuple[Corpus, ...]) -> tuple[Example, ...]:
-    everything = (*corpora, *(open_corpus(root) for root in config.exclude))
-    return tuple(example for corpus in everything for example in evaluation_examples(corpus))
+    # A feedback export may be all train; a corpus that is named to be kept out and has nothing for it is a mistake.
+    own = [example for corpus in corpora for example in corpus.examples if example.split in EVALUATION_SPLITS]
+    excluded = [example for root in config.exclude for example in evaluation_examples(open_corpus(root))]
+    return (*own, *excluded)
 
 
 def read_text(config: DataConfig) -> list[str]:

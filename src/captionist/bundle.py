@@ -14,6 +14,7 @@ from captionist.errors import BundleError
 
 CONFIG, TOKENIZER = "config.json", "tokenizer.json"
 ENCODER, PREFILL, STEP = "encoder.onnx", "prefill.onnx", "step.onnx"
+IMAGE_HEAD, SENTENCE_HEAD = "image_head.onnx", "sentence_head.onnx"
 MODEL_CARD, SCORES, CHECKSUMS = "MODEL_CARD.md", "scores.json", "checksums.json"
 _REQUIRED = (CONFIG, TOKENIZER, ENCODER, PREFILL, STEP, MODEL_CARD, SCORES, CHECKSUMS)
 
@@ -58,6 +59,17 @@ class SearchDefaults(_Strict):
     length_penalty: float = Field(default=1.0, ge=-10, le=10)
     no_repeat_ngram: int = Field(default=0, ge=0)
     repetition_penalty: float = Field(default=1.0, gt=0, le=100)
+    match_weight: float = Field(default=0.0, ge=0, le=1000)
+
+
+class AlignmentConfig(_Strict):
+    """The space in which pictures and sentences are compared, `width` wide.
+
+    scale: what cosines are multiplied by to be logits, among sentences or among pictures.
+    """
+
+    width: int = Field(gt=0)
+    scale: float = Field(gt=0, le=1000)
 
 
 class Calibration(_Strict):
@@ -83,6 +95,8 @@ class BundleConfig(_Strict):
     grid: rows and columns of the visual tokens, prefix_length of them, row by row.
     vocabulary_size: V, the width of the logits and the number of tokens in tokenizer.json.
     lowercase: whether the model was trained on lower-cased captions.
+    alignment: none where the model was not trained to compare pictures with sentences; otherwise the bundle has
+        image_head.onnx and sentence_head.onnx too.
     calibration: none where there were too few pictures for one.
     """
 
@@ -97,6 +111,7 @@ class BundleConfig(_Strict):
     vocabulary_size: int = Field(gt=0)
     search: SearchDefaults = SearchDefaults()
     lowercase: bool
+    alignment: AlignmentConfig | None = None
     calibration: Calibration | None = None
 
     @model_validator(mode="after")
@@ -106,6 +121,8 @@ class BundleConfig(_Strict):
             raise ValueError(f"a grid of {rows} x {columns} does not hold prefix_length={self.prefix_length} tokens")
         if max(self.decoder.bos_id, self.decoder.eos_id) >= self.vocabulary_size:
             raise ValueError(f"bos_id and eos_id must be below vocabulary_size={self.vocabulary_size}")
+        if self.search.match_weight and self.alignment is None:
+            raise ValueError("search.match_weight needs an alignment")
         return self
 
 
@@ -124,13 +141,11 @@ class Bundle:
         Raises BundleError.
         """
         path = embedded() if model is None else _locate(model)
-        missing = [name for name in _REQUIRED if not (path / name).is_file()]
-        if missing:
-            raise BundleError(
-                f"{path} is not a complete bundle: it lacks {', '.join(missing)}; "
-                "make one with `captionist export RUN BUNDLE`"
-            )
-        return cls(path, _read_config(path / CONFIG))
+        _require_files(path, _REQUIRED)
+        config = _read_config(path / CONFIG)
+        if config.alignment is not None:
+            _require_files(path, (IMAGE_HEAD, SENTENCE_HEAD))
+        return cls(path, config)
 
     @property
     def size(self) -> int:
@@ -218,6 +233,15 @@ def _locate(model: str | Path) -> Path:
         raise BundleError(f"{path} is a file, but a bundle is a directory: pass the directory that holds {CONFIG}")
     known = f"the models inside the package are {', '.join(names)}" if names else "the package holds no model"
     raise BundleError(f"there is no bundle {str(model)!r}: pass its directory ({known})")
+
+
+def _require_files(path: Path, names: tuple[str, ...]) -> None:
+    missing = [name for name in names if not (path / name).is_file()]
+    if missing:
+        raise BundleError(
+            f"{path} is not a complete bundle: it lacks {', '.join(missing)}; "
+            "make one with `captionist export RUN BUNDLE`"
+        )
 
 
 def _read_config(path: Path) -> BundleConfig:

@@ -18,7 +18,7 @@ from captionist.bundle import TOKENIZER, Bundle
 from captionist.errors import BundleError, ImageError, NotAnImageError
 from captionist.images import ImageLimits
 from captionist.inference.decoder import Decoder
-from captionist.inference.engine import Engine
+from captionist.inference.engine import Engine, OrtAlignment
 from captionist.inference.search import Hypothesis, SearchOptions, SearchOverrides, search
 from captionist.inference.sentence import sentence
 from captionist.inference.threads import available_cores
@@ -203,8 +203,55 @@ class Captioner:
         """The last step: a caption for each of B pictures' visual tokens, float32 [B, P, D], in their order."""
         return self._generate(self._engine, visual_tokens, options)
 
+    def image_embeddings(self, visual_tokens: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Pictures as unit vectors, to be compared with those of sentences: float32 [B, P, D] -> float32 [B, E].
+
+        Raises BundleError where the model has no alignment.
+        """
+        return self._alignment.images(visual_tokens)
+
+    def sentence_embeddings(self, sentences: Sequence[str]) -> NDArray[np.float32]:
+        """S sentences as unit vectors, float32 [S, E]; zeros for one without a word. Raises BundleError as above."""
+        texts = (sentence.strip().rstrip(".") for sentence in sentences)
+        ids = [self.tokenizer.encode(f" {text.lower() if self.bundle.config.lowercase else text}") for text in texts]
+        return self._alignment.sentences(ids)
+
+    def match(self, image: ImageInput, sentences: Sequence[str]) -> NDArray[np.float32]:
+        """How well each of S sentences fits the picture: cosines, float32 [S].
+
+        Raises ImageError where it cannot be read, BundleError where the model has no alignment.
+        """
+        embedded = self.sentence_embeddings(sentences)
+        cosines: NDArray[np.float32] = embedded @ self.image_embeddings(self.encode([self.prepare(image)]))[0]
+        return cosines
+
+    @property
+    def _alignment(self) -> OrtAlignment:
+        if self._engine.alignment is None:
+            raise BundleError(
+                f"{self.bundle.path} was not trained to compare pictures with sentences: use a model whose config.json "
+                "has an alignment, or train one with a contrastive stage"
+            )
+        return self._engine.alignment
+
     def _generate(self, engine: Engine, visual_tokens: NDArray[np.float32], options: SearchOptions) -> list[Caption]:
-        found = search(engine.decoder, visual_tokens, len(visual_tokens), options, self.tokenizer.word_start)
+        alignment = engine.alignment
+
+        def similarity(found: list[Sequence[Hypothesis]]) -> list[NDArray[np.float32]]:
+            assert alignment is not None
+            sentences = alignment.sentences([hypothesis.tokens for each in found for hypothesis in each])
+            ends = np.cumsum([len(each) for each in found])[:-1]
+            images = alignment.images(visual_tokens)
+            return [image @ own.T for image, own in zip(images, np.split(sentences, ends), strict=True)]
+
+        found = search(
+            engine.decoder,
+            visual_tokens,
+            len(visual_tokens),
+            options,
+            self.tokenizer.word_start,
+            similarity if alignment else None,
+        )
         return [self._best([self._caption(hypothesis) for hypothesis in hypotheses]) for hypotheses in found]
 
     def _best(self, captions: list[Caption]) -> Caption:

@@ -1,10 +1,14 @@
 """Beam search against full enumeration, batching, and the shape of what comes back."""
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from captionist.errors import CaptionistError
-from captionist.inference.search import Hypothesis, SearchOptions, Step, search
+from captionist.inference.search import Hypothesis, Sampling, SearchOptions, Step, search
 from tests.inference.toy import EOS, Histories, ToyDecoder, pictures
 
 EVERYTHING = 400  # more beams than the toy has captions
@@ -155,3 +159,39 @@ def test_more_captions_than_beams_raise_the_beams_unless_they_are_given() -> Non
     assert SearchOptions().override(num_captions=2).num_beams == 3
     with pytest.raises(ValueError, match="at most num_beams"):
         SearchOptions().override(num_captions=5, num_beams=4)
+
+
+def test_captions_that_fit_the_picture_better_come_first() -> None:
+    """Similarity here is how many tokens are 1: with weight it turns the order, without it changes nothing."""
+
+    def similarity(found: list[Sequence[Hypothesis]]) -> list[NDArray[np.float32]]:
+        return [np.array([h.tokens.count(1) for h in each], np.float32) for each in found]
+
+    for sampling in (None, Sampling(seed=3)):
+        options = SearchOptions(num_beams=6, num_captions=6, sample=sampling)
+        plain = search(ToyDecoder(), pictures(0, 1, 2), 3, options)
+        ranked = search(
+            ToyDecoder(), pictures(0, 1, 2), 3, replace(options, match_weight=1000.0), similarity=similarity
+        )
+        for before, after in zip(plain, ranked, strict=True):
+            assert sorted(h.tokens for h in before) == sorted(h.tokens for h in after)
+            ones = [h.tokens.count(1) for h in after]
+            assert ones == sorted(ones, reverse=True)
+            assert ones[0] > ones[-1]
+        unchanged = search(ToyDecoder(), pictures(0, 1, 2), 3, options, similarity=similarity)
+        assert all(same(a, b) for x, y in zip(plain, unchanged, strict=True) for a, b in zip(x, y, strict=True))
+
+
+def test_the_best_fitting_of_all_beams_is_returned() -> None:
+    def similarity(found: list[Sequence[Hypothesis]]) -> list[NDArray[np.float32]]:
+        return [np.arange(len(each), dtype=np.float32) for each in found]
+
+    options = SearchOptions(num_beams=5)
+    beams = search(ToyDecoder(), pictures(0), 1, replace(options, num_captions=5))[0]
+    [[best]] = search(ToyDecoder(), pictures(0), 1, replace(options, match_weight=100.0), similarity=similarity)
+    assert best.tokens == beams[-1].tokens
+
+
+def test_ranking_by_similarity_needs_a_model_that_knows_it() -> None:
+    with pytest.raises(ValueError, match="match_weight needs a model"):
+        search(ToyDecoder(), pictures(0), 1, SearchOptions(match_weight=1.0))

@@ -12,6 +12,7 @@ import pytest
 import torch
 import yaml
 from torch.export import Dim
+from torch.nn.utils.rnn import pad_sequence
 
 from captionist import Captioner
 from captionist.bundle import ENCODER, PREFILL, STEP, Bundle
@@ -28,6 +29,7 @@ from captionist.model.decoder import TorchDecoder
 from captionist.model.export import _common_captions, _failures, calibrate_bundle, compare, export
 from captionist.model.fusion import VisionPrefixLM, load_model
 from captionist.model.graphs import WEIGHTS, Precision, _Encode, _export, round_to_half, share_weights, write_graphs
+from captionist.model.language import IGNORE, encode_caption
 from captionist.training.recipe import load_recipe
 from tests.model.checkpoints import Checkpoints
 from tests.training.corpus import NAMES
@@ -86,6 +88,27 @@ def test_graphs_say_what_the_model_says(
         assert np.abs(a.attention - b.attention).max() < 1e-3
         tokens = np.array([caption[place % len(caption)] for caption in captions])
         a, b = torch_decoder.step(tokens, a.state), engine.decoder.step(tokens, b.state)
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_heads_say_what_the_model_says(
+    bundles: Bundles, overfitted: Path, examples: list[Path], precision: Precision
+) -> None:
+    model, captioner = torch_model(overfitted, precision), Captioner(bundles[precision].path)
+    assert model.alignment is not None
+    sentences = [f"A {colour} {shape}." for colour, shape in NAMES]
+    with torch.inference_mode():
+        tokens = [torch.tensor(encode_caption(model.tokenizer, text.lower().rstrip("."))) for text in sentences]
+        expected = model.alignment.sentences(pad_sequence(tokens, batch_first=True, padding_value=IGNORE)).numpy()
+        prefix = model.encode(torch.from_numpy(np.stack([captioner.prepare(example) for example in examples])))
+        images = model.alignment.images(prefix).numpy()
+    assert np.abs(captioner.sentence_embeddings(sentences) - expected).max() < 1e-5
+    assert np.abs(captioner.image_embeddings(prefix.numpy()) - images).max() < 1e-5
+    found = np.stack([captioner.match(example, sentences) for example in examples])
+    assert np.abs(found - images @ expected.T).max() < (0.05 if precision == "int8" else 1e-4)
+    # They are named after what they show, in the order of the names but for the alphabet's.
+    right = [sentences.index(f"A {' '.join(example.stem.split('_')[1:])}.") for example in examples]
+    assert (found.argmax(axis=1) == right).mean() > 0.9
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)

@@ -12,8 +12,8 @@ from captionist import images
 from captionist.errors import TrainingError
 from captionist.inference.search import SearchOptions, search
 from captionist.model.decoder import TorchDecoder
-from captionist.model.fusion import IGNORE, VisionPrefixLM, load_model
-from captionist.model.language import encode_caption
+from captionist.model.fusion import VisionPrefixLM, load_model
+from captionist.model.language import IGNORE, encode_caption
 from captionist.training.pictures import normalise
 from tests.model.checkpoints import CAPTIONS, SIZE, VIT_FAMILIES, Checkpoints
 from tests.pictures import patchwork

@@ -16,7 +16,9 @@ from tests.training.corpus import write_corpus
 Json = dict[str, Any]
 
 
-def write_recipe(folder: Path, checkpoints: Checkpoints, stages: list[Json], **changes: Any) -> Path:
+def write_recipe(
+    folder: Path, checkpoints: Checkpoints, stages: list[Json], alignment: int | None = None, **changes: Any
+) -> Path:
     """A recipe on the corpus in folder/corpus, which is made if it is not there; `changes` are top-level keys."""
     corpus = folder / "corpus"
     if not corpus.exists():
@@ -37,6 +39,7 @@ def write_recipe(folder: Path, checkpoints: Checkpoints, stages: list[Json], **c
             },
             "decoder": {"weights": checkpoints.path("gpt2"), "vocabulary": "corpus", "dropout": 0.0},
             "prefix_grid": 2,
+            "alignment": alignment,
         },
         "stages": stages,
         "validation": {"num_beams": 1},
@@ -58,6 +61,17 @@ def whole(**changes: Any) -> Json:
     return {"name": "together", "frozen": 0, "epochs": 1, "batch_size": 4, "rates": rates} | changes
 
 
+def heads(**changes: Any) -> Json:
+    """A stage that teaches a model, which stays as it is, to compare pictures with sentences."""
+    return {
+        "name": "heads",
+        "objective": "contrastive",
+        "epochs": 20,
+        "batch_size": 16,
+        "rates": {"alignment": 3e-2},
+    } | changes
+
+
 def text(**changes: Any) -> Json:
     """A stage on captions alone."""
     return {"name": "language", "objective": "text", "epochs": 1, "batch_size": 2, "rates": {"decoder": 3e-3}} | changes
@@ -66,9 +80,9 @@ def text(**changes: Any) -> Json:
 @functools.cache
 def overfit(folder: Path) -> Path:
     """A run that has learnt its sixteen pictures by heart; trained once for all tests that name the same folder."""
-    stages = [whole(epochs=30)]
+    stages = [whole(epochs=30), heads()]
     folder.mkdir()
-    recipe = write_recipe(folder, make_checkpoints(folder / "checkpoints"), stages)
+    recipe = write_recipe(folder, make_checkpoints(folder / "checkpoints"), stages, alignment=16)
     torch.set_num_threads(1)
     return train(recipe, [], runs=folder / "runs")
 

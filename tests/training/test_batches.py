@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from captionist.model.fusion import IGNORE
+from captionist.model.language import IGNORE
 from captionist.training.batches import CaptionTable, epoch_batches, share
 
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from captionist.model.fusion import IGNORE, VisionPrefixLM, load_model
+from captionist.model.fusion import VisionPrefixLM, load_model
+from captionist.model.language import IGNORE
 from captionist.training.dataset import TrainingData, read_examples
 from captionist.training.pictures import normalise
 from captionist.training.recipe import load_recipe

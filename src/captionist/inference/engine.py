@@ -5,9 +5,12 @@ prefill.onnx: visual_tokens [B, P, D] -> logits [B, V], attention [B, P], keys, 
 step.onnx: tokens, picture int64 [R], prefix_keys, prefix_values [B, L, heads, P + 1, width],
     keys, values [R, L, heads, S, width]
     -> logits [R, V], attention [R, P], keys_out, values_out [R, L, heads, S + 1, width]
+image_head.onnx: visual_tokens [B, P, D] -> image_embeddings [B, E], unit vectors
+sentence_head.onnx: sentences int64 [S, T], filled up with V -> sentence_embeddings [S, E], unit vectors
 
-All but tokens and picture are float32. Prefill reads the begin-of-text token after the visual ones; what it gives is
-held once for each picture, whatever its beams, and a row says by `picture` to which it belongs. S is 0 at first.
+The last two are there where the model has an alignment. All but tokens, picture and sentences are float32. Prefill
+reads the begin-of-text token after the visual ones; what it gives is held once for each picture, whatever its beams,
+and a row says by `picture` to which it belongs. S is 0 at first.
 """
 
 from collections.abc import Sequence
@@ -19,7 +22,7 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from captionist.bundle import CONFIG, ENCODER, PREFILL, STEP, Bundle, BundleConfig
+from captionist.bundle import CONFIG, ENCODER, IMAGE_HEAD, PREFILL, SENTENCE_HEAD, STEP, Bundle, BundleConfig
 from captionist.errors import BundleError
 from captionist.inference.decoder import Step
 from captionist.inference.sessions import session_options
@@ -34,11 +37,15 @@ _OUTPUTS = {
     ENCODER: ["visual_tokens"],
     PREFILL: ["logits", "attention", "keys", "values"],
     STEP: ["logits", "attention", "keys_out", "values_out"],
+    IMAGE_HEAD: ["image_embeddings"],
+    SENTENCE_HEAD: ["sentence_embeddings"],
 }
 _INPUTS = {
     ENCODER: ["pixels"],
     PREFILL: ["visual_tokens"],
     STEP: ["tokens", "picture", "prefix_keys", "prefix_values", "keys", "values"],
+    IMAGE_HEAD: ["visual_tokens"],
+    SENTENCE_HEAD: ["sentences"],
 }
 
 
@@ -84,8 +91,30 @@ class OrtDecoder:
         return replace(state, picture=state.picture[rows], keys=keys, values=values)
 
 
+@dataclass(frozen=True)
+class OrtAlignment:
+    """The space in which pictures and sentences are compared; the product of two unit vectors is their cosine."""
+
+    image_session: ort.InferenceSession
+    sentence_session: ort.InferenceSession
+    filling: int
+
+    def images(self, visual_tokens: Floats) -> Floats:
+        """float32 [B, P, D] -> float32 [B, E]."""
+        embeddings: Floats = _run(self.image_session, IMAGE_HEAD, {"visual_tokens": visual_tokens})[0]
+        return embeddings
+
+    def sentences(self, tokens: Sequence[Sequence[int]]) -> Floats:
+        """The token ids of S sentences -> float32 [S, E]; zeros for one without any."""
+        table = np.full((len(tokens), max(map(len, tokens), default=0)), self.filling, np.int64)
+        for row, sentence in zip(table, tokens, strict=True):
+            row[: len(sentence)] = sentence
+        embeddings: Floats = _run(self.sentence_session, SENTENCE_HEAD, {"sentences": table})[0]
+        return embeddings
+
+
 class Engine:
-    """A bundle's three sessions. Safe to call from several threads."""
+    """A bundle's sessions. Safe to call from several threads."""
 
     def __init__(self, bundle: Bundle, threads: int | None = None) -> None:
         """threads: for each session; by default the cores that this process really has.
@@ -105,6 +134,13 @@ class Engine:
             bundle.config.decoder.eos_id,
             bundle.config.decoder.max_tokens,
         )
+        self.alignment: OrtAlignment | None = None
+        if bundle.config.alignment is not None:
+            self.alignment = OrtAlignment(
+                _load(bundle.path / IMAGE_HEAD, session_options(1), shapes),
+                _load(bundle.path / SENTENCE_HEAD, session_options(1), shapes),
+                filling=bundle.config.vocabulary_size,
+            )
 
     def encode(self, pixels: Floats) -> Floats:
         """Pictures to visual tokens: float32 [B, 3, H, W] -> float32 [B, P, D].
@@ -119,6 +155,7 @@ def _shapes(config: BundleConfig) -> Shapes:
     decoder = config.decoder
     cache = (None, decoder.layers, decoder.heads, None, decoder.head_width)
     prefix = (None, decoder.layers, decoder.heads, config.prefix_length + 1, decoder.head_width)
+    embeddings = (None, config.alignment.width if config.alignment else None)
     return {
         "pixels": (None, 3, config.image.height, config.image.width),
         "visual_tokens": (None, config.prefix_length, decoder.width),
@@ -126,6 +163,8 @@ def _shapes(config: BundleConfig) -> Shapes:
         "picture": (None,),
         "logits": (None, config.vocabulary_size),
         "attention": (None, config.prefix_length),
+        "sentences": (None, None),
+        **dict.fromkeys(("image_embeddings", "sentence_embeddings"), embeddings),
         **dict.fromkeys(("prefix_keys", "prefix_values"), prefix),
         **dict.fromkeys(("keys", "values", "keys_out", "values_out"), cache),
     }

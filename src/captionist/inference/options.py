@@ -39,6 +39,7 @@ class SearchOverrides(TypedDict, total=False):
     length_penalty: float
     no_repeat_ngram: int
     repetition_penalty: float
+    match_weight: float
     sample: Sampling | None
 
 
@@ -54,6 +55,8 @@ class SearchOptions:
         0 prefers short captions and 1 compares them by their mean token.
     no_repeat_ngram: no run of so many tokens comes twice (0: off).
     repetition_penalty: above 1, tokens already written become less likely (after Keskar et al. 2019, CTRL).
+    match_weight: captions found are ranked anew by their score plus so much of their similarity to the picture, a
+        cosine; needs a model with an alignment (0: off).
     sample: draw at random instead; num_beams is then ignored.
     """
 
@@ -65,6 +68,7 @@ class SearchOptions:
     length_penalty: float = 1.0
     no_repeat_ngram: int = 0
     repetition_penalty: float = 1.0
+    match_weight: float = 0.0
     sample: Sampling | None = None
 
     def __post_init__(self) -> None:
@@ -93,6 +97,7 @@ class SearchOptions:
         _require(
             self.repetition_penalty > 0, f"repetition_penalty must be above 0, but it is {self.repetition_penalty}"
         )
+        _require(self.match_weight >= 0, f"match_weight must be 0 (off) or more, but it is {self.match_weight}")
 
     def override(self, **changes: Unpack[SearchOverrides]) -> "SearchOptions":
         """These options with some changed. Asking for more captions than beams alone raises the number of beams too."""

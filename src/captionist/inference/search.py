@@ -1,5 +1,7 @@
 """The one search of Captionist: greedy, beam and sampling over any `Decoder`."""
 
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +16,10 @@ from captionist.inference.sampling import sample
 
 __all__ = ["Decoder", "Hypothesis", "Sampling", "SearchOptions", "SearchOverrides", "Step", "search"]
 
+Similarity = Callable[[list[Sequence[Hypothesis]]], list[NDArray[np.float32]]]
+"""How well captions fit their pictures: for each picture's hypotheses, of which there may be any number, as many
+cosines."""
+
 
 def search(
     decoder: Decoder,
@@ -21,16 +27,28 @@ def search(
     batch: int,
     options: SearchOptions,
     word_start: NDArray[np.bool_] | None = None,
+    similarity: Similarity | None = None,
 ) -> list[list[Hypothesis]]:
     """Caption `batch` pictures: for each, `num_captions` hypotheses (or fewer, if no more exist), best first.
 
     visual_tokens: what the decoder's `prefill` takes for these pictures. word_start: bool [V], which tokens begin with
-    white space; needed for `max_words` (ValueError without it). Raises CaptionistError if logits are not numbers.
+    white space; needed for `max_words` (ValueError without it). similarity: needed for `match_weight` (likewise).
+    Raises CaptionistError if logits are not numbers.
     """
     if batch == 0:
         return []
     constraints = Constraints(options, eos_id=decoder.eos_id, max_tokens=decoder.max_tokens, word_start=word_start)
     if options.sample is not None:
-        return sample(decoder, visual_tokens, batch, options, constraints, options.sample)
-    found = beam_search(decoder, visual_tokens, batch, options, constraints)
+        found = sample(decoder, visual_tokens, batch, options, constraints, options.sample)
+    else:
+        found = beam_search(decoder, visual_tokens, batch, options, constraints)
+    if options.match_weight:
+        if similarity is None:
+            raise ValueError("match_weight needs a model that compares pictures with sentences: leave it at 0")
+        found = [_rank_anew(*each, options.match_weight) for each in zip(found, similarity(list(found)), strict=True)]
     return [hypotheses[: options.num_captions] for hypotheses in found]
+
+
+def _rank_anew(found: list[Hypothesis], similarity: NDArray[np.float32], weight: float) -> list[Hypothesis]:
+    scored = [replace(h, score=h.score + weight * float(s)) for h, s in zip(found, similarity, strict=True)]
+    return sorted(scored, key=lambda hypothesis: -hypothesis.score)

@@ -14,6 +14,7 @@ _OBJECTIVES = {
     "text": "text alone",
     "caption": "pictures and their captions",
     "self_critical": "the CIDEr-D of captions sampled for pictures",
+    "contrastive": "finding pictures' captions among others, and captions' pictures",
 }
 
 

@@ -53,3 +53,6 @@ class ModelConfig(_Config):
     prefix_grid: int | None = Field(
         None, ge=1, description="visual tokens are average-pooled to this grid; none: the encoder's own"
     )
+    alignment: int | None = Field(
+        None, ge=1, description="width of the space in which pictures and sentences are compared; none: no such space"
+    )

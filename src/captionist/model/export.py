@@ -221,7 +221,7 @@ def _dev_examples(recipe: Recipe) -> tuple[Example, ...]:
 
 def bundle_config(model: VisionPrefixLM, recipe: Recipe, name: str, precision: Precision) -> BundleConfig:
     """What a bundle of this model must say of itself."""
-    settings, pixels = model.decoder.config, model.preprocessing
+    settings, pixels, alignment = model.decoder.config, model.preprocessing, model.alignment
     height, width = pixels.size
     return BundleConfig(
         name=name,
@@ -241,7 +241,11 @@ def bundle_config(model: VisionPrefixLM, recipe: Recipe, name: str, precision: P
         ),
         vocabulary_size=model.tokenizer.get_vocab_size(),
         search=bundles.SearchDefaults(
-            num_beams=recipe.validation.num_beams, length_penalty=recipe.validation.length_penalty
+            num_beams=recipe.validation.num_beams,
+            length_penalty=recipe.validation.length_penalty,
+            match_weight=recipe.validation.match_weight,
         ),
         lowercase=recipe.data.lowercase,
+        alignment=alignment
+        and bundles.AlignmentConfig(width=alignment.words.embedding_dim, scale=alignment.scale().item()),
     )

@@ -17,8 +17,10 @@ from torch import Tensor, nn
 
 from captionist.errors import TrainingError
 from captionist.images import Preprocessing
+from captionist.model.alignment import Alignment
 from captionist.model.config import ModelConfig
 from captionist.model.language import (
+    IGNORE,
     KeyValues,
     Language,
     Past,
@@ -28,12 +30,9 @@ from captionist.model.language import (
 )
 from captionist.model.vision import Encoder, build_encoder
 
-IGNORE = -100
-"""Fills captions up to the longest one, and marks what the loss leaves out."""
-
 
 class TokenLoss(NamedTuple):
-    """Cross-entropy summed over `tokens` predicted tokens, captions' ends included."""
+    """Cross-entropy summed over `tokens` predicted tokens, captions' ends included, and what stands beside it."""
 
     total: Tensor
     tokens: int
@@ -65,6 +64,9 @@ class VisionPrefixLM(nn.Module):
         self.end_id = language.end_id
         self.grid = config.prefix_grid or encoder.grid
         self.projection = nn.Linear(encoder.width, self.decoder.config.n_embd)
+        self.alignment: Alignment | None = None
+        if config.alignment:
+            self.align(config.alignment)
         self.pooling: Tensor
         self.register_buffer("pooling", _pooling_matrix(encoder.grid, self.grid), persistent=False)
 
@@ -87,8 +89,11 @@ class VisionPrefixLM(nn.Module):
         """
         if dropout:
             features = features * F.dropout(features.new_ones(len(features), 1, features.shape[2]), dropout)
-        pooling = None if self.grid == self.encoder.grid else self.pooling.to(features.dtype)
-        prefix: Tensor = self.projection(self.encoder.neck(features, pooling))
+        side = math.isqrt(features.shape[1])  # of smaller pictures (see `Stage.resolution`) less than the encoder's
+        pooling = self.pooling if side == self.encoder.grid else _pooling_matrix(side, self.grid)
+        prefix: Tensor = self.projection(
+            self.encoder.neck(features, None if self.grid == side else pooling.to(features))
+        )
         return prefix
 
     def encode(self, pixels: Tensor, dropout: float = 0) -> Tensor:
@@ -103,6 +108,8 @@ class VisionPrefixLM(nn.Module):
         label_smoothing: float = 0,
         weights: Tensor | None = None,
         naming: tuple[Tensor, float] | None = None,
+        contrast: tuple[Tensor, float] | None = None,
+        captioning: bool = True,
         feature_dropout: float = 0,
     ) -> TokenLoss:
         """The loss of C captions for each of B pictures.
@@ -110,15 +117,32 @@ class VisionPrefixLM(nn.Module):
         Args: captions int64 [B, C, T], filled with IGNORE behind each caption, or whole where a picture has fewer;
         one of pixels float [B, 3, H, W] and features float [B, F, C]; neither: a language model on text alone;
         weights float [B, C]: what each caption's loss is multiplied by; naming: token ids int64 [W] that the visual
-        tokens must name where the captions have them, and the weight of that loss; feature_dropout as in `project`.
+        tokens must name where the captions have them, and the weight of that loss; contrast: a sentence about each
+        picture, int64 [B, T], that `alignment` is to find among the others, and the weight of that loss; captioning:
+        False where these two are to be all; feature_dropout as in `project`.
         """
-        batch, count, _ = captions.shape
         if features is not None:
             prefix = self.project(features, feature_dropout)
         elif pixels is not None:
             prefix = self.encode(pixels, feature_dropout)
         else:
-            prefix = self.decoder.wte.weight.new_zeros(batch, 0, self.decoder.config.n_embd)
+            prefix = self.decoder.wte.weight.new_zeros(len(captions), 0, self.decoder.config.n_embd)
+        total, tokens = prefix.new_zeros((), dtype=torch.float32), 0
+        if captioning:
+            total, tokens = self._caption_loss(prefix, captions, label_smoothing, weights)
+        if naming is not None:
+            total = total + naming[1] * self._naming_loss(prefix, captions.flatten(1), naming[0])
+        if contrast is not None:
+            assert self.alignment is not None  # the recipe has been checked
+            images, sentences = self.alignment.images(prefix), self.alignment.sentences(contrast[0])
+            total = total + contrast[1] * self.alignment.loss(images, sentences)
+        return TokenLoss(total, tokens)
+
+    def _caption_loss(
+        self, prefix: Tensor, captions: Tensor, label_smoothing: float, weights: Tensor | None
+    ) -> TokenLoss:
+        """Cross-entropy, summed, of the captions; all as in `forward`."""
+        count = captions.shape[1]
         inputs, labels = self._shift(captions)
         length = inputs.shape[2]
         packed = torch.cat((prefix, self.decoder.wte(inputs).flatten(1, 2).to(prefix.dtype)), 1)
@@ -133,10 +157,7 @@ class VisionPrefixLM(nn.Module):
         )
         if weights is not None:
             loss = loss * weights.repeat_interleave(length, dim=1)[counted]
-        total = loss.sum()
-        if naming is not None:
-            total = total + naming[1] * self._naming_loss(prefix, captions.flatten(1), naming[0])
-        return TokenLoss(total, int(counted.sum()))
+        return TokenLoss(loss.sum(), int(counted.sum()))
 
     def _naming_loss(self, prefix: Tensor, tokens: Tensor, words: Tensor) -> Tensor:
         """Cross-entropy, summed, of drawing a picture's words, in any order, from what its visual tokens name.
@@ -210,11 +231,17 @@ class VisionPrefixLM(nn.Module):
         values = torch.stack([present.values for present in presents], 1)
         return Decoded(self.decoder.logits(hidden[:, -1]), attention, keys, values)
 
+    def align(self, size: int) -> None:
+        """Add an untrained `Alignment`, whose space is `size` wide."""
+        self.alignment = Alignment(self.decoder.wte.num_embeddings, self.decoder.config.n_embd, size)
+        self.config = self.config.model_copy(update={"alignment": size})
+
     def cut_vocabulary(self, captions: list[str]) -> None:
         """Forget the tokens that these captions do not need (see `cut_tokenizer`), for good."""
         self.tokenizer, kept = cut_tokenizer(self.tokenizer, captions)
-        self.decoder.wte.weight = nn.Parameter(self.decoder.wte.weight.data[kept])
-        self.decoder.wte.num_embeddings = len(kept)
+        for table in [self.decoder.wte] + ([self.alignment.words] if self.alignment else []):
+            table.weight = nn.Parameter(table.weight.data[kept])
+            table.num_embeddings = len(kept)
         self.end_id = Language(self.decoder, self.tokenizer).end_id
         settings = self.decoder.config
         settings.vocab_size, settings.bos_token_id, settings.eos_token_id = len(kept), self.end_id, self.end_id

@@ -1,4 +1,4 @@
-"""The model's three ONNX graphs, and the one file of weights that they share."""
+"""The model's ONNX graphs, and the one file of weights that they share."""
 
 import hashlib
 import logging
@@ -10,12 +10,14 @@ from typing import Any, Literal
 import numpy as np
 import onnx
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 from torch.export import Dim
 
-from captionist.bundle import ENCODER, PREFILL, STEP
+from captionist.bundle import ENCODER, IMAGE_HEAD, PREFILL, SENTENCE_HEAD, STEP
+from captionist.model.alignment import Alignment
 from captionist.model.fusion import VisionPrefixLM
 from captionist.model.quantization import quantize_convolutions, quantize_products, quantize_products_by_row
 from captionist.model.vision import HybridEncoder
@@ -44,6 +46,23 @@ class _Prefill(_Encode):
         return tuple(self.model.prefill(visual_tokens))
 
 
+class _ImageHead(_Encode):
+    def forward(self, visual_tokens: Tensor) -> Tensor:
+        assert self.model.alignment is not None
+        return self.model.alignment.images(visual_tokens)
+
+
+class _SentenceHead(nn.Module):
+    def __init__(self, alignment: Alignment) -> None:
+        super().__init__()
+        words = alignment.words.weight
+        # What fills sentences up to the longest one is a token of its own, which says nothing.
+        self.words = nn.Parameter(torch.cat((words, words.new_zeros(1, words.shape[1]))))
+
+    def forward(self, sentences: Tensor) -> Tensor:
+        return F.normalize(F.embedding(sentences, self.words).sum(1), dim=-1)
+
+
 class _Step(_Encode):
     def forward(  # type: ignore[override]
         self,
@@ -60,7 +79,9 @@ class _Step(_Encode):
 def write_graphs(
     model: VisionPrefixLM, directory: Path, precision: Precision, pixels: Sequence[NDArray[np.float32]] = ()
 ) -> None:
-    """Write encoder.onnx, prefill.onnx, step.onnx and weights.bin; batch and cache length are dynamic.
+    """Write encoder.onnx, prefill.onnx, step.onnx, the alignment's heads if there is one, and weights.bin.
+
+    Batch and cache length are dynamic.
 
     Args: model in evaluation mode on the CPU; precision as in `Precision`; pixels: prepared train pictures, float32
     [3, H, W] each, for int8 alone, which measures activations on them.
@@ -96,6 +117,22 @@ def write_graphs(
         directory / STEP,
     )
     graphs = [directory / name for name in (ENCODER, PREFILL, STEP)]
+    if model.alignment is not None:
+        graphs += [directory / name for name in (IMAGE_HEAD, SENTENCE_HEAD)]
+        _export(
+            _ImageHead(model),
+            (torch.zeros(2, model.prefix_length, width),),
+            ["image_embeddings"],
+            [{0: batch}],
+            directory / IMAGE_HEAD,
+        )
+        _export(
+            _SentenceHead(model.alignment),
+            (torch.zeros(3, 4, dtype=torch.int64),),
+            ["sentence_embeddings"],
+            [{0: Dim("sentences"), 1: Dim("tokens")}],
+            directory / SENTENCE_HEAD,
+        )
     if precision == "int8":
         if isinstance(model.encoder, HybridEncoder):  # a plain ViT has one convolution, its patches
             quantize_convolutions(directory / ENCODER, pixels)

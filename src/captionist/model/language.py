@@ -21,6 +21,8 @@ from transformers import GPT2Config, GPT2LMHeadModel, GPT2TokenizerFast
 from captionist.errors import RecipeError
 
 END_OF_TEXT = "<|endoftext|>"
+IGNORE = -100
+"""Fills captions up to the longest one, and marks what the loss leaves out."""
 
 
 class KeyValues(NamedTuple):

@@ -6,6 +6,7 @@ transformer blocks are the neck.
 """
 
 import inspect
+import math
 from pathlib import Path
 from typing import Any
 
@@ -126,6 +127,8 @@ class HybridEncoder(Encoder):
 
     def neck(self, features: Tensor, pooling: Tensor | None = None) -> Tensor:
         positions: Tensor = self.positions
+        if features.shape[1] != len(positions):
+            positions = _resize(positions, math.isqrt(features.shape[1]))
         if pooling is not None:  # before the blocks, which then have as few tokens to work on
             features, positions = pooling @ features, pooling.to(positions.dtype) @ positions
         x = self.embed(features) + positions
@@ -165,10 +168,15 @@ class HybridEncoder(Encoder):
             for name, parameter in ours.named_parameters():
                 if name.endswith("lambda1"):
                     nn.init.constant_(parameter, _FIRST_SCALE)
-        side = int((vit.embeddings.position_embeddings.shape[1] - 1) ** 0.5)
-        grid = vit.embeddings.position_embeddings.data[:, 1:].reshape(1, side, side, -1).permute(0, 3, 1, 2)
-        resized = F.interpolate(grid, (self.grid, self.grid), mode="bicubic", antialias=True)
-        self.positions.data = resized[0].flatten(1).T.contiguous()
+        self.positions.data = _resize(vit.embeddings.position_embeddings.data[0, 1:], self.grid)
+
+
+def _resize(positions: Tensor, grid: int) -> Tensor:
+    """Position embeddings float [N, width] of a square grid, for a grid of another side: float [grid * grid, width]."""
+    side = math.isqrt(len(positions))
+    square = positions.T.reshape(1, -1, side, side)
+    resized = F.interpolate(square, (grid, grid), mode="bicubic", antialias=True)
+    return resized[0].flatten(1).T.contiguous()
 
 
 def build_encoder(config: VitConfig | HybridConfig, architecture: dict[str, Any] | None) -> Encoder:

@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from captionist.model.fusion import IGNORE
+from captionist.model.language import IGNORE
 
 
 class CaptionTable:
@@ -51,6 +51,13 @@ def count_tokens(captions: Tensor) -> int:
     """How many tokens the loss of these captions counts: int64 [B, C, T], filled with IGNORE."""
     lengths = (captions != IGNORE).sum(2)
     return int((lengths + (lengths > 0)).sum())
+
+
+def one_each(captions: Tensor, generator: torch.Generator) -> Tensor:
+    """One caption of each picture, drawn: int64 [B, C, T], filled with IGNORE -> int64 [B, T]."""
+    present = (captions != IGNORE).any(2).cpu().float()
+    chosen = torch.multinomial(present, 1, generator=generator)[:, 0].to(captions.device)
+    return captions[torch.arange(len(captions), device=captions.device), chosen]
 
 
 def epoch_batches(size: int, batch_size: int, key: Sequence[int]) -> list[NDArray[np.int64]]:

@@ -11,7 +11,8 @@ from torch.utils.tensorboard import SummaryWriter
 from captionist.training.checkpoint import Progress
 
 _STEP_FIELDS = ("step", "stage", "epoch", "loss", "rate", "gradient_norm", "pictures_per_second")
-_EPOCH_FIELDS = ("step", "stage", "epoch", "cider", "bleu_4", "distinct", "seconds")
+_RECALLS = tuple(f"{way}_{rank}" for way in ("image_to_text", "text_to_image") for rank in (1, 5, 10))
+_EPOCH_FIELDS = ("step", "stage", "epoch", "cider", "bleu_4", "distinct", "seconds", *_RECALLS)
 
 
 class RunLog:

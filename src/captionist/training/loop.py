@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from accelerate import Accelerator
 from numpy.typing import NDArray
 from torch import Tensor
@@ -23,7 +24,7 @@ from torch import Tensor
 from captionist.errors import TrainingError
 from captionist.model.fusion import VisionPrefixLM
 from captionist.training.augment import augment
-from captionist.training.batches import CaptionTable, count_tokens, epoch_batches, share
+from captionist.training.batches import CaptionTable, count_tokens, epoch_batches, one_each, share
 from captionist.training.checkpoint import Progress, save_checkpoint
 from captionist.training.dataset import TrainingData
 from captionist.training.logs import RunLog
@@ -67,7 +68,9 @@ class Trainer:
         self.device = accelerator.device
         self.main = accelerator.is_main_process
         self.log = RunLog(run, progress) if self.main else None
-        self.validator = Validator(data.dev, recipe.validation, accelerator.process_index, accelerator.num_processes)
+        self.validator = Validator(
+            data.dev, recipe.validation, recipe.data.lowercase, accelerator.process_index, accelerator.num_processes
+        )
         model.to(self.device)
 
     @cached_property
@@ -88,6 +91,11 @@ class Trainer:
 
     def _begin(self, stage: Stage) -> _StageState:
         optimizer = prepare_stage(self.model, stage)
+        if stage.contrasts and min(stage.batch_size, len(self._table(stage))) % self.accelerator.num_processes:
+            raise TrainingError(
+                f"stage {stage.name}: a contrastive step's pictures must be shared evenly, but {stage.batch_size} are "
+                f"not by {self.accelerator.num_processes} processes: change its batch_size."
+            )
         average = WeightAverage(self.model, stage.average) if stage.average else None
         if self._restored is not None:
             optimizer.load_state_dict(self._restored["optimizer"])
@@ -187,7 +195,7 @@ class Trainer:
         else:
             # One at a time, as accumulation is there to save memory.
             parts = (self._inputs(state, part, generator) for part in shares)
-            tokens = self._table(stage).tokens(batch)
+            tokens = len(batch) if stage.objective == "contrastive" else self._table(stage).tokens(batch)
         total = torch.zeros((), device=self.device)
         for number, part in enumerate(parts):
             # Only the last part's backward pass makes the processes exchange gradients.
@@ -221,18 +229,25 @@ class Trainer:
         inputs: dict[str, Any] = {"captions": table.rows(part).to(self.device)}
         if state.stage.objective == "text":
             return inputs
-        inputs["feature_dropout"] = state.stage.feature_dropout
-        if state.stage.naming and len(self.data.words):
-            inputs["naming"] = (self.data.words.to(self.device), state.stage.naming)
+        stage = state.stage
+        inputs["feature_dropout"] = stage.feature_dropout
+        if stage.naming and len(self.data.words):
+            inputs["naming"] = (self.data.words.to(self.device), stage.naming)
+        if stage.contrasts:
+            inputs["contrast"] = (one_each(inputs["captions"], generator), stage.contrastive or 1.0)
+            inputs["captioning"] = stage.objective == "caption"
         part = table.pictures(part)
         if state.features:
             views = torch.randint(len(state.features), (len(part),), generator=generator)
             chosen = np.stack([state.features[view][index] for view, index in zip(views, part, strict=True)])
             return inputs | {"features": torch.from_numpy(chosen).to(self.device).float()}
         pixels = torch.from_numpy(self.data.pixels[part]).to(self.device)
-        if state.stage.augment:
+        if stage.augment:
             pixels = augment(pixels, self.data.flippable[part], generator)
-        return inputs | {"pixels": normalise(pixels, self.model.encoder)}
+        normalised = normalise(pixels, self.model.encoder)
+        if stage.resolution:
+            normalised = F.interpolate(normalised, (stage.resolution,) * 2, mode="bilinear", antialias=True)
+        return inputs | {"pixels": normalised}
 
     def _sampled(self, state: _StageState, part: NDArray[np.int64], generator: torch.Generator) -> dict[str, Any]:
         """As `_inputs`, but with captions that the model writes itself, each weighed by its advantage."""
@@ -259,10 +274,11 @@ class Trainer:
         self.model.eval()
         with torch.inference_mode(), self.accelerator.autocast():
             captions = self.validator.captions(self.model, self._encoder(state))
+            recalls = self.validator.recalls(self.model, self._encoder(state)) if state.stage.contrasts else {}
         progress = self.progress
         progress.to_validate = False
         if self.log:
-            scores = self.validator.scores(captions)
+            scores = self.validator.scores(captions) | recalls
             self.log.epoch(
                 step=progress.total_steps,
                 stage=state.stage.name,
@@ -272,7 +288,9 @@ class Trainer:
             )
             self.log.samples(dict(zip((e.id for e in self.data.dev), captions, strict=True)))
             _logger.info("%s epoch %d: %s", state.stage.name, progress.epoch, scores)
-            if progress.best is None or scores["cider"] > progress.best:
+            # Heads that train by themselves leave the captions, and so their score, as they are.
+            equal = state.stage.contrasts and scores["cider"] == progress.best
+            if progress.best is None or scores["cider"] > progress.best or equal:
                 progress.best = scores["cider"]
                 self.model.save(self.run / "best")
         if state.average:

@@ -40,10 +40,12 @@ def prepare_stage(model: VisionPrefixLM, stage: Stage) -> torch.optim.AdamW:
     if stage.objective != "text":
         neck = model.encoder.neck_parameters()
         add(list(model.projection.parameters()), stage.rates.projection)
+        if model.alignment is not None:
+            add(list(model.alignment.parameters()), stage.rates.alignment)
         add(neck, stage.rates.neck)
         if stage.frozen != "backbone":
-            still = {id(p) for p in neck} | {id(p) for module in backbone[:frozen] for p in module.parameters()}
-            add([p for p in model.encoder.parameters() if id(p) not in still], stage.rates.encoder)
+            for depth, module in enumerate(reversed(backbone[frozen:])):
+                add(list(module.parameters()), stage.rates.encoder * stage.layer_decay**depth)
     if not groups:
         raise RecipeError(f"stage {stage.name} trains nothing: give it at least one rate above 0.")
     return torch.optim.AdamW(groups, betas=(0.9, 0.98), eps=1e-8)

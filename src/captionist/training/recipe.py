@@ -47,14 +47,17 @@ class Rates(_Part):
     neck: float = Field(0.0, ge=0, description="what stands between backbone and projection, a hybrid's blocks")
     projection: float = Field(0.0, ge=0)
     decoder: float = Field(0.0, ge=0)
+    alignment: float = Field(0.0, ge=0, description="the heads that compare pictures and sentences")
 
 
 class Stage(_Part):
     """Epochs under one set of rules; an optimizer of its own, warm-up and a cosine down to zero."""
 
     name: str
-    objective: Literal["caption", "text", "self_critical"] = Field(
-        "caption", description="cross-entropy on pictures' captions; on text alone; or CIDEr-D of sampled captions"
+    objective: Literal["caption", "text", "self_critical", "contrastive"] = Field(
+        "caption",
+        description="cross-entropy on pictures' captions; on text alone; CIDEr-D of sampled captions; or finding each "
+        "picture's caption among those of a step, and the reverse",
     )
     samples: int = Field(5, ge=2, description="captions that self_critical draws for each picture")
     epochs: int = Field(ge=0, description="0: what the run starts from is scored and kept, no more")
@@ -70,6 +73,9 @@ class Stage(_Part):
         description="backbone: it is frozen and its features are cached; n: its first n parts are frozen, 0: none",
     )
     rates: Rates
+    layer_decay: float = Field(
+        1.0, gt=0, le=1, description="each part of the backbone has so much of the rate of the one behind it"
+    )
     warmup: float = Field(0.05, ge=0, le=1, description="share of the stage's steps")
     weight_decay: float = Field(0.01, ge=0)
     clip: float = Field(1.0, gt=0, description="largest norm of the gradient")
@@ -77,10 +83,21 @@ class Stage(_Part):
     naming: float = Field(
         0.0,
         ge=0,
-        description="weight of a second loss for objective caption: the visual tokens name the words of the captions",
+        description="weight of another loss, for objectives caption and contrastive: the visual tokens name the words "
+        "of the captions",
     )
+    contrastive: float = Field(0.0, ge=0, description="weight of the contrastive loss beside that of objective caption")
     feature_dropout: float = Field(
-        0.0, ge=0, lt=1, description="for objective caption: share of the backbone's channels dropped from a picture"
+        0.0,
+        ge=0,
+        lt=1,
+        description="for objectives caption and contrastive: share of the backbone's channels dropped from a picture",
+    )
+    resolution: int | None = Field(
+        None,
+        ge=32,
+        multiple_of=32,
+        description="where a hybrid encoder trains: pixels that train pictures are shrunk to; none: the model's own",
     )
     augment: bool = Field(False, description="random crops, flips, colours and holes in train pictures")
     views: int = Field(
@@ -91,13 +108,24 @@ class Stage(_Part):
     average: float | None = Field(None, gt=0, lt=1, description="decay of the moving average of the weights")
 
     @model_validator(mode="after")
-    def _what_is_for_captions_alone(self) -> Self:
+    def _what_goes_together(self) -> Self:
         if self.objective != "caption" and not self.packed:
             raise ValueError(f"packed: false is for objective caption, not for {self.objective}")
+        if self.objective != "caption" and self.contrastive:
+            raise ValueError(f"contrastive is for objective caption, not for {self.objective}")
         for name in ("naming", "feature_dropout"):
-            if self.objective != "caption" and getattr(self, name):
-                raise ValueError(f"{name} is for objective caption, not for {self.objective}")
+            if self.objective not in ("caption", "contrastive") and getattr(self, name):
+                raise ValueError(f"{name} is for objectives caption and contrastive, not for {self.objective}")
+        if self.contrasts and self.accumulate > 1:
+            raise ValueError("accumulate: a contrastive loss needs the whole batch at once")
+        if self.resolution and self.frozen == "backbone":
+            raise ValueError("resolution: the features of a frozen backbone are those of the model's own")
         return self
+
+    @property
+    def contrasts(self) -> bool:
+        """Whether pictures and sentences are compared."""
+        return self.objective == "contrastive" or self.contrastive > 0
 
 
 class ValidationConfig(_Part):
@@ -105,6 +133,9 @@ class ValidationConfig(_Part):
 
     num_beams: int = Field(3, ge=1)
     length_penalty: float = Field(1.0, description="see `inference.options.SearchOptions`")
+    match_weight: float = Field(
+        0.0, ge=0, description="of the exported bundle alone, whose model must have an alignment; see `SearchOptions`"
+    )
     batch_size: int = Field(50, ge=1)
     limit: int | None = Field(None, ge=1, description="only the first so many dev pictures")
 
@@ -120,13 +151,31 @@ class Recipe(_Part):
     log_every: int = Field(20, ge=1, description="steps between lines of the log")
     start: tuple[Path, ...] = Field(
         (),
-        description="a trained model to go on from (RUN/best), with the same `model` but for dropout; of several that "
-        "began alike, the mean of their weights; none: the pretrained weights",
+        description="a trained model to go on from (RUN/best), with the same `model` but for dropout and an alignment, "
+        "which it may lack; of several that began alike, the mean of their weights; none: the pretrained weights",
     )
     data: DataConfig
     model: ModelConfig
     stages: tuple[Stage, ...] = Field(min_length=1)
     validation: ValidationConfig = ValidationConfig()
+
+    @model_validator(mode="after")
+    def _what_the_stages_need_of_the_model(self) -> Self:
+        if self.validation.match_weight and self.model.alignment is None:
+            raise ValueError("validation.match_weight needs model.alignment")
+        for stage in self.stages:
+            if stage.contrasts and self.model.alignment is None:
+                raise ValueError(f"stage {stage.name} compares pictures and sentences: give model.alignment a width")
+            if stage.resolution is not None:
+                encoder, grid = self.model.encoder, self.model.prefix_grid
+                if encoder.family != "hybrid" or grid is None:
+                    raise ValueError(f"stage {stage.name}: resolution needs a hybrid encoder and model.prefix_grid")
+                if not 32 * grid <= stage.resolution <= encoder.resolution:
+                    raise ValueError(
+                        f"stage {stage.name}: resolution must be from {32 * grid} (for prefix_grid {grid}) to "
+                        f"{encoder.resolution}, the model's own"
+                    )
+        return self
 
     @field_validator("start", mode="before")
     @classmethod

@@ -80,6 +80,8 @@ def _load_start(recipe: Recipe) -> VisionPrefixLM:
 
 def _load_one(start: Path, recipe: Recipe) -> VisionPrefixLM:
     model = load_model(start, recipe.model.decoder.dropout)
+    if model.config.alignment is None and recipe.model.alignment:
+        model.align(recipe.model.alignment)
     if model.config != recipe.model:
         raise RecipeError(f"{start} is another model than the recipe describes: take over `model` from its model.json.")
     return model

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from captionist.evaluation.cider import CiderD
 from captionist.evaluation.tokenize import tokenize
-from captionist.model.fusion import IGNORE, VisionPrefixLM
+from captionist.model.fusion import VisionPrefixLM
+from captionist.model.language import IGNORE
 from captionist.training.dataset import TrainingData
 
 

@@ -5,14 +5,17 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 from accelerate.utils import gather_object
+from torch.nn.utils.rnn import pad_sequence
 
-from captionist.data import Example
+from captionist.data import Example, clean_references
 from captionist.evaluation.cider import CiderD
 from captionist.evaluation.scorers import bleu
 from captionist.evaluation.tokenize import tokenize
 from captionist.inference.search import SearchOptions, search
+from captionist.model.alignment import recall
 from captionist.model.decoder import TorchDecoder
 from captionist.model.fusion import VisionPrefixLM
+from captionist.model.language import IGNORE, encode_caption
 from captionist.training.recipe import ValidationConfig
 
 Encode = Callable[[VisionPrefixLM, int, int], torch.Tensor]
@@ -21,8 +24,10 @@ Encode = Callable[[VisionPrefixLM, int, int], torch.Tensor]
 class Validator:
     """Scores a model on the dev pictures by beam search; the work is shared among the processes."""
 
-    def __init__(self, examples: Sequence[Example], config: ValidationConfig, process: int, processes: int) -> None:
-        self.examples, self.config = examples, config
+    def __init__(
+        self, examples: Sequence[Example], config: ValidationConfig, lowercase: bool, process: int, processes: int
+    ) -> None:
+        self.examples, self.config, self.lowercase = examples, config, lowercase
         self.process, self.processes = process, processes
         self._references = [[tokenize(reference) for reference in e.references] for e in examples]
         self._cider = CiderD(self._references)
@@ -39,6 +44,21 @@ class Validator:
             mine += [(start + i, model.tokenizer.decode(list(h[0].tokens))) for i, h in enumerate(found)]
         everyone = mine if self.processes == 1 else gather_object(mine)
         return [caption for _, caption in sorted(everyone)]
+
+    def recalls(self, model: VisionPrefixLM, encode: Encode) -> dict[str, float]:
+        """How well `model.alignment` finds pictures' sentences and sentences' pictures; see `alignment.recall`."""
+        assert model.alignment is not None
+        starts = range(0, len(self.examples), self.config.batch_size)
+        images = [
+            model.alignment.images(encode(model, start, min(start + self.config.batch_size, len(self.examples))))
+            for start in starts
+        ]
+        texts = [text for example in clean_references(self.examples, self.lowercase) for text in example.references]
+        ids = [torch.tensor(encode_caption(model.tokenizer, text)) for text in texts]
+        tokens = pad_sequence(ids, batch_first=True, padding_value=IGNORE)
+        owners = torch.tensor([i for i, example in enumerate(self.examples) for _ in example.references])
+        device = images[0].device
+        return recall(torch.cat(images), model.alignment.sentences(tokens.to(device)), owners.to(device))
 
     def scores(self, captions: list[str]) -> dict[str, float]:
         """CIDEr-D and BLEU-4 of the captions, times 100, and how many of them differ."""

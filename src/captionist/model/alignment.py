@@ -1,0 +1,90 @@
+"""Pictures and sentences in one space: a small CLIP (Radford et al. 2021) on the captioner's own visual tokens.
+
+A sentence is the sum of its tokens' embeddings (a bag of words, as in DeViSE; Frome et al. 2013). On the few thousand
+pictures of a captioning corpus it finds more than GPT-2's hidden states do, and it needs no pass of a network.
+"""
+
+import math
+
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.distributed.nn.functional import all_gather
+
+from captionist.model.language import IGNORE
+
+_QUERIES = 4
+_FIRST_SCALE = 1 / 0.07  # CLIP's
+_LARGEST_SCALE = 100.0
+
+
+class Alignment(nn.Module):
+    """An image head on the visual prefix, and a sentence head of its own."""
+
+    def __init__(self, vocabulary: int, width: int, size: int) -> None:
+        """vocabulary: number of tokens; width: of the visual tokens; size: E, of the common space."""
+        super().__init__()
+        self.norm = nn.LayerNorm(width)
+        self.queries = nn.Linear(width, _QUERIES)
+        self.image_head = nn.Linear(_QUERIES * width, size)
+        self.words = nn.Embedding(vocabulary, size)
+        nn.init.normal_(self.words.weight, std=0.02)
+        self.log_scale = nn.Parameter(torch.tensor(math.log(_FIRST_SCALE)))
+
+    def images(self, prefix: Tensor) -> Tensor:
+        """Visual prefix float [B, P, D] -> unit vectors float [B, E]."""
+        tokens = self.norm(prefix)
+        looks = self.queries(tokens).softmax(1).transpose(1, 2)  # where in the picture each query looks
+        return F.normalize(self.image_head((looks @ tokens).flatten(1)).float(), dim=-1)
+
+    def sentences(self, tokens: Tensor) -> Tensor:
+        """Token ids int64 [B, T], filled with IGNORE -> unit vectors float [B, E]; of no token, zeros."""
+        known = tokens != IGNORE
+        embedded = self.words(tokens.clamp(min=0)) * known[..., None]
+        return F.normalize(embedded.sum(1).float(), dim=-1)
+
+    def scale(self) -> Tensor:
+        """What cosines are multiplied by to be logits."""
+        return self.log_scale.exp().clamp(max=_LARGEST_SCALE)
+
+    def loss(self, images: Tensor, sentences: Tensor) -> Tensor:
+        """Cross-entropy of finding each picture's sentence, and each sentence's picture, summed over B and halved.
+
+        Both are unit vectors float [B, E]. They are looked for among those of all processes, which must have as many
+        each.
+        """
+        everyone = images, sentences
+        if dist.is_initialized() and dist.get_world_size() > 1:
+            everyone = _gather(images), _gather(sentences)
+        first = dist.get_rank() * len(images) if dist.is_initialized() else 0
+        own = torch.arange(first, first + len(images), device=images.device)
+        to_sentences = self.scale() * images @ everyone[1].T
+        to_images = self.scale() * sentences @ everyone[0].T
+        return (
+            F.cross_entropy(to_sentences, own, reduction="sum") + F.cross_entropy(to_images, own, reduction="sum")
+        ) / 2
+
+
+def _gather(mine: Tensor) -> Tensor:
+    """All processes' rows, with gradients."""
+    parts: tuple[Tensor, ...] = all_gather(mine)  # type: ignore[no-untyped-call]
+    return torch.cat(parts)
+
+
+def recall(images: Tensor, sentences: Tensor, owners: Tensor, ranks: tuple[int, ...] = (1, 5, 10)) -> dict[str, float]:
+    """How often the right one is among the best (Hodosh et al. 2013), in percent: of retrieval both ways.
+
+    Args: unit vectors images float [N, E] and sentences float [S, E]; owners int64 [S]: each sentence's picture.
+    Returns image_to_text_1, image_to_text_5 and so on (any of the picture's sentences counts), and text_to_image_1 ...
+    """
+    similarity = images @ sentences.T
+    owned = owners[None] == torch.arange(len(images), device=owners.device)[:, None]
+    best = similarity.masked_fill(~owned, -math.inf).max(1, keepdim=True).values
+    before_text = (similarity > best).sum(1)
+    before_image = (similarity > similarity.gather(0, owners[None])).sum(0)
+    return {
+        f"{way}_{rank}": 100 * float((before < rank).float().mean())
+        for way, before in (("image_to_text", before_text), ("text_to_image", before_image))
+        for rank in ranks
+    }

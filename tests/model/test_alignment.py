@@ -1,0 +1,95 @@
+"""Pictures and sentences in one space: the heads, the loss, recall."""
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from captionist.model.alignment import Alignment, recall
+from captionist.model.fusion import VisionPrefixLM, load_model
+from captionist.model.language import IGNORE, encode_caption
+from tests.model.checkpoints import CAPTIONS, Checkpoints
+
+
+@pytest.fixture
+def alignment() -> Alignment:
+    torch.manual_seed(0)
+    return Alignment(vocabulary=20, width=8, size=6).eval()
+
+
+def test_pictures_and_sentences_are_unit_vectors(alignment: Alignment) -> None:
+    with torch.inference_mode():
+        images = alignment.images(torch.randn(3, 4, 8))
+        sentences = alignment.sentences(torch.tensor([[1, 2, 3], [4, 5, 6]]))
+    assert images.shape == (3, 6)
+    assert sentences.shape == (2, 6)
+    for found in (images, sentences):
+        assert torch.allclose(found.norm(dim=1), torch.ones(len(found)))
+
+
+def test_a_sentence_is_a_bag_of_its_words_and_filling_says_nothing(alignment: Alignment) -> None:
+    with torch.inference_mode():
+        alone = alignment.sentences(torch.tensor([[1, 2, 3]]))
+        turned = alignment.sentences(torch.tensor([[3, 1, 2, IGNORE, IGNORE]]))
+        other = alignment.sentences(torch.tensor([[1, 2, 2]]))
+        nothing = alignment.sentences(torch.tensor([[IGNORE, IGNORE]]))
+    assert torch.allclose(alone, turned)
+    assert not torch.allclose(alone, other, atol=0.01)
+    assert torch.equal(nothing, torch.zeros(1, 6))
+
+
+def test_the_loss_is_the_mean_of_both_ways(alignment: Alignment) -> None:
+    images, sentences = (F.normalize(torch.randn(3, 6), dim=1) for _ in range(2))
+    with torch.inference_mode():
+        loss = float(alignment.loss(images, sentences))
+        expected = 0.0
+        for way in (images @ sentences.T, sentences @ images.T):
+            logits = way / 0.07
+            expected -= sum(float(logits[i, i] - logits[i].logsumexp(0)) for i in range(3)) / 2
+    assert loss == pytest.approx(expected, rel=1e-4)
+
+
+def test_it_does_not_grow_sharper_without_end(alignment: Alignment) -> None:
+    alignment.log_scale.data.fill_(20.0)
+    assert float(alignment.scale().detach()) == 100.0
+    assert math.isfinite(float(alignment.loss(torch.eye(6), torch.eye(6)).detach()))
+
+
+def test_recall_counts_any_sentence_of_a_picture() -> None:
+    images = torch.eye(3)
+    # Each of the first two pictures has two sentences; the second one of the first is nearer to the third picture.
+    sentences = F.normalize(
+        torch.tensor([[1.0, 0.1, 0.0], [0.1, 0.0, 1.0], [0.0, 1.0, 0.0], [1.0, 0.5, 0.0], [0.0, 0.2, 0.5]]), dim=1
+    )
+    found = recall(images, sentences, torch.tensor([0, 0, 1, 1, 2]), ranks=(1, 2))
+    assert found == pytest.approx(
+        {
+            "image_to_text_1": 200 / 3,  # nearest to the third picture is a sentence of the first
+            "image_to_text_2": 100.0,
+            "text_to_image_1": 60.0,
+            "text_to_image_2": 100.0,
+        }
+    )
+
+
+def test_it_is_saved_and_cut_with_the_vocabulary(checkpoints: Checkpoints, tmp_path: Path) -> None:
+    model = checkpoints.model()
+    assert model.alignment is None
+    model.align(6)
+
+    def embed(model: VisionPrefixLM, caption: str) -> torch.Tensor:
+        assert model.alignment is not None
+        with torch.inference_mode():
+            return model.alignment.sentences(torch.tensor([encode_caption(model.tokenizer, caption)]))
+
+    expected = embed(model, CAPTIONS[0])
+    model.save(tmp_path)
+    loaded = load_model(tmp_path)
+    assert loaded.config.alignment == 6
+    assert torch.equal(embed(loaded, CAPTIONS[0]), expected)
+    loaded.cut_vocabulary([CAPTIONS[0]])
+    assert loaded.alignment is not None
+    assert len(loaded.alignment.words.weight) == loaded.tokenizer.get_vocab_size() < model.tokenizer.get_vocab_size()
+    assert torch.equal(embed(loaded, CAPTIONS[0]), expected)

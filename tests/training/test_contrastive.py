@@ -1,0 +1,113 @@
+"""Training to compare pictures with sentences: alone, beside captioning, and on smaller pictures."""
+
+import csv
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from captionist.errors import RecipeError
+from captionist.model.fusion import VisionPrefixLM, load_model
+from captionist.model.language import IGNORE
+from captionist.training.batches import one_each
+from captionist.training.recipe import load_recipe
+from captionist.training.run import train
+from tests.model.checkpoints import Checkpoints
+from tests.training.runs import frozen, heads, whole, write_recipe
+
+
+def epochs(run: Path) -> list[dict[str, str]]:
+    with (run / "epochs.csv").open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_pictures_and_their_sentences_find_each_other(overfitted: Path) -> None:
+    """The dev pictures are the train pictures, and colour and shape tell all sixteen apart."""
+    found = epochs(overfitted)
+    before, after = found[-20], found[-1]
+    for name in ("image_to_text_1", "text_to_image_1"):
+        assert float(before[name]) < 90 < float(after[name])
+    assert found[0]["image_to_text_1"] == ""  # nothing to tell of the stage before
+
+
+def test_heads_alone_leave_the_model_as_it_is(overfitted: Path) -> None:
+    best, last = (load_model(overfitted / name).state_dict() for name in ("best", "last"))
+    assert {epoch["cider"] for epoch in epochs(overfitted)[-20:]} == {epochs(overfitted)[-1]["cider"]}
+    for name, weight in last.items():  # so the best is kept with the newest heads
+        assert torch.equal(best[name], weight)
+
+
+def test_a_model_without_an_alignment_can_be_given_one(checkpoints: Checkpoints, tmp_path: Path) -> None:
+    plain = write_recipe(tmp_path, checkpoints, [frozen(batch_size=16)])
+    start = train(plain, [], runs=tmp_path / "runs") / "last"
+    recipe = write_recipe(tmp_path, checkpoints, [heads(epochs=1)], alignment=8, start=str(start))
+    model = load_model(train(recipe, [], runs=tmp_path / "more") / "last")
+    assert model.alignment is not None
+    assert torch.equal(model.projection.weight, load_model(start).projection.weight)
+
+
+def test_beside_captioning_the_losses_add_up(checkpoints: Checkpoints) -> None:
+    model = checkpoints.model()
+    model.align(8)
+    captions = torch.tensor([[[5, 6, 7], [8, 9, IGNORE]], [[6, 4, IGNORE], [7, 7, 3]]])
+    pixels = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    contrast = (captions[:, 0], 0.5)
+
+    def loss(model: VisionPrefixLM, contrast: tuple[Tensor, float] | None, captioning: bool) -> float:
+        with torch.inference_mode():
+            return float(model(captions, pixels=pixels, contrast=contrast, captioning=captioning).total)
+
+    both = loss(model, contrast, True)
+    assert both == pytest.approx(loss(model, None, True) + loss(model, contrast, False), abs=1e-4)
+    assert loss(model, contrast, False) > 0.1
+
+
+def test_a_run_beside_captioning(checkpoints: Checkpoints, tmp_path: Path) -> None:
+    rates = {"encoder": 1e-3, "projection": 3e-3, "decoder": 3e-3, "alignment": 3e-3}
+    recipe = write_recipe(
+        tmp_path, checkpoints, [whole(contrastive=0.5, naming=0.2, augment=True, rates=rates)], alignment=8
+    )
+    run = train(recipe, [], runs=tmp_path / "runs")
+    assert float(epochs(run)[-1]["text_to_image_10"]) > 0
+
+
+def test_smaller_pictures_train_a_hybrid(checkpoints: Checkpoints, tmp_path: Path) -> None:
+    encoder = checkpoints.hybrid(resolution=96).model_dump(mode="json")
+    stage = heads(frozen=20, epochs=1, resolution=64, layer_decay=0.5, rates={"encoder": 1e-3, "alignment": 1e-3})
+    recipe = write_recipe(tmp_path, checkpoints, [stage], alignment=8)
+    train(recipe, [f"model.encoder={encoder}"], runs=tmp_path / "runs")
+
+
+def test_captions_are_drawn_among_those_that_there_are() -> None:
+    captions = torch.tensor([[[1, 2], [3, IGNORE], [IGNORE, IGNORE]], [[4, 4], [5, 5], [6, IGNORE]]])
+    generator = torch.Generator().manual_seed(0)
+    drawn = [one_each(captions, generator).tolist() for _ in range(50)]
+    assert {tuple(first) for first, _ in drawn} == {(1, 2), (3, IGNORE)}
+    assert {tuple(second) for _, second in drawn} == {(4, 4), (5, 5), (6, IGNORE)}
+
+
+@pytest.mark.parametrize(
+    ("stage", "message"),
+    [
+        (heads(accumulate=2), "whole batch"),
+        (heads(packed=False), "packed"),
+        (heads(contrastive=0.5), "contrastive is for objective caption"),
+        (heads(resolution=32), "frozen backbone"),
+        (heads(frozen=0, resolution=32), "hybrid"),
+        ({"objective": "self_critical", **frozen(naming=0.5)}, "naming is for objectives"),
+    ],
+)
+def test_what_does_not_go_together_is_refused(
+    checkpoints: Checkpoints, tmp_path: Path, stage: dict[str, object], message: str
+) -> None:
+    recipe = write_recipe(tmp_path, checkpoints, [stage], alignment=8)
+    with pytest.raises(RecipeError, match=message):
+        load_recipe(recipe)
+
+
+def test_a_contrastive_stage_needs_an_alignment(checkpoints: Checkpoints, tmp_path: Path) -> None:
+    for stage, validation in ((heads(), {}), (frozen(), {"match_weight": 1.0})):
+        recipe = write_recipe(tmp_path, checkpoints, [stage], validation=validation)
+        with pytest.raises(RecipeError, match=r"model\.alignment"):
+            load_recipe(recipe)

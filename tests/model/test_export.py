@@ -29,8 +29,10 @@ from captionist.model.export import _common_captions, _failures, calibrate_bundl
 from captionist.model.fusion import VisionPrefixLM, load_model
 from captionist.model.graphs import WEIGHTS, Precision, _Encode, _export, round_to_half, share_weights, write_graphs
 from captionist.training.recipe import load_recipe
-from tests.model.checkpoints import Checkpoints
-from tests.training.corpus import NAMES
+from captionist.training.run import train
+from tests.model.checkpoints import SIZE, Checkpoints
+from tests.training.corpus import NAMES, write_corpus
+from tests.training.runs import frozen, whole, write_recipe
 
 REPOSITORY = Path(__file__).parents[2]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
@@ -270,7 +272,24 @@ def test_a_disagreement_shows(bundles: Bundles, overfitted: Path) -> None:
     assert parity.captions < parity.pictures
 
 
-@pytest.mark.parametrize("family", ["vit", "deit", "dinov2", "hybrid"])
+def test_clip_is_trained_and_becomes_a_bundle(checkpoints: Checkpoints, tmp_path: Path) -> None:
+    """Exporting compares graphs and model itself, and would raise."""
+    torch.set_num_threads(1)
+    encoder = checkpoints.vit("clip")
+    write_corpus(tmp_path / "corpus", train=8, dev=4)
+    recipe = write_recipe(tmp_path, checkpoints, [frozen(), whole()])
+    change = f"model.encoder={{family: clip, weights: {encoder.weights}, resolution: {encoder.resolution}}}"
+    run = train(recipe, [change], runs=tmp_path / "runs")
+    name = "encoder.vit.encoder.layers.0.self_attn.q_proj.weight"
+    before, after = (model.state_dict()[name] for model in (checkpoints.model(encoder), load_model(run / "last")))
+    assert not torch.equal(before, after)
+    bundle = export(run, tmp_path / "bundle")
+    assert bundle.config.image.mean == encoder.mean
+    assert bundle.scores["parity"]["pictures"] == 4
+    assert f"CLIP's ViT at {SIZE} pixels" in bundle.model_card
+
+
+@pytest.mark.parametrize("family", ["vit", "deit", "dinov2", "clip", "siglip", "hybrid"])
 def test_every_encoder_can_be_exported(checkpoints: Checkpoints, tmp_path: Path, family: str) -> None:
     """At another resolution than the checkpoint's, in half precision, for any number of pictures."""
     encoder = checkpoints.hybrid(resolution=96) if family == "hybrid" else checkpoints.vit(family, resolution=48)

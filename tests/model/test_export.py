@@ -20,7 +20,7 @@ from captionist.errors import BundleError, TrainingError
 from captionist.evaluation.calibration import calibrates
 from captionist.evaluation.mistakes import Mistakes
 from captionist.evaluation.report import ReportRow
-from captionist.images import decode, prepare
+from captionist.images import ImageFile, decode, prepare
 from captionist.inference.engine import Engine
 from captionist.inference.search import SearchOptions, search
 from captionist.model.card import model_card
@@ -55,7 +55,7 @@ def bundles(overfitted: Path, tmp_path_factory: pytest.TempPathFactory) -> Bundl
 
 
 @pytest.fixture(scope="module")
-def examples(overfitted: Path) -> list[Path]:
+def examples(overfitted: Path) -> list[ImageFile]:
     recipe = load_recipe(overfitted / "recipe.yaml")
     return [example.image for example in open_corpus(recipe.data.root).split("dev")]
 
@@ -69,7 +69,7 @@ def torch_model(run: Path, precision: Precision) -> VisionPrefixLM:
 
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_graphs_say_what_the_model_says(
-    bundles: Bundles, overfitted: Path, examples: list[Path], precision: Precision
+    bundles: Bundles, overfitted: Path, examples: list[ImageFile], precision: Precision
 ) -> None:
     """Prefill and every step along a caption; int8 only by its captions."""
     model, engine = torch_model(overfitted, precision), Engine(bundles[precision], threads=1)
@@ -91,7 +91,7 @@ def test_graphs_say_what_the_model_says(
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
-def test_a_captioner_opens_it(bundles: Bundles, examples: list[Path], precision: Precision) -> None:
+def test_a_captioner_opens_it(bundles: Bundles, examples: list[ImageFile], precision: Precision) -> None:
     captioner = Captioner(bundles[precision].path, threads=1)
     written = [captioner.caption(path).text for path in examples]
     told = dict(zip((path.name for path in examples), written, strict=True))

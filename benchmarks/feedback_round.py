@@ -64,7 +64,7 @@ def _write_original(root: Path, splits: dict[str, Sequence[Example]]) -> None:
     rows = []
     for split, examples in splits.items():
         for example in examples:
-            (root / "Images" / example.id).symlink_to(example.image.resolve())
+            (root / "Images" / example.id).symlink_to(str(example.image.resolve()))
             rows += [f"{example.id}#{number}\t{text}\n" for number, text in enumerate(example.references)]
         names = "".join(f"{example.id}\n" for example in examples)
         (root / f"Flickr_8k.{split}Images.txt").write_text(names, encoding="utf-8")

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from captionist import images
 from captionist.bundle import TOKENIZER, Bundle
 from captionist.errors import BundleError, ImageError, NotAnImageError
-from captionist.images import ImageLimits
+from captionist.images import FilePart, ImageLimits
 from captionist.inference.decoder import Decoder
 from captionist.inference.engine import Engine, OrtAlignment
 from captionist.inference.search import Hypothesis, SearchOptions, SearchOverrides, search
@@ -27,8 +27,8 @@ from captionist.inference.tokenizer import CaptionTokenizer
 # Rows of the decoder that may run at once: wide beams get fewer pictures in a batch, which bounds their memory.
 _MOST_ROWS = 512
 
-ImageInput = bytes | str | Path | NDArray[np.uint8]
-"""The bytes of a picture file, a path to one, or uint8 [H, W, 3] in RGB order."""
+ImageInput = bytes | str | Path | FilePart | NDArray[np.uint8]
+"""The bytes of a picture file, a path to one, where it lies in another file, or uint8 [H, W, 3] in RGB order."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -1,10 +1,11 @@
 """Picture files to pixels: every check on untrusted pictures happens on this way.
 
-bytes or path -> `decode` -> upright RGB, uint8 [H, W, 3] -> `prepare` -> a model's input, float32 [3, h, w]
+bytes, or where they lie -> `decode` -> upright RGB, uint8 [H, W, 3] -> `prepare` -> a model's input, float32 [3, h, w]
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple, Self
 
 import cv2
 import numpy as np
@@ -46,14 +47,57 @@ class Preprocessing:
 _DEFAULT_LIMITS = ImageLimits()
 
 
+class FilePartStat(NamedTuple):
+    """What `FilePart.stat` tells: the part's size in bytes, and when its file was last changed."""
+
+    st_size: int
+    st_mtime_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class FilePart:
+    """A file that lies whole in another one, such as a picture in a tar archive: `size` bytes from `offset` on.
+
+    It has those of a Path's methods that a picture's reader needs, and opens `path` anew for each.
+    """
+
+    path: Path
+    name: str
+    """What it is called in there."""
+    offset: int
+    size: int
+
+    def __str__(self) -> str:
+        return f"{self.path}/{self.name}"
+
+    @property
+    def parent(self) -> Path:
+        return self.path
+
+    def resolve(self) -> Self:
+        return replace(self, path=self.path.resolve())
+
+    def stat(self) -> FilePartStat:
+        return FilePartStat(self.size, self.path.stat().st_mtime_ns)
+
+    def read_bytes(self) -> bytes:
+        with self.path.open("rb", buffering=512) as file:  # a larger buffer would read what lies behind, too
+            file.seek(self.offset)
+            return file.read(self.size)
+
+
+ImageFile = Path | FilePart
+"""Where a picture lies on the disk."""
+
+
 def decode(
-    source: bytes | str | Path,
+    source: bytes | str | ImageFile,
     *,
     limits: ImageLimits = _DEFAULT_LIMITS,
     name: str | None = None,
     at_least: int | None = None,
 ) -> NDArray[np.uint8]:
-    """Decode a JPEG, PNG, WebP, BMP, TIFF or GIF (first frame), given as bytes or as a path.
+    """Decode a JPEG, PNG, WebP, BMP, TIFF or GIF (first frame), given as bytes, a path or a part of a file.
 
     Returns uint8 [H, W, 3], RGB, upright (EXIF orientation applied), transparency composited over white, 16 bits
     reduced to 8. `name` stands for the picture in error messages; by default its path or "<bytes>". Where no more than
@@ -70,7 +114,8 @@ def decode(
     """
     label = name or ("<bytes>" if isinstance(source, bytes) else str(source))
     try:
-        data = source if isinstance(source, bytes) else _read(Path(source), limits.max_bytes)
+        file = Path(source) if isinstance(source, str) else source
+        data = file if isinstance(file, bytes) else _read(file, limits.max_bytes)
         return _decode(data, limits, at_least)
     except ImageError as error:
         raise type(error)(f"{label}: {error}") from error.__cause__
@@ -115,8 +160,11 @@ def encode_jpeg(rgb: NDArray[np.uint8]) -> bytes:
     return cv2.imencode(".jpg", cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 90])[1].tobytes()
 
 
-def _read(path: Path, max_bytes: int) -> bytes:
+def _read(path: ImageFile, max_bytes: int) -> bytes:
     try:
+        if isinstance(path, FilePart):
+            _check_bytes(path.size, max_bytes)
+            return path.read_bytes()
         if path.is_dir():
             raise ImageNotFoundError("this is a directory; give the path of a picture")
         with path.open("rb") as file:

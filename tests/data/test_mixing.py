@@ -35,7 +35,7 @@ def test_ids_of_the_others_carry_their_folder(first: Path, tmp_path: Path) -> No
     corpus, others = open_with(first, also)
     assert corpus.examples[0].id == f"{0:032x}.png"
     assert [other.examples[0].id for other in others] == [f"a/{20:032x}.png", f"b/{30:032x}.png"]
-    assert all(example.image.is_file() for other in others for example in other.examples)
+    assert all(Path(str(example.image)).is_file() for other in others for example in other.examples)
 
 
 def test_a_folder_given_twice_is_refused(first: Path, tmp_path: Path) -> None:

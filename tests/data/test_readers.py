@@ -25,9 +25,8 @@ def test_opens_by_name_and_by_recognition(tmp_path: Path, format: str) -> None:
 @pytest.mark.parametrize("format", ["vizwiz", "Flickr8k"])
 def test_a_format_that_is_not_read_lists_those_that_are(tmp_path: Path, format: str) -> None:
     make_corpus(tmp_path)
-    with pytest.raises(
-        DataError, match=f"'{format}' are not read; choose from auto, flickr8k, flickr30k, coco, imagefolder"
-    ):
+    known = "auto, flickr8k, flickr30k, coco, imagefolder, webdataset"
+    with pytest.raises(DataError, match=f"'{format}' are not read; choose from {known}"):
         open_corpus(tmp_path, format)
 
 

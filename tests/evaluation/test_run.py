@@ -6,10 +6,12 @@ from pathlib import Path
 import pytest
 
 from captionist.captioner import Captioner
-from captionist.data import Example
+from captionist.data import Example, open_corpus
 from captionist.errors import ScoreError
+from captionist.evaluation.report import write_report
 from captionist.evaluation.run import evaluate
 from captionist.evaluation.scores import score_captions
+from tests.data.tars import DOG, EXAMPLES, RIVER, write_tar
 from tests.pictures import write_png
 from tests.tiny_bundle import SENTENCES, write_tiny_bundle
 
@@ -43,6 +45,24 @@ def test_scores_are_those_of_the_captions(captioner: Captioner, examples: list[E
     assert evaluation.scores == score_captions({e.id: e.references for e in good}, captions)
     assert len(evaluation.failures) == 1
     assert "2.png" in evaluation.failures[0]
+
+
+def test_pictures_in_shards_are_scored_and_shown(captioner: Captioner, tmp_path: Path) -> None:
+    shard = write_tar(
+        tmp_path / "corpus" / "dev-0.tar",
+        *((f"{name}.txt", "\n".join(SENTENCES)) for name in ("dog", "river", "text")),
+        *(("dog.jpg", DOG), ("river.jpg", RIVER), ("text.jpg", "not a picture")),
+    )
+    examples = open_corpus(shard.parent).split("dev")
+    evaluation = evaluate(examples, captioner, num_beams=1)
+    written = {row.id: row.candidate for row in evaluation.rows}
+    files = {f"dev-0.tar/{name}.jpg": EXAMPLES / f"{name}.jpg" for name in ("dog", "river")}
+    assert written == {picture: captioner.caption(file, num_beams=1).text for picture, file in files.items()}
+    assert [failure.split(":")[0] for failure in evaluation.failures] == [f"{shard}/text.jpg"]
+    page = tmp_path / "page.html"
+    write_report(page, "shards", evaluation.scores, evaluation.rows)
+    assert "data:image/jpeg;base64," in page.read_text(encoding="utf-8")
+    assert "cannot be read" not in page.read_text(encoding="utf-8")
 
 
 def test_the_json_says_what_was_scored_and_how(captioner: Captioner, examples: list[Example]) -> None:

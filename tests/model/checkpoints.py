@@ -10,6 +10,10 @@ from safetensors.torch import save_file
 from tokenizers import ByteLevelBPETokenizer
 from torch import Tensor
 from transformers import (
+    CLIPConfig,
+    CLIPModel,
+    CLIPTextModel,
+    CLIPVisionModelWithProjection,
     DeiTConfig,
     DeiTModel,
     Dinov2Config,
@@ -18,11 +22,14 @@ from transformers import (
     Dinov2WithRegistersModel,
     GPT2Config,
     GPT2LMHeadModel,
+    SiglipConfig,
+    SiglipModel,
     ViTConfig,
     ViTModel,
 )
 
-from captionist.model.config import DecoderConfig, HybridConfig, ModelConfig, VitConfig
+from captionist.model.config import ClipConfig, DecoderConfig, EncoderConfig, HybridConfig, ModelConfig, VitConfig
+from captionist.model.config import SiglipConfig as SiglipEncoderConfig
 from captionist.model.fusion import VisionPrefixLM, build_model
 
 WIDTH, PATCH, SIZE = 32, 8, 32
@@ -35,7 +42,7 @@ CAPTIONS = (
 )
 MEAN = (0.5, 0.4, 0.3)
 STD = (0.5, 0.4, 0.6)
-VIT_FAMILIES = ("vit", "deit", "dinov2", "registers")
+VIT_FAMILIES = ("vit", "deit", "dinov2", "registers", "clip", "siglip")
 
 # Repeats, kernel, expansion and channels of each stage of EfficientNet-Lite2, after the paper and its Lite variant.
 LITE2_STAGES = (
@@ -58,7 +65,11 @@ class Checkpoints:
     def path(self, name: str) -> str:
         return str(self.root / name)
 
-    def vit(self, family: str = "vit", resolution: int = SIZE) -> VitConfig:
+    def vit(self, family: str = "vit", resolution: int = SIZE) -> VitConfig | ClipConfig | SiglipEncoderConfig:
+        if family.startswith("clip"):
+            return ClipConfig(weights=self.path(family), resolution=resolution)
+        if family.startswith("siglip"):
+            return SiglipEncoderConfig(weights=self.path(family), resolution=resolution)
         return VitConfig(weights=self.path(family), resolution=resolution, mean=MEAN, std=STD)
 
     def hybrid(self, blocks: int = 2, resolution: int = 64) -> HybridConfig:
@@ -66,10 +77,10 @@ class Checkpoints:
             stem_weights=self.path("lite2"), weights=self.path("dinov2"), blocks=blocks, resolution=resolution
         )
 
-    def config(self, encoder: VitConfig | HybridConfig, prefix_grid: int | None = None) -> ModelConfig:
+    def config(self, encoder: EncoderConfig, prefix_grid: int | None = None) -> ModelConfig:
         return ModelConfig(encoder=encoder, decoder=DecoderConfig(weights=self.path("gpt2")), prefix_grid=prefix_grid)
 
-    def model(self, encoder: VitConfig | HybridConfig | None = None, prefix_grid: int | None = None) -> VisionPrefixLM:
+    def model(self, encoder: EncoderConfig | None = None, prefix_grid: int | None = None) -> VisionPrefixLM:
         """A model in evaluation mode; the same arguments give the same weights."""
         torch.manual_seed(0)
         return build_model(self.config(encoder or self.vit(), prefix_grid), []).eval()
@@ -91,11 +102,35 @@ def make_checkpoints(root: Path) -> Checkpoints:
     _varied(Dinov2Model(Dinov2Config(mlp_ratio=2, **shape))).save_pretrained(root / "dinov2")
     registers = Dinov2WithRegistersConfig(mlp_ratio=2, num_register_tokens=3, **shape)
     _varied(Dinov2WithRegistersModel(registers)).save_pretrained(root / "registers")
+    save_towers(root, shape | {"num_hidden_layers": 3, "intermediate_size": 64})
     save_gpt2(root / "gpt2")
     save_gpt2(root / "gpt2-exact", activation="gelu")
     (root / "lite2").mkdir()
     save_file(lite2_weights(), root / "lite2" / "model.safetensors")
     return Checkpoints(root)
+
+
+def save_towers(root: Path, vision: dict[str, Any]) -> None:
+    """CLIP and SigLIP in every layout that the hub has: whole, the vision tower with and without projection, text."""
+    text = {
+        "hidden_size": WIDTH,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "intermediate_size": 64,
+        "vocab_size": 50,
+        "max_position_embeddings": 8,
+        "bos_token_id": 0,
+        "eos_token_id": 1,
+    }
+    clip = _varied(CLIPModel(CLIPConfig(vision_config=vision, text_config=text, projection_dim=16)))
+    siglip = _varied(SiglipModel(SiglipConfig(vision_config=vision, text_config=text)))
+    for name, model in (("clip", clip), ("siglip", siglip)):
+        model.save_pretrained(root / name)
+        model.vision_model.save_pretrained(root / f"{name}-tower")
+    projected = CLIPVisionModelWithProjection(clip.vision_model.config)
+    projected.vision_model.load_state_dict(clip.vision_model.state_dict())
+    projected.save_pretrained(root / "clip-projected")
+    CLIPTextModel(clip.text_model.config).save_pretrained(root / "clip-text")
 
 
 def save_gpt2(directory: Path, activation: str = "gelu_new") -> None:

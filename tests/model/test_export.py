@@ -21,7 +21,7 @@ from captionist.errors import BundleError, TrainingError
 from captionist.evaluation.calibration import calibrates
 from captionist.evaluation.mistakes import Mistakes
 from captionist.evaluation.report import ReportRow
-from captionist.images import decode, prepare
+from captionist.images import ImageFile, decode, prepare
 from captionist.inference.engine import Engine
 from captionist.inference.search import SearchOptions, search
 from captionist.model.card import model_card
@@ -31,8 +31,10 @@ from captionist.model.fusion import VisionPrefixLM, load_model
 from captionist.model.graphs import WEIGHTS, Precision, _Encode, _export, round_to_half, share_weights, write_graphs
 from captionist.model.language import IGNORE, encode_caption
 from captionist.training.recipe import load_recipe
-from tests.model.checkpoints import Checkpoints
-from tests.training.corpus import NAMES
+from captionist.training.run import train
+from tests.model.checkpoints import SIZE, Checkpoints
+from tests.training.corpus import NAMES, write_corpus
+from tests.training.runs import frozen, whole, write_recipe
 
 REPOSITORY = Path(__file__).parents[2]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
@@ -55,7 +57,7 @@ def bundles(overfitted: Path, tmp_path_factory: pytest.TempPathFactory) -> Bundl
 
 
 @pytest.fixture(scope="module")
-def examples(overfitted: Path) -> list[Path]:
+def examples(overfitted: Path) -> list[ImageFile]:
     recipe = load_recipe(overfitted / "recipe.yaml")
     return [example.image for example in open_corpus(recipe.data.root).split("dev")]
 
@@ -69,7 +71,7 @@ def torch_model(run: Path, precision: Precision) -> VisionPrefixLM:
 
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_graphs_say_what_the_model_says(
-    bundles: Bundles, overfitted: Path, examples: list[Path], precision: Precision
+    bundles: Bundles, overfitted: Path, examples: list[ImageFile], precision: Precision
 ) -> None:
     """Prefill and every step along a caption; int8 only by its captions."""
     model, engine = torch_model(overfitted, precision), Engine(bundles[precision], threads=1)
@@ -92,7 +94,7 @@ def test_graphs_say_what_the_model_says(
 
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_heads_say_what_the_model_says(
-    bundles: Bundles, overfitted: Path, examples: list[Path], precision: Precision
+    bundles: Bundles, overfitted: Path, examples: list[ImageFile], precision: Precision
 ) -> None:
     model, captioner = torch_model(overfitted, precision), Captioner(bundles[precision].path)
     assert model.alignment is not None
@@ -112,7 +114,7 @@ def test_heads_say_what_the_model_says(
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
-def test_a_captioner_opens_it(bundles: Bundles, examples: list[Path], precision: Precision) -> None:
+def test_a_captioner_opens_it(bundles: Bundles, examples: list[ImageFile], precision: Precision) -> None:
     captioner = Captioner(bundles[precision].path, threads=1)
     written = [captioner.caption(path).text for path in examples]
     told = dict(zip((path.name for path in examples), written, strict=True))
@@ -293,7 +295,24 @@ def test_a_disagreement_shows(bundles: Bundles, overfitted: Path) -> None:
     assert parity.captions < parity.pictures
 
 
-@pytest.mark.parametrize("family", ["vit", "deit", "dinov2", "hybrid"])
+def test_clip_is_trained_and_becomes_a_bundle(checkpoints: Checkpoints, tmp_path: Path) -> None:
+    """Exporting compares graphs and model itself, and would raise."""
+    torch.set_num_threads(1)
+    encoder = checkpoints.vit("clip")
+    write_corpus(tmp_path / "corpus", train=8, dev=4)
+    recipe = write_recipe(tmp_path, checkpoints, [frozen(), whole()])
+    change = f"model.encoder={{family: clip, weights: {encoder.weights}, resolution: {encoder.resolution}}}"
+    run = train(recipe, [change], runs=tmp_path / "runs")
+    name = "encoder.vit.encoder.layers.0.self_attn.q_proj.weight"
+    before, after = (model.state_dict()[name] for model in (checkpoints.model(encoder), load_model(run / "last")))
+    assert not torch.equal(before, after)
+    bundle = export(run, tmp_path / "bundle")
+    assert bundle.config.image.mean == encoder.mean
+    assert bundle.scores["parity"]["pictures"] == 4
+    assert f"CLIP's ViT at {SIZE} pixels" in bundle.model_card
+
+
+@pytest.mark.parametrize("family", ["vit", "deit", "dinov2", "clip", "siglip", "hybrid"])
 def test_every_encoder_can_be_exported(checkpoints: Checkpoints, tmp_path: Path, family: str) -> None:
     """At another resolution than the checkpoint's, in half precision, for any number of pictures."""
     encoder = checkpoints.hybrid(resolution=96) if family == "hybrid" else checkpoints.vit(family, resolution=48)

@@ -1,22 +1,25 @@
 """Every encoder gives the same thing: visual tokens on a grid, row by row."""
 
+import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor
-from transformers import AutoModel, Dinov2Model, ViTConfig, ViTModel
+from transformers import AutoModel, CLIPVisionModel, Dinov2Model, SiglipVisionModel, ViTConfig, ViTModel
 
 from captionist.errors import RecipeError
-from captionist.model.config import HybridConfig, VitConfig
+from captionist.model.config import ClipConfig, EncoderConfig, SiglipConfig, VitConfig
 from captionist.model.vision import Encoder, HybridEncoder, VitEncoder, build_encoder
 from tests.model.checkpoints import MEAN, PATCH, SIZE, STD, VIT_FAMILIES, WIDTH, Checkpoints
 
 FAMILIES = (*VIT_FAMILIES, "hybrid")
 
 
-def config_of(checkpoints: Checkpoints, family: str) -> VitConfig | HybridConfig:
+def config_of(checkpoints: Checkpoints, family: str) -> EncoderConfig:
     return checkpoints.hybrid() if family == "hybrid" else checkpoints.vit(family)
 
 
@@ -47,6 +50,90 @@ def test_class_distillation_and_register_tokens_are_dropped(checkpoints: Checkpo
         everything = theirs(noise(SIZE)).last_hidden_state
         assert everything.shape[1] == others + encoder.grid**2
         assert torch.allclose(encoder(noise(SIZE)), everything[:, others:], atol=1e-5)
+
+
+@pytest.mark.parametrize("layout", ["clip", "clip-tower", "clip-projected"])
+def test_clip_s_patches_come_from_the_last_layer_but_one(checkpoints: Checkpoints, layout: str) -> None:
+    encoder = build_encoder(checkpoints.vit(layout), None).eval()
+    theirs = CLIPVisionModel.from_pretrained(checkpoints.path("clip-tower")).eval()
+    with torch.inference_mode():
+        layers = theirs(noise(SIZE), output_hidden_states=True).hidden_states
+        assert torch.allclose(encoder(noise(SIZE)), layers[-2][:, 1:], atol=1e-5)
+    names = " ".join(name for name, _ in encoder.named_parameters())
+    assert "layers.1." in names
+    assert all(part not in names for part in ("layers.2.", "post_layernorm", "text", "projection", "logit"))
+
+
+@pytest.mark.parametrize("layout", ["siglip", "siglip-tower"])
+def test_siglip_s_patches_come_from_its_last_norm(checkpoints: Checkpoints, layout: str) -> None:
+    encoder = build_encoder(checkpoints.vit(layout), None).eval()
+    theirs = SiglipVisionModel.from_pretrained(checkpoints.path("siglip-tower")).eval()
+    with torch.inference_mode():
+        assert torch.allclose(encoder(noise(SIZE)), theirs(noise(SIZE)).last_hidden_state, atol=1e-5)
+    names = " ".join(name for name, _ in encoder.named_parameters())
+    assert "layers.2." in names
+    assert all(part not in names for part in ("head", "text", "logit"))
+
+
+def test_a_siglip_whose_patches_do_not_fill_its_picture(checkpoints: Checkpoints, tmp_path: Path) -> None:
+    """As the one with patches of 14 pixels at 384: it has 27 x 27 of them, which fill 378."""
+    torch.manual_seed(4)
+    settings = SiglipVisionModel.from_pretrained(checkpoints.path("siglip-tower")).config
+    settings.image_size = SIZE + 3
+    tower = SiglipVisionModel(settings).eval()
+    tower.save_pretrained(tmp_path)
+    encoder = build_encoder(SiglipConfig(weights=str(tmp_path), resolution=SIZE), None).eval()
+    pixels = noise(SIZE + 3)
+    with torch.inference_mode():
+        expected = tower(pixels).last_hidden_state
+        assert torch.allclose(encoder(pixels[:, :, :SIZE, :SIZE]), expected, atol=1e-5)
+
+
+def test_the_towers_statistics_are_their_own_unless_given(checkpoints: Checkpoints) -> None:
+    clip = build_encoder(checkpoints.vit("clip"), None)
+    assert clip.mean == pytest.approx((0.481, 0.458, 0.408), abs=1e-3)
+    assert clip.std == pytest.approx((0.269, 0.261, 0.276), abs=1e-3)
+    siglip = build_encoder(checkpoints.vit("siglip"), None)
+    assert siglip.mean == siglip.std == (0.5, 0.5, 0.5)
+    assert build_encoder(ClipConfig(weights=checkpoints.path("clip"), resolution=SIZE, mean=MEAN), None).mean == MEAN
+
+
+@pytest.mark.parametrize(
+    ("family", "holds"),
+    [
+        ("clip", "clip_text_model"),
+        ("clip", "siglip"),
+        ("siglip", "clip_vision_model"),
+        ("siglip", "gpt2"),
+        ("vit", "clip"),
+    ],
+)
+def test_another_model_s_checkpoint_is_named(checkpoints: Checkpoints, family: str, holds: str) -> None:
+    folder = {"clip_text_model": "clip-text", "clip_vision_model": "clip-tower"}.get(holds, holds)
+    config = checkpoints.vit(family).model_copy(update={"weights": checkpoints.path(folder)})
+    with pytest.raises(RecipeError, match=rf"{folder}' holds a model of the type '{holds}'.*family '{family}'"):
+        build_encoder(config, None)
+
+
+@pytest.mark.parametrize("layout", ["clip", "clip-tower", "siglip"])
+def test_a_checkpoint_that_lacks_weights_is_refused(checkpoints: Checkpoints, tmp_path: Path, layout: str) -> None:
+    """transformers draws them at random, with a warning that scrolls by."""
+    folder = tmp_path / layout
+    shutil.copytree(checkpoints.path(layout), folder)
+    weights = load_file(folder / "model.safetensors")
+    for name in [name for name in weights if "layers.1.mlp" in name or "visual_projection" in name]:
+        del weights[name]
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    with pytest.raises(RecipeError, match=rf"{layout}' lacks 4 of the encoder's weights, such as .*layers\.1\.mlp"):
+        build_encoder(replace(checkpoints, root=tmp_path).vit(layout), None)
+
+
+def test_damaged_weights_are_named(checkpoints: Checkpoints, tmp_path: Path) -> None:
+    folder = tmp_path / "clip"
+    shutil.copytree(checkpoints.path("clip"), folder)
+    os.truncate(folder / "model.safetensors", 1000)
+    with pytest.raises(RecipeError, match=r"No encoder weights at .*clip"):
+        build_encoder(replace(checkpoints, root=tmp_path).vit("clip"), None)
 
 
 @pytest.mark.parametrize("layers", [0, 1])
@@ -125,7 +212,7 @@ def test_more_hybrid_blocks_than_the_checkpoint_has(checkpoints: Checkpoints) ->
 def test_an_architecture_rebuilds_without_weights(checkpoints: Checkpoints, family: str) -> None:
     config = config_of(checkpoints, family)
     original = build_encoder(config, None).eval()
-    elsewhere: VitConfig | HybridConfig = config.model_copy(update={"weights": "no-such-place"})
+    elsewhere: EncoderConfig = config.model_copy(update={"weights": "no-such-place"})
     rebuilt = build_encoder(elsewhere, original.architecture()).eval()
     rebuilt.load_state_dict(original.state_dict())
     with torch.inference_mode():

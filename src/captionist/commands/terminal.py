@@ -25,7 +25,7 @@ FormatOption = Annotated[
     typer.Option(
         "--format",
         metavar="FORMAT",
-        help="flickr8k, flickr30k, coco, imagefolder, or auto: by the files that are there.",
+        help="flickr8k, flickr30k, coco, imagefolder, webdataset, or auto: by the files that are there.",
     ),
 ]
 

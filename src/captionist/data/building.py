@@ -4,15 +4,19 @@ import contextlib
 import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from typing import Any
 
 from captionist.data.records import Corpus, Example, Problem, problem_counts
 from captionist.errors import DataError
+from captionist.images import ImageFile
 
 PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"})
 
-Pictures = Mapping[str, tuple[Path, int]]
-"""Path and size in bytes of every picture file, by the id of the example that it would be."""
+CAPTION_KEYS = ("captions", "caption", "text")
+
+Pictures = Mapping[str, tuple[ImageFile, int]]
+"""Place and size in bytes of every picture file, by the id of the example that it would be."""
 
 
 def gather(rows: Iterable[tuple[str, str, str]], problems: list[Problem]) -> dict[str, list[str]]:
@@ -30,6 +34,13 @@ def gather(rows: Iterable[tuple[str, str, str]], problems: list[Problem]) -> dic
         else:
             captions[name].append(caption)
     return dict(captions)
+
+
+def captions_of(entry: dict[str, Any]) -> list[str]:
+    """The captions in a JSON object, one or a list under the first of CAPTION_KEYS that it has; none but text."""
+    found = next((entry[key] for key in CAPTION_KEYS if entry.get(key) is not None), None)
+    captions = found if isinstance(found, list) else [found]
+    return [caption for caption in captions if isinstance(caption, str)]
 
 
 def one_split_each(root: Path, assignments: Iterable[tuple[str, str]]) -> dict[str, str]:
@@ -124,7 +135,7 @@ def build(
             picture = "its picture is there" if name in pictures else "nor is there such a picture"
             problems.append(Problem("unknown_name", name, f"split: {split}, {picture}"))
     for name, (path, _) in sorted(pictures.items()):
-        if path.suffix.lower() in PICTURE_SUFFIXES and name not in captions and name not in named:
+        if PurePosixPath(name).suffix.lower() in PICTURE_SUFFIXES and name not in captions and name not in named:
             problems.append(Problem("picture_without_captions", name, f"in {path.parent.name}/"))
 
     if not examples:

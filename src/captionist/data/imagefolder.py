@@ -12,17 +12,14 @@ import contextlib
 import json
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
-from typing import Any
 
-from captionist.data.building import build, files_in, gather
+from captionist.data.building import build, captions_of, files_in, gather
 from captionist.data.records import Corpus, Problem
-from captionist.data.splits import HASH_SPLIT_ORIGIN, split_by_name
+from captionist.data.splits import HASH_SPLIT_ORIGIN, SPLIT_FOLDERS, split_by_name
 from captionist.data.textfiles import read_lines
 from captionist.errors import DataError
 
 METADATA = "metadata.jsonl"
-SPLIT_FOLDERS = {"train": "train", "test": "test"} | dict.fromkeys(("validation", "valid", "val", "dev"), "dev")
-CAPTION_KEYS = ("captions", "caption", "text")
 LOOKS_FOR = f"{METADATA}, in the directory or in train/, validation/ and test/"
 
 
@@ -85,15 +82,8 @@ def _rows(root: Path, label: str, problems: list[Problem]) -> Iterator[tuple[str
         if not isinstance(name, str) or not name.strip():
             problems.append(Problem("short_row", place, "no file_name"))
             continue
-        captions = _captions(entry)
+        captions = captions_of(entry)
         if not captions:
             problems.append(Problem("short_row", place, f"{name}: no caption, as text, caption or captions"))
         for caption in captions:
             yield place, str(folder / name.strip()), caption
-
-
-def _captions(entry: dict[str, Any]) -> list[str]:
-    """The captions of a line; none where they are not text."""
-    found = next((entry[key] for key in CAPTION_KEYS if entry.get(key) is not None), None)
-    captions = found if isinstance(found, list) else [found]
-    return [caption for caption in captions if isinstance(caption, str)]

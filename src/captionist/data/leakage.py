@@ -22,7 +22,6 @@ of 224 pixels a side, captions compared as `clean_caption` writes them, in lower
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -81,7 +80,7 @@ def evaluation_examples(corpus: Corpus) -> tuple[Example, ...]:
     return chosen
 
 
-def difference_hash(path: Path) -> int:
+def difference_hash(picture: images.ImageFile) -> int:
     """64 bits of how a picture looks: where it gets brighter from left to right, on 8 rows of 9 grey cells.
 
     Scaling, squeezing, saving again and losing colour change few of them. The method is Krawetz's dHash (2013).
@@ -89,7 +88,7 @@ def difference_hash(path: Path) -> int:
     Raises:
         ImageError: the picture cannot be read.
     """
-    grey = cv2.cvtColor(images.decode(path, at_least=_ENOUGH), cv2.COLOR_RGB2GRAY)
+    grey = cv2.cvtColor(images.decode(picture, at_least=_ENOUGH), cv2.COLOR_RGB2GRAY)
     cells = np.asarray(cv2.resize(grey, (9, 8), interpolation=cv2.INTER_AREA), np.uint8)
     return int.from_bytes(np.packbits(cells[:, 1:] > cells[:, :-1]).tobytes(), "big")
 

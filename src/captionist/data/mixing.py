@@ -9,6 +9,7 @@ from pathlib import Path
 from captionist.data.readers import open_corpus
 from captionist.data.records import Corpus
 from captionist.errors import DataError
+from captionist.images import ImageFile
 
 
 def open_with(root: Path, also: Sequence[Path], format: str = "auto") -> tuple[Corpus, tuple[Corpus, ...]]:
@@ -36,15 +37,15 @@ def open_with(root: Path, also: Sequence[Path], format: str = "auto") -> tuple[C
 
 def _require_distinct(corpora: Sequence[Corpus]) -> None:
     """Only files of one size are read: they are few, since a corpus's pictures hardly ever have the same."""
-    by_size: dict[int, list[tuple[Corpus, Path]]] = defaultdict(list)
+    by_size: dict[int, list[tuple[Corpus, ImageFile]]] = defaultdict(list)
     for corpus in corpora if len(corpora) > 1 else ():
         for example in corpus.examples:
             by_size[example.image.stat().st_size].append((corpus, example.image))
-    repeated: list[tuple[Path, Path]] = []
+    repeated: list[tuple[ImageFile, ImageFile]] = []
     for group in by_size.values():
         if len({corpus.name for corpus, _ in group}) == 1:
             continue
-        seen: dict[bytes, tuple[Corpus, Path]] = {}
+        seen: dict[bytes, tuple[Corpus, ImageFile]] = {}
         for corpus, path in group:
             other, earlier = seen.setdefault(hashlib.sha256(path.read_bytes()).digest(), (corpus, path))
             if other is not corpus:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from captionist.data import coco, flickr8k, flickr30k, imagefolder
+from captionist.data import coco, flickr8k, flickr30k, imagefolder, webdataset
 from captionist.data.records import Corpus
 from captionist.errors import DataError
 
@@ -23,6 +23,7 @@ READERS: dict[str, Reader] = {
     "flickr30k": Reader(flickr30k.recognises, flickr30k.read, flickr30k.LOOKS_FOR),
     "coco": Reader(coco.recognises, coco.read, coco.LOOKS_FOR),
     "imagefolder": Reader(imagefolder.recognises, imagefolder.read, imagefolder.LOOKS_FOR),
+    "webdataset": Reader(webdataset.recognises, webdataset.read, webdataset.LOOKS_FOR),
 }
 
 
@@ -30,7 +31,7 @@ def open_corpus(root: Path, format: str = "auto") -> Corpus:
     """Read the corpus in the directory `root`.
 
     Args:
-        root: the directory that holds the captions and, in a folder of their own, the pictures.
+        root: the directory that holds captions and pictures, by one of the layouts in docs/corpora.md.
         format: a key of READERS, or "auto" to recognise it by the files in `root`.
 
     Raises:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from captionist.errors import DataError
+from captionist.images import ImageFile
 
 SPLITS = ("train", "dev", "test", "none")
 
@@ -17,6 +18,8 @@ ProblemKind = Literal[
     "unknown_name",
     "short_row",
     "bad_encoding",
+    "damaged_shard",
+    "bad_member",
 ]
 
 PROBLEM_MEANINGS: dict[ProblemKind, str] = {
@@ -26,6 +29,8 @@ PROBLEM_MEANINGS: dict[ProblemKind, str] = {
     "unknown_name": "named in a split file, but has no captions",
     "short_row": "a caption row without a name, without words or not to be parsed",
     "bad_encoding": "a line that is not UTF-8",
+    "damaged_shard": "an archive that cannot be read, or not to its end",
+    "bad_member": "a file in an archive that cannot be used as it is packed",
 }
 
 
@@ -34,8 +39,8 @@ class Example:
     """One picture and the captions that people wrote for it."""
 
     id: str
-    """The picture's file name, unique within a corpus."""
-    image: Path
+    """The picture's file name, or its path from the root, unique within a corpus."""
+    image: ImageFile
     references: tuple[str, ...]
     """As they stand in the corpus, white space at the ends removed; never empty."""
     split: str
@@ -48,7 +53,8 @@ class Problem:
 
     kind: ProblemKind
     subject: str
-    """What it is about: a picture's file name, or a text file and its line as `captions.txt:12`."""
+    """What it is about: a picture's file name, a text file and its line as `captions.txt:12`, an archive, or a file in
+    one as `train-0.tar/7.txt`."""
     detail: str
 
 

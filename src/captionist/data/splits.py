@@ -1,7 +1,9 @@
-"""The split for corpora that come without one."""
+"""The splits that folders are named after, and the one for corpora that come without any."""
 
 import hashlib
 
+SPLIT_FOLDERS = {"train": "train", "test": "test"} | dict.fromkeys(("validation", "valid", "val", "dev"), "dev")
+"""Names as people give them to folders, and ours."""
 HASH_SPLIT_ORIGIN = "80/10/10 by a hash of the file name (the corpus has no split files)"
 
 

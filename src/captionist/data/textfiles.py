@@ -14,15 +14,20 @@ _CAPTION_NUMBER = re.compile(r"#\d+$")
 
 
 def read_lines(path: Path, label: str, problems: list[Problem]) -> Iterator[tuple[str, str]]:
-    """Yield (place, line) for every line that is not blank; place is `label:number`, counted from 1.
-
-    A byte order mark and CRLF line ends are tolerated. A line that is not UTF-8 is left out and added to `problems`
-    as "bad_encoding".
+    """Yield (place, line) for every line of the file, as `decode_lines` does.
 
     Raises:
         DataError: the file cannot be read.
     """
-    raw = _read(path)
+    yield from decode_lines(_read(path), label, problems)
+
+
+def decode_lines(raw: bytes, label: str, problems: list[Problem]) -> Iterator[tuple[str, str]]:
+    """Yield (place, line) for every line that is not blank; place is `label:number`, counted from 1.
+
+    A byte order mark and CRLF line ends are tolerated. A line that is not UTF-8 is left out and added to `problems`
+    as "bad_encoding".
+    """
     for number, line in enumerate(raw.removeprefix(codecs.BOM_UTF8).split(b"\n"), start=1):
         place = f"{label}:{number}"
         try:

@@ -18,6 +18,7 @@ from captionist.evaluation.plots import length_plot, reliability_plot, vocabular
 from captionist.evaluation.scores import Measure, Scores
 from captionist.evaluation.tokenize import tokenize
 from captionist.evaluation.words import Words
+from captionist.images import ImageFile
 
 _SHOWN = 12
 _THUMBNAIL_PIXELS = 224
@@ -32,7 +33,7 @@ class ReportRow:
     """One scored picture; `cider` is its CIDEr-D times 100, from `cider_by_picture`, `confidence` the caption's."""
 
     id: str
-    image: Path
+    image: ImageFile
     candidate: str
     references: Sequence[str]
     cider: float
@@ -180,7 +181,7 @@ def _picture(row: ReportRow) -> str:
 def _thumbnail(row: ReportRow) -> str:
     """Return an img element that carries the picture, described by what a person said of it."""
     try:
-        picture = cv2.imdecode(np.fromfile(row.image, dtype=np.uint8), cv2.IMREAD_COLOR)
+        picture = cv2.imdecode(np.frombuffer(row.image.read_bytes(), np.uint8), cv2.IMREAD_COLOR)
     except (OSError, cv2.error):  # missing, or empty
         picture = None
     if picture is None:

@@ -10,6 +10,7 @@ from captionist.model.fusion import VisionPrefixLM
 from captionist.model.graphs import Precision
 from captionist.training.recipe import Recipe, Stage
 
+_ENCODERS = {"vit": "a ViT", "hybrid": "a hybrid ViT", "clip": "CLIP's ViT", "siglip": "SigLIP's ViT"}
 _OBJECTIVES = {
     "text": "text alone",
     "caption": "pictures and their captions",
@@ -41,7 +42,7 @@ def model_card(
     best: the epoch that the weights are from, in words, or nothing where it is not known.
     """
     millions = sum(p.numel() for p in model.parameters()) / 1e6
-    encoder = "a hybrid ViT" if recipe.model.encoder.family == "hybrid" else "a ViT"
+    encoder = _ENCODERS[recipe.model.encoder.family]
     kept = f"\n\nKept are the weights after {best}, the best on dev." if best else ""
     training = "\n\n".join(_training(run) for run in history)
     return f"""# {recipe.name}

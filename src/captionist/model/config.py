@@ -9,17 +9,36 @@ class _Config(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class VitConfig(_Config):
+class _VitConfig(_Config):
+    weights: str = Field(description="a name on the Hugging Face hub, or a directory in the same layout")
+    resolution: int = Field(224, ge=16, description="height and width of the model's input in pixels")
+
+
+class VitConfig(_VitConfig):
     """A plain Vision Transformer from transformers: ViT, DeiT, DINOv2.
 
     Its pixel statistics are part of the recipe because the weights do not work with any others.
     """
 
     family: Literal["vit"] = "vit"
-    weights: str = Field(description="a name on the Hugging Face hub, or a directory in the same layout")
-    resolution: int = Field(224, ge=16, description="height and width of the model's input in pixels")
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
+
+
+class ClipConfig(_VitConfig):
+    """CLIP's vision tower (Radford et al. 2021, arXiv:2103.00020), by itself or in a whole CLIP."""
+
+    family: Literal["clip"] = "clip"
+    mean: tuple[float, float, float] = (0.48145466, 0.4578275, 0.40821073)
+    std: tuple[float, float, float] = (0.26862954, 0.26130258, 0.27577711)
+
+
+class SiglipConfig(_VitConfig):
+    """SigLIP's vision tower (Zhai et al. 2023, arXiv:2303.15343), by itself or in a whole SigLIP."""
+
+    family: Literal["siglip"] = "siglip"
+    mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    std: tuple[float, float, float] = (0.5, 0.5, 0.5)
 
 
 class HybridConfig(_Config):
@@ -32,7 +51,7 @@ class HybridConfig(_Config):
     resolution: int = Field(224, ge=32, multiple_of=32)
 
 
-EncoderConfig = Annotated[VitConfig | HybridConfig, Field(discriminator="family")]
+EncoderConfig = Annotated[VitConfig | ClipConfig | SiglipConfig | HybridConfig, Field(discriminator="family")]
 
 
 class DecoderConfig(_Config):

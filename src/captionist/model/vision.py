@@ -20,9 +20,15 @@ from transformers.models.dinov2.modeling_dinov2 import Dinov2Layer
 
 from captionist.errors import RecipeError
 from captionist.model import stem
-from captionist.model.config import HybridConfig, VitConfig
+from captionist.model.config import ClipConfig, EncoderConfig, HybridConfig, SiglipConfig, VitConfig
 
 _FIRST_SCALE = 0.1
+_MODEL_TYPES = {
+    "vit": ("vit", "deit", "dinov2", "dinov2_with_registers"),
+    "clip": ("clip", "clip_vision_model"),
+    "siglip": ("siglip", "siglip_vision_model"),
+}
+"""What transformers calls the checkpoints that each family can be taken from."""
 
 
 class Encoder(nn.Module):
@@ -64,11 +70,10 @@ class Encoder(nn.Module):
 class VitEncoder(Encoder):
     """A ViT of transformers (ViT, DeiT, DINOv2); class and register tokens are dropped."""
 
-    def __init__(self, config: VitConfig, vit: Any) -> None:
+    def __init__(self, config: VitConfig | ClipConfig | SiglipConfig, vit: Any) -> None:
         super().__init__()
         self.vit = vit
-        # Nothing of ours goes through these, and on several processes a parameter without a gradient stops training.
-        vit.pooler = vit.embeddings.mask_token = None
+        self._drop_unused()
         settings: Any = vit.config
         if config.resolution % settings.patch_size:
             raise RecipeError(
@@ -84,6 +89,10 @@ class VitEncoder(Encoder):
             {"interpolate_pos_encoding": True} if resize and config.resolution != settings.image_size else {}
         )
 
+    def _drop_unused(self) -> None:
+        # Nothing of ours goes through these, and on several processes a parameter without a gradient stops training.
+        self.vit.pooler = self.vit.embeddings.mask_token = None
+
     def backbone(self, pixels: Tensor) -> Tensor:
         states: Tensor = self.vit(pixels, **self._options).last_hidden_state
         return states[:, -self.grid * self.grid :]
@@ -92,8 +101,10 @@ class VitEncoder(Encoder):
         return features if pooling is None else pooling @ features
 
     def backbone_modules(self) -> list[nn.Module]:
-        layers = next(module for module in self.vit.modules() if isinstance(module, nn.ModuleList))
-        return [self.vit.embeddings, *layers, self.vit.layernorm]
+        return [self.vit.embeddings, *self._layers(), self.vit.layernorm]
+
+    def _layers(self) -> nn.ModuleList:
+        return next(module for module in self.vit.modules() if isinstance(module, nn.ModuleList))
 
     def neck_parameters(self) -> list[nn.Parameter]:
         return []
@@ -101,6 +112,34 @@ class VitEncoder(Encoder):
     def architecture(self) -> dict[str, Any]:
         settings: Any = self.vit.config
         return dict(settings.to_dict())
+
+
+class ClipEncoder(VitEncoder):
+    """CLIP's vision tower up to its last layer but one."""
+
+    def _drop_unused(self) -> None:
+        # CLIP's loss sees the class token alone: what the last layer makes of the patches was never trained, and the
+        # norm behind it is the class token's. LLaVA (Liu et al. 2023) takes the layer before, too.
+        self.vit.encoder.layers = self.vit.encoder.layers[:-1]
+        self.vit.post_layernorm = nn.Identity()
+
+    def backbone_modules(self) -> list[nn.Module]:
+        return [self.vit.embeddings, self.vit.pre_layrnorm, *self._layers()]
+
+
+class SiglipEncoder(VitEncoder):
+    """SigLIP's vision tower without the head that pools its patches."""
+
+    def _drop_unused(self) -> None:
+        # There is no class token: the head reads every patch, so that the last layer is trained for them, and its norm
+        # is theirs. PaliGemma (Beyer et al. 2024) takes them there, too.
+        self.vit.head, self.vit.use_head = None, False
+
+    def backbone_modules(self) -> list[nn.Module]:
+        return [self.vit.embeddings, *self._layers(), self.vit.post_layernorm]
+
+
+_ENCODERS = {"vit": VitEncoder, "clip": ClipEncoder, "siglip": SiglipEncoder}
 
 
 class HybridEncoder(Encoder):
@@ -179,10 +218,10 @@ def _resize(positions: Tensor, grid: int) -> Tensor:
     return resized[0].flatten(1).T.contiguous()
 
 
-def build_encoder(config: VitConfig | HybridConfig, architecture: dict[str, Any] | None) -> Encoder:
+def build_encoder(config: EncoderConfig, architecture: dict[str, Any] | None) -> Encoder:
     """An encoder with pretrained weights, or, given an `architecture`, one whose weights the caller will load.
 
-    Raises RecipeError where the pretrained weights cannot be found.
+    Raises RecipeError where the pretrained weights cannot be found, or are another model's.
     """
     try:
         if isinstance(config, HybridConfig):
@@ -195,7 +234,30 @@ def build_encoder(config: VitConfig | HybridConfig, architecture: dict[str, Any]
                 hybrid.load_pretrained(config)
             return hybrid
         if architecture:
-            return VitEncoder(config, AutoModel.from_config(AutoConfig.for_model(**architecture)))
-        return VitEncoder(config, AutoModel.from_pretrained(config.weights))
-    except OSError as error:  # what transformers raises for a name or a directory that it cannot read
+            model = AutoModel.from_config(AutoConfig.for_model(**architecture))
+            return _ENCODERS[config.family](config, _tower(model))
+        return _load_pretrained(config)
+    # What transformers raises for a name or a directory that it cannot read, or whose parts do not fit together.
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise RecipeError(f"No encoder weights at {config.weights!r}: {error}") from error
+
+
+def _load_pretrained(config: VitConfig | ClipConfig | SiglipConfig) -> VitEncoder:
+    found = AutoConfig.from_pretrained(config.weights).model_type
+    if found not in _MODEL_TYPES[config.family]:
+        raise RecipeError(
+            f"{config.weights!r} holds a model of the type {found!r}, but model.encoder.family {config.family!r} is "
+            f"taken from {' or '.join(_MODEL_TYPES[config.family])}: name another checkpoint, or another family."
+        )
+    model, report = AutoModel.from_pretrained(config.weights, dtype=torch.float32, output_loading_info=True)
+    encoder = _ENCODERS[config.family](config, _tower(model))
+    kept = encoder.vit.state_dict().keys()
+    missing = sorted(name for name in report["missing_keys"] if name.removeprefix("vision_model.") in kept)
+    if missing:  # which transformers has drawn at random
+        raise RecipeError(f"{config.weights!r} lacks {len(missing)} of the encoder's weights, such as {missing[0]}.")
+    return encoder
+
+
+def _tower(model: Any) -> Any:
+    """The vision tower of a whole CLIP or SigLIP; a model that is one already stays as it is."""
+    return getattr(model, "vision_model", model)

@@ -10,7 +10,7 @@ from captionist.model.fusion import VisionPrefixLM
 from captionist.training.recipe import Stage
 
 # What is a vector, or a vector for each position, although its tensor has more dimensions.
-_VECTORS = ("wpe", "position_embeddings", "cls_token", "distillation_token", "register_tokens")
+_VECTORS = ("wpe", "position_embedding", "cls_token", "distillation_token", "register_tokens")
 
 
 def prepare_stage(model: VisionPrefixLM, stage: Stage) -> torch.optim.AdamW:

@@ -4,7 +4,8 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -28,15 +29,22 @@ def paths(table: Path) -> list[str]:
     return [row["path"] for row in rows(table)]
 
 
-def start(arguments: Sequence[object], before: Sequence[str] = (), **environment: str) -> "subprocess.Popen[str]":
-    """The command with these arguments, started in the background. before: a command that starts it."""
-    return subprocess.Popen(
+@contextmanager
+def start(
+    arguments: Sequence[object], before: Sequence[str] = (), **environment: str
+) -> Iterator["subprocess.Popen[str]"]:
+    """The command with these arguments, in the background; it does not outlive the context. before: what starts it."""
+    with subprocess.Popen(
         [*before, *COMMAND, *map(str, arguments)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         env=os.environ | environment,
-    )
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 class Pipe:

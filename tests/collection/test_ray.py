@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -27,16 +28,33 @@ def _ray() -> None:
         missing("a network namespace (unshare, ip; root)")
 
 
-def reader(pipe: Path) -> int:
-    """The process that has it open, but for this one."""
-    for descriptor in Path("/proc").glob("[0-9]*/fd/*"):
-        number = int(descriptor.parts[2])
-        try:
-            if number != os.getpid() and descriptor.readlink() == pipe:
-                return number
-        except OSError:  # it has ended meanwhile
-            continue
-    raise AssertionError("nobody reads it")
+def is_reading(process: int, pipe: Pipe) -> bool:
+    try:
+        return pipe.path in [descriptor.readlink() for descriptor in Path(f"/proc/{process}/fd").iterdir()]
+    except OSError:  # it has ended
+        return False
+
+
+def reader(pipe: Pipe) -> int:
+    """The process that has the pipe open, but for this one."""
+    give_up = time.monotonic() + PATIENCE
+    while time.monotonic() < give_up:  # it gets its descriptor only after this process has got its own
+        for path in Path("/proc").glob("[0-9]*"):
+            if path.name != str(os.getpid()) and is_reading(int(path.name), pipe):
+                return int(path.name)
+        time.sleep(0.01)
+    raise TimeoutError(f"nobody reads {pipe.path}")
+
+
+def kill_reader(pipe: Pipe) -> None:
+    """Kill who reads it, in the middle of a block."""
+    end = pipe.wait_for_reader(PATIENCE)
+    process = reader(pipe)
+    assert "ray::MapWorker" in Path(f"/proc/{process}/cmdline").read_text()
+    os.kill(process, signal.SIGKILL)
+    while is_reading(process, pipe):
+        time.sleep(0.01)
+    os.close(end)
 
 
 def test_a_killed_actor_loses_nothing_and_doubles_nothing(model: Path, photos: Path, tmp_path: Path) -> None:
@@ -49,15 +67,10 @@ def test_a_killed_actor_loses_nothing_and_doubles_nothing(model: Path, photos: P
     (photos / "empty.jpg").write_bytes(b"")
     pipe, table = Pipe(tmp_path / "pipe.png"), tmp_path / "t.parquet"
     arguments = [photos, pipe.path, "--model", model, "--out", table]
-    with start([*arguments, "--engine", "ray", "--actors", 2], NAMESPACE) as process:
-        end = pipe.wait_for_reader(PATIENCE)
-        killed = reader(pipe.path)
-        os.kill(killed, signal.SIGKILL)
-        os.close(end)
+    with start([*arguments, "--engine", "ray", "--actors", 2], NAMESPACE, RAY_worker_niceness="0") as process:
+        kill_reader(pipe)
         picture = write_png(tmp_path / "picture.png", 99).read_bytes()
         end = pipe.wait_for_reader(PATIENCE)
-        assert reader(pipe.path) != killed
-        assert "ray::" in Path(f"/proc/{reader(pipe.path)}/cmdline").read_text()
         os.write(end, picture)
         os.close(end)
         out, err = process.communicate(timeout=PATIENCE)
@@ -78,3 +91,23 @@ def test_a_killed_actor_loses_nothing_and_doubles_nothing(model: Path, photos: P
     with start([*arguments[:1], *arguments[2:]]) as process:
         out, _ = process.communicate(timeout=PATIENCE)
     assert "142 pictures, 2 of them with an error; 0 were new" in out
+
+
+def test_a_block_that_kills_its_actors_is_given_up_and_tried_again_by_another_run(
+    model: Path, photos: Path, tmp_path: Path
+) -> None:
+    """As a picture would that crashes whoever opens it."""
+    pipe, table = Pipe(tmp_path / "pipe.png"), tmp_path / "t.parquet"
+    arguments = [photos, pipe.path, "--model", model, "--out", table]
+    with start([*arguments, "--engine", "ray", "--actors", 1], NAMESPACE, RAY_worker_niceness="0") as process:
+        for _ in range(3):
+            kill_reader(pipe)
+        out, err = process.communicate(timeout=PATIENCE)
+    given_up = [row for row in rows(table) if row["error"]]
+    assert (process.returncode, [row["path"] for row in given_up]) == (1, paths(table)[32:]), out + err
+    assert all("3 processes died" in row["error"] and row["sha256"] is None for row in given_up)
+    pipe.path.unlink()
+    write_png(pipe.path, 99)
+    with start(arguments) as process:
+        out, err = process.communicate(timeout=PATIENCE)
+    assert (process.returncode, "41 pictures, 0 of them with an error; 9 were new" in out) == (0, True), out + err

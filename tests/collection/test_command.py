@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from captionist.cli import main
 from captionist.collection.table import SCHEMA
 from tests.collection.tables import Pipe, paths, rows, start
 from tests.pictures import write_png
+from tests.tools import small_disk
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
@@ -88,6 +90,15 @@ def test_what_was_done_is_kept_and_the_rest_is_done_by_another_run(
     assert f"41 pictures, 0 of them with an error; {41 - len(before)} were new" in out
     assert paths(table) == sorted([*map(str, photos.iterdir()), str(pipe.path)])
     assert {file: file.read_bytes() for file in kept} == kept
+
+
+def test_a_full_disk_is_one_line_and_leaves_a_table_that_can_be_read(model: Path, photos: Path, tmp_path: Path) -> None:
+    with small_disk(tmp_path / "small", 16):
+        with start([photos, "--model", model, "--out", tmp_path / "small" / "t"]) as process:
+            out, err = process.communicate(timeout=60)
+        assert (process.returncode, out) == (1, "")
+        assert re.fullmatch(r"captionist: .*/small/t cannot be used \(.*\n", err)
+        assert 8 <= len(set(paths(tmp_path / "small" / "t"))) < 40
 
 
 def test_odd_names(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -92,6 +92,7 @@ def _run(
     references: Sequence[Reference], answered: Sequence[str], actors: int | None, captioning: tuple[Any, ...]
 ) -> Iterator[Row]:
     """captioning: the model and the options."""
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = context.print_on_execution_start = False
     model, options = captioning
@@ -137,7 +138,6 @@ def _connected() -> Iterator[None]:
         ray.init(log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, ValueError) as error:
         raise CollectionError(f"Ray cannot be reached ({error}): check RAY_ADDRESS") from error
-    logging.getLogger("ray.data").setLevel(logging.CRITICAL)
     try:
         yield
     finally:

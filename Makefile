@@ -2,8 +2,8 @@
 # make serve                 set up and start the service on http://127.0.0.1:8000
 # make test                  set up everything and run all tests
 # make test-load             load and faults on a real service: minutes long
+# make test-collections      captions on Ray and from a stand-in for S3: a minute or more
 # make test-deploy           container, fleet, dashboards, Terraform, workflows with the real tools: minutes long
-# make test-collections     captions on Ray and from a stand-in for S3: a minute or more
 # make test-container        of these, only the container: built and run
 # make check                 lint, types, import rules
 # make bench                 speed and memory beside what others do: minutes long, on a quiet machine

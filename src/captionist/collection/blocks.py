@@ -78,9 +78,7 @@ def _caption(captioner: Captioner, contents: Sequence[bytes], options: SearchOve
     """The fields that each picture's row gets."""
     try:
         results = list(captioner.caption_many(contents, **options))
-    except (
-        Exception
-    ) as error:  # not the picture's: a fault of ours or of the machine must not cost others their captions
+    except Exception as error:  # of ours or of the machine, not of the picture: it must not cost others their captions
         if len(contents) > 1:
             return [fields for content in contents for fields in _caption(captioner, [content], options)]
         failed = f"could not be captioned ({type(error).__name__}: {error}): run again, and report it if it comes again"

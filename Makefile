@@ -2,6 +2,7 @@
 # make serve                 set up and start the service on http://127.0.0.1:8000
 # make test                  set up everything and run all tests
 # make test-load             load and faults on a real service: minutes long
+# make test-collections      captions on Ray and from a stand-in for S3: a minute or more
 # make test-deploy           container, fleet, dashboards, Terraform, workflows with the real tools: minutes long
 # make test-container        of these, only the container: built and run
 # make check                 lint, types, import rules
@@ -13,7 +14,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 IMAGE ?= examples
 
-.PHONY: caption serve test test-load test-deploy test-container check bench release format clean
+.PHONY: caption serve test test-load test-deploy test-container test-collections check bench release format clean
 
 caption: $(VENV)/core
 	@$(BIN)/captionist caption "$(IMAGE)"
@@ -34,6 +35,10 @@ test-deploy: $(VENV)/all
 test-container: $(VENV)/all
 	$(PIP) --editable ".[deploy]"
 	$(BIN)/python -m pytest -m deploy tests/deploy/test_container.py
+
+test-collections: $(VENV)/all
+	$(PIP) --editable ".[ray]"
+	$(BIN)/python -m pytest -m collections tests/collection
 
 check: $(VENV)/all
 	$(BIN)/ruff check .
@@ -72,5 +77,5 @@ $(VENV)/serve: $(VENV)/core
 
 $(VENV)/all: $(VENV)/core
 	$(PIP) torch==2.13.0
-	$(PIP) --editable ".[serve,otel,train,dev]"
+	$(PIP) --editable ".[serve,otel,train,parquet,dev]"
 	touch $@

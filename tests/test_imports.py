@@ -22,6 +22,7 @@ ALLOWED = {
     "captioner": {"bundle", "errors", "images", "inference"},
     "explain": {"captioner", "errors", "images"},
     "sources": {"errors"},
+    "collection": {"captioner", "errors", "images", "inference", "sources"},
     "data": {"errors", "images"},
     "evaluation": {"bundle", "captioner", "data", "errors", "images", "inference"},
     "model": {"errors", "images", "inference"},
@@ -49,6 +50,9 @@ TRAINING_ONLY = {
     "onnx",
     "yaml",
 }
+
+# Only the extras `parquet` and `ray` install these.
+COLLECTIONS_ONLY = {"filelock", "pyarrow", "ray"}
 
 
 def imports(path: Path) -> set[str]:
@@ -90,10 +94,17 @@ def test_opentelemetry_is_for_tracing_alone(path: Path) -> None:
     assert bool(needed) == (path == SOURCE / "server" / "tracing.py")
 
 
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(SOURCE).as_posix())
+def test_ray_is_for_its_engine_alone(path: Path) -> None:
+    """Everything else must work without the extra."""
+    needed = {name for name in imports(path) if name.split(".")[0] == "ray"}
+    assert bool(needed) == (path == SOURCE / "collection" / "on_ray.py")
+
+
 @pytest.mark.parametrize(
     "module", ["captionist", "captionist.captioner", "captionist.cli", "captionist.inference.search"]
 )
 def test_captioning_loads_nothing_of_an_extra(module: str) -> None:
     script = f"import sys, {module}; print(*{{name.split('.')[0] for name in sys.modules}})"
     loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split()
-    assert not (TRAINING_ONLY | SERVING_ONLY) & set(loaded)
+    assert not (TRAINING_ONLY | SERVING_ONLY | COLLECTIONS_ONLY) & set(loaded)

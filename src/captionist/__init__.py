@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from captionist.errors import (
     BundleError,
     CaptionistError,
+    CollectionError,
     CorruptImageError,
     DataError,
     EmptyImageError,
@@ -35,6 +36,7 @@ __all__ = [
     "CaptionResult",
     "Captioner",
     "CaptionistError",
+    "CollectionError",
     "CorruptImageError",
     "DataError",
     "EmptyImageError",

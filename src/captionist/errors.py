@@ -37,6 +37,10 @@ class DataError(CaptionistError):
     """A corpus that cannot be used: wrong layout, nothing left after the filters."""
 
 
+class CollectionError(CaptionistError):
+    """A collection of pictures that cannot be listed, or a table of its captions that cannot be read or written."""
+
+
 class BundleError(CaptionistError):
     """A model bundle that is missing, incomplete, altered or of an unknown format."""
 

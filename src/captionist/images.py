@@ -115,7 +115,7 @@ def decode(
     label = name or ("<bytes>" if isinstance(source, bytes) else str(source))
     try:
         file = Path(source) if isinstance(source, str) else source
-        data = file if isinstance(file, bytes) else _read(file, limits.max_bytes)
+        data = file if isinstance(file, bytes) else read_file(file, limits)
         return _decode(data, limits, at_least)
     except ImageError as error:
         raise type(error)(f"{label}: {error}") from error.__cause__
@@ -160,28 +160,30 @@ def encode_jpeg(rgb: NDArray[np.uint8]) -> bytes:
     return cv2.imencode(".jpg", cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 90])[1].tobytes()
 
 
-def _read(path: ImageFile, max_bytes: int) -> bytes:
+def read_file(path: ImageFile, limits: ImageLimits = _DEFAULT_LIMITS) -> bytes:
+    """All bytes of a picture file. Raises ImageNotFoundError, or ImageTooLargeError before it reads too much."""
     try:
         if isinstance(path, FilePart):
-            _check_bytes(path.size, max_bytes)
+            check_bytes(path.size, limits)
             return path.read_bytes()
         if path.is_dir():
             raise ImageNotFoundError("this is a directory; give the path of a picture")
         with path.open("rb") as file:
             size = path.stat().st_size
             # Pipes and devices have no size, so the reading is bounded too.
-            data = file.read(max_bytes + 1) if size <= max_bytes else b""
+            data = file.read(limits.max_bytes + 1) if size <= limits.max_bytes else b""
     except (OSError, ValueError) as error:  # ValueError: a null byte in the path
         reason = getattr(error, "strerror", None) or str(error)
         raise ImageNotFoundError(f"cannot be read ({reason}); check the path and its permissions") from error
-    _check_bytes(max(size, len(data)), max_bytes)
+    check_bytes(max(size, len(data)), limits)
     return data
 
 
-def _check_bytes(count: int, max_bytes: int) -> None:
-    if count > max_bytes:
+def check_bytes(count: int, limits: ImageLimits = _DEFAULT_LIMITS) -> None:
+    """Raises ImageTooLargeError for a file of so many bytes, if that is too many."""
+    if count > limits.max_bytes:
         raise ImageTooLargeError(
-            f"{count:,} bytes are more than the limit of {max_bytes:,}; "
+            f"{count:,} bytes are more than the limit of {limits.max_bytes:,}; "
             "scale the picture down or raise the limit (ImageLimits.max_bytes)"
         )
 
@@ -189,7 +191,7 @@ def _check_bytes(count: int, max_bytes: int) -> None:
 def _decode(data: bytes, limits: ImageLimits, at_least: int | None) -> NDArray[np.uint8]:
     if not data:
         raise EmptyImageError("the file is empty (0 bytes); fetch or export it again")
-    _check_bytes(len(data), limits.max_bytes)
+    check_bytes(len(data), limits)
     header = read_header(data, limits.max_pixels)
     flags = _flags(header, at_least)
     pixels = _decode_pixels(data[: header.end], header, flags)

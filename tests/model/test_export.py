@@ -109,7 +109,9 @@ def test_heads_say_what_the_model_says(
     found = np.stack([captioner.match(example, sentences) for example in examples])
     assert np.abs(found - images @ expected.T).max() < (0.05 if precision == "int8" else 1e-4)
     # They are named after what they show, in the order of the names but for the alphabet's.
-    right = [sentences.index(f"A {' '.join(example.stem.split('_')[1:])}.") for example in examples]
+    right = [
+        sentences.index(f"A {' '.join(example.name.removesuffix('.png').split('_')[1:])}.") for example in examples
+    ]
     assert (found.argmax(axis=1) == right).mean() > 0.9
 
 

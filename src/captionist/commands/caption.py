@@ -3,11 +3,12 @@
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TextIO
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from captionist.commands.terminal import BeamsOption, ModelOption, escape, own_errors_only, progress
+from captionist.commands.collection import EngineName, caption_to_table
+from captionist.commands.terminal import BeamsOption, ModelOption, escape, own_errors_only, print_line, progress
 from captionist.errors import CaptionistError, ImageNotFoundError
 
 if TYPE_CHECKING:
@@ -33,6 +34,18 @@ def caption(
     explain: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Write each picture there with a heat map for every word.")
     ] = None,
+    out: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TABLE", help="Write Parquet into this folder or URL instead, or go on with what is there."
+        ),
+    ] = None,
+    engine: Annotated[
+        EngineName | None, typer.Option(help="Who captions for --out: this process (by default), or actors on Ray.")
+    ] = None,
+    actors: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Actors on Ray; by default one for each of its cores.")
+    ] = None,
 ) -> None:
     """Describe pictures: prints the path, a tab and a sentence for each.
 
@@ -40,8 +53,20 @@ def caption(
     standard error and exit code 1; the others are captioned all the same. Where no caption is as confident as
     --min-confidence asks, nothing stands behind the tab. In a path, control characters are printed
     as \\t, \\n, \\x1b and so on; --json has paths as they are.
+
+    With --out, PATH may be a URL too, such as s3://bucket/folder. Run again after it was stopped, the command does what
+    is missing. docs/collections.md has more.
     """
-    from captionist.sources import find_sources
+    from captionist.sources import STDIN, find_sources
+
+    if out is not None:
+        given = {"-": STDIN in paths, "--json": as_json, "--num-captions": num_captions, "--explain": explain}
+        for name, is_given in (given | {"--min-confidence": min_confidence}).items():
+            if is_given:
+                raise typer.BadParameter(f"{name} does not go with --out: leave it out")
+        caption_to_table(paths, out, model, engine or EngineName.LOCAL, actors, _overrides(num_beams, None, max_words))
+    if engine is not None or actors is not None:
+        raise typer.BadParameter("--engine and --actors are for --out: name a table to write")
 
     found = find_sources(paths, _read_stdin)
     for name, message in found.errors:
@@ -107,7 +132,7 @@ def _print_captions(name: str, caption: "Caption", min_confidence: float, as_jso
         _print_json(path=name, **best, alternatives=others)
         return
     for text in [one.text for one in kept] or [""]:
-        _print_line(sys.stdout, f"{escape(name)}\t{text}")
+        print_line(sys.stdout, f"{escape(name)}\t{text}")
 
 
 def _fields(caption: "Caption") -> dict[str, object]:
@@ -122,16 +147,9 @@ def _print_error(name: str, message: str, as_json: bool) -> None:
     if as_json:
         _print_json(path=name, error=message)
     else:
-        _print_line(sys.stderr, escape(f"{name or repr(name)}: {message}"))
+        print_line(sys.stderr, escape(f"{name or repr(name)}: {message}"))
 
 
 def _print_json(**fields: object) -> None:
     # Pure ASCII, so that the line is valid JSON in any locale and for file names that are not UTF-8.
-    _print_line(sys.stdout, json.dumps(fields))
-
-
-def _print_line(stream: TextIO, line: str) -> None:
-    """Write a line and let go of it, so that what a stopped run printed is whole. typer.echo would write past the
-    progress bar, which stands in for the streams while it is drawn."""
-    stream.write(f"{line}\n")
-    stream.flush()
+    print_line(sys.stdout, json.dumps(fields))

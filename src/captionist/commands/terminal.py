@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from io import TextIOWrapper
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TextIO
 
 import typer
 
@@ -38,6 +38,13 @@ _ESCAPES |= str.maketrans({"\t": "\\t", "\n": "\\n", "\r": "\\r"})
 def escape(text: str) -> str:
     """Text for one line, its control characters written out."""
     return text.translate(_ESCAPES)
+
+
+def print_line(stream: TextIO, line: str) -> None:
+    """Write a line and let go of it, so that what a stopped run printed is whole. typer.echo would write past the
+    progress bar, which stands in for the streams while it is drawn."""
+    stream.write(f"{line}\n")
+    stream.flush()
 
 
 @contextmanager

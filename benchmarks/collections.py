@@ -1,0 +1,73 @@
+"""Pictures a second into a table: this process, and one and two actors on Ray, turn by turn, from a folder.
+
+Counted from the first rows on, so that it is what a long run comes to; how long these took is told beside it. Ray
+listens on all interfaces: run it with a network of its own, as in
+unshare --net sh -c 'ip link set lo up && exec "$@"' sh python -m benchmarks.collections
+"""
+
+import argparse
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+# Ray would give way to all else that runs, which the process that captions locally does not.
+os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0"}
+
+import ray
+
+from benchmarks._report import circumstances, show, write
+from captionist import Captioner
+from captionist.collection.on_ray import ray_engine
+from captionist.collection.references import Reference, find_references
+from captionist.collection.run import Engine, caption_collection, local_engine
+from captionist.collection.table import Table
+
+
+def measure(engine: Engine, references: Sequence[Reference]) -> dict[str, float]:
+    """Pictures a second after the first rows, and the seconds until these."""
+    times: list[float] = []
+    with tempfile.TemporaryDirectory() as folder, Table(f"{folder}/t", {}) as table:
+        begun = time.monotonic()
+        caption_collection(references, table, engine, lambda _: times.append(time.monotonic()))
+    first = sum(at - times[0] < 0.01 for at in times)  # rows come in blocks
+    return {"pictures_per_second": (len(times) - first) / (times[-1] - times[0]), "first_rows": times[0] - begun}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pictures", type=Path, default=Path("../shared/data/flickr8k/Images"))
+    parser.add_argument("--count", type=int, default=1000, help="pictures in a round")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--json", type=Path)
+    given = parser.parse_args()
+    around = circumstances()
+    references = find_references([str(given.pictures)])[0][: given.count]
+    ray.init(log_to_driver=False, logging_level="ERROR")
+    engines = {
+        "this process, 1 thread": local_engine(Captioner(threads=1)),
+        "this process, all cores": local_engine(Captioner()),
+        "Ray, 1 actor": ray_engine(None, 1),
+        "Ray, 2 actors": ray_engine(None, 2),
+    }
+    rounds = [{name: measure(engine, references) for name, engine in engines.items()} for _ in range(given.rounds)]
+
+    def median(name: str, figure: str) -> float:
+        return statistics.median(told[name][figure] for told in rounds)
+
+    speeds = {name: median(name, "pictures_per_second") for name in engines}
+    show(
+        f"{len(references)} pictures, median of {given.rounds} rounds; load before: {around['load_before']:.1f}",
+        ["", "pictures/s", "to 1 actor", "seconds to the first rows"],
+        [
+            [name, f"{speed:.1f}", f"{speed / speeds['Ray, 1 actor']:.2f}", f"{median(name, 'first_rows'):.1f}"]
+            for name, speed in speeds.items()
+        ],
+    )
+    write(given.json, around | {"pictures": len(references), "rounds": rounds, "speeds": speeds})
+
+
+if __name__ == "__main__":
+    main()

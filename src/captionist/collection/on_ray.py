@@ -1,0 +1,144 @@
+"""Captions on Ray: actors that hold the model, on this machine or on the cluster that RAY_ADDRESS names."""
+
+import logging
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Unpack
+
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # before ray is imported; it would tell its makers
+
+import pyarrow as pa
+import ray
+import ray.data
+
+from captionist.captioner import Captioner
+from captionist.collection.blocks import Claims, Row, caption_block
+from captionist.collection.references import Reference
+from captionist.collection.run import Engine
+from captionist.collection.table import SCHEMA
+from captionist.errors import CollectionError
+from captionist.inference.options import SearchOverrides
+
+BLOCK = 32
+"""Pictures that one call captions."""
+MOST_ATTEMPTS = 3
+"""How often a block may take its process with it before its pictures are given up: one of them may be the cause."""
+_MOST_TASKS = 10_000
+_MOST_BLOCKS_A_TASK = 32
+
+_GIVEN_UP = (
+    f"{MOST_ATTEMPTS} processes died at the {BLOCK} pictures that this is one of: run again, or caption it by itself"
+)
+
+
+class Ledger:
+    """What all actors know together. If its node dies it starts empty: then some pictures are captioned twice."""
+
+    def __init__(self, answered: Sequence[str]) -> None:
+        self._claims = Claims(answered)
+        self._attempts: Counter[str] = Counter()
+
+    def begin(self, block: str) -> bool:
+        """Whether the block with this first picture should be tried (again)."""
+        self._attempts[block] += 1
+        return self._attempts[block] <= MOST_ATTEMPTS
+
+    def claim(self, pictures: Sequence[tuple[str, str]]) -> list[bool]:
+        """See `blocks.Claim`."""
+        return self._claims.claim(pictures)
+
+
+class Worker:
+    """The actor: a captioner on one core."""
+
+    def __init__(self, model: str | None, ledger: Any, options: SearchOverrides) -> None:
+        self._captioner = Captioner(model, threads=1)
+        self._ledger, self._options = ledger, options
+
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        block = [Reference(one["name"], os.fsdecode(one["location"])) for one in batch.to_pylist()]
+        if ray.get(self._ledger.begin.remote(block[0].name)):
+            rows = caption_block(self._captioner, block, self._claim, **self._options)
+        else:
+            rows = [Row(one.name, None, error=_GIVEN_UP) for one in block]
+        return pa.Table.from_pylist([asdict(row) for row in rows], SCHEMA)
+
+    def _claim(self, pictures: Sequence[tuple[str, str]]) -> list[bool]:
+        answer: list[bool] = ray.get(self._ledger.claim.remote(pictures))
+        return answer
+
+
+def ray_engine(model: str | None, actors: int | None, **options: Unpack[SearchOverrides]) -> Engine:
+    """Captions in actors; by default one for each core of the cluster. What dies, Ray starts again.
+
+    model: as for `Captioner`; a directory must be there on every node.
+    """
+    if model is not None and Path(model).is_dir():
+        model = str(Path(model).absolute())  # actors have another current folder
+
+    def run(references: Sequence[Reference], answered: Iterable[str]) -> Iterator[Row]:
+        if references:
+            with _connected():
+                yield from _run(references, list(answered), actors, (model, options))
+
+    return run
+
+
+def _run(
+    references: Sequence[Reference], answered: Sequence[str], actors: int | None, captioning: tuple[Any, ...]
+) -> Iterator[Row]:
+    """captioning: the model and the options."""
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = context.print_on_execution_start = False
+    model, options = captioning
+    # num_cpus=0: it must find room beside actors that take every core.
+    ledger = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Ledger).remote(answered)
+    tables = _tables(references)
+    size = actors or max(1, int(ray.cluster_resources().get("CPU", 1)))
+    rows = ray.data.from_arrow(tables).map_batches(
+        Worker,
+        fn_constructor_args=(model, ledger, options),
+        batch_size=BLOCK,
+        batch_format="pyarrow",
+        compute=ray.data.ActorPoolStrategy(size=min(size, len(tables))),
+        num_cpus=1,
+    )
+    for batch in rows.iter_batches(batch_size=None, batch_format="pyarrow"):
+        for fields in batch.to_pylist():
+            yield Row(**fields)
+
+
+def _tables(references: Sequence[Reference]) -> list[pa.Table]:
+    """One for each task: small, so that little is done again, but not too many for Ray to keep account of."""
+    blocks = min(max(1, len(references) // (BLOCK * _MOST_TASKS)), _MOST_BLOCKS_A_TASK)
+    size = blocks * BLOCK
+    return [
+        pa.table(
+            {
+                "name": [one.name for one in references[start : start + size]],
+                "location": [os.fsencode(one.location) for one in references[start : start + size]],
+            }
+        )
+        for start in range(0, len(references), size)
+    ]
+
+
+@contextmanager
+def _connected() -> Iterator[None]:
+    """A connection to Ray; what was connected before stays so."""
+    if ray.is_initialized():
+        yield
+        return
+    try:
+        ray.init(log_to_driver=False, logging_level=logging.ERROR)
+    except (ConnectionError, ValueError) as error:
+        raise CollectionError(f"Ray cannot be reached ({error}): check RAY_ADDRESS") from error
+    try:
+        yield
+    finally:
+        ray.shutdown()

@@ -1,0 +1,62 @@
+"""Captions a collection: what is missing goes to an engine, what comes back into the table."""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from itertools import chain
+from typing import Unpack
+
+from captionist.captioner import Captioner
+from captionist.collection.blocks import Claims, Row, caption_block
+from captionist.collection.references import Reference
+from captionist.collection.table import Table
+from captionist.inference.options import SearchOverrides
+from captionist.inference.threads import available_cores
+
+Engine = Callable[[Sequence[Reference], Iterable[str]], Iterator[Row]]
+"""Captions references in any order; pictures whose sha256 is among those given have an answer already."""
+
+
+def caption_collection(
+    references: Sequence[Reference], table: Table, engine: Engine, tell: Callable[[Row], None]
+) -> None:
+    """Give the table a row for each reference that it has none of; tells of every new row.
+
+    Raises CollectionError where the table cannot be written.
+    """
+    missing = [reference for reference in references if reference.name not in table.done]
+    for row in _answered(engine(missing, list(table.answers)), table.answers):
+        if row.path not in table.done:  # an engine may do work twice when processes die
+            table.add(row)
+            tell(row)
+
+
+def local_engine(captioner: Captioner, **options: Unpack[SearchOverrides]) -> Engine:
+    """Captions in this process, on all of the captioner's threads."""
+    size = max(32, 16 * available_cores())  # every thread gets two batches
+
+    def run(references: Sequence[Reference], answered: Iterable[str]) -> Iterator[Row]:
+        claims = Claims(answered)
+        for start in range(0, len(references), size):
+            yield from caption_block(captioner, references[start : start + size], claims.claim, **options)
+
+    return run
+
+
+def _answered(rows: Iterable[Row], answers: dict[str, Row]) -> Iterator[Row]:
+    """The rows, those without an answer once a picture with the same bytes has one."""
+    waiting: dict[str, list[str]] = defaultdict(list)
+    for row in rows:
+        if row.sha256 is None:
+            yield row
+        elif row.caption is None and row.error is None:
+            if row.sha256 in answers:
+                yield replace(answers[row.sha256], path=row.path)
+            else:
+                waiting[row.sha256].append(row.path)
+        else:
+            yield row
+            for path in waiting.pop(row.sha256, ()):
+                yield replace(row, path=path)
+    for path in chain.from_iterable(waiting.values()):
+        yield Row(path, None, error="the picture with the same bytes could not be captioned: run again")

@@ -1,0 +1,59 @@
+"""Where files are: paths of this machine, and URLs of what pyarrow reads (s3://, gs://, file://)."""
+
+import os
+import re
+from functools import lru_cache
+
+from pyarrow import fs
+
+from captionist.errors import CollectionError
+
+_URL = re.compile(r"([a-z][a-z0-9+.-]*)://([^/]*)(.*)", re.DOTALL)
+
+
+def is_url(name: str) -> bool:
+    return _URL.match(name) is not None
+
+
+def absolute(path: str) -> str:
+    return os.path.abspath(path)  # noqa: PTH100  # resolve() would follow links
+
+
+def locate(name: str) -> tuple[fs.FileSystem, str]:
+    """The file system that a URL or a path of this machine is on, and its path there.
+
+    What stands in a URL after the bucket is the key, to the letter: nothing is decoded. S3 is set up as AWS's own tools
+    are, by AWS_* variables (an endpoint too: AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL), ~/.aws, or the machine's role.
+    Raises CollectionError for a kind of URL that is not known.
+    """
+    url = _URL.match(name)
+    if url is None:
+        return fs.LocalFileSystem(), absolute(name)
+    scheme, host, path = url.groups()
+    try:
+        system, root = _file_system(scheme, host)
+    except (OSError, ValueError) as error:  # pyarrow's own errors are of these two kinds
+        raise CollectionError(f"{name}: {reason(error)}: give a path, or a URL such as s3://bucket/folder") from error
+    return system, (root.rstrip("/") + path).rstrip("/")
+
+
+def reason(error: Exception) -> str:
+    """What an error of pyarrow says, in a line of sensible length."""
+    text = getattr(error, "strerror", None) or str(error)
+    return text.strip().partition("\n")[0][:300]
+
+
+@lru_cache(maxsize=64)
+def _file_system(scheme: str, host: str) -> tuple[fs.FileSystem, str]:
+    if scheme != "s3":
+        system, root = fs.FileSystem.from_uri(f"{scheme}://{host or '/'}")
+        return system, root
+    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+    region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
+    if region is None and endpoint is None:
+        region = fs.resolve_s3_region(host)
+    # A bucket out of reach is told within seconds, not after minutes of attempts.
+    retries = fs.AwsStandardS3RetryStrategy(max_attempts=3)
+    return fs.S3FileSystem(
+        endpoint_override=endpoint, region=region, connect_timeout=5, request_timeout=30, retry_strategy=retries
+    ), host

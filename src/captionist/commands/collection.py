@@ -1,0 +1,80 @@
+"""captionist caption --out: a whole collection into a table."""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from enum import StrEnum
+from typing import TYPE_CHECKING, NoReturn
+
+import typer
+
+from captionist.commands.terminal import escape, needs_extra, own_errors_only, print_line, progress
+
+if TYPE_CHECKING:
+    from captionist.collection.blocks import Row
+    from captionist.inference.search import SearchOverrides
+
+
+class EngineName(StrEnum):
+    """Who captions."""
+
+    LOCAL = "local"
+    RAY = "ray"
+
+
+def caption_to_table(
+    paths: Sequence[str],
+    out: str,
+    model: str | None,
+    engine: EngineName,
+    actors: int | None,
+    options: "SearchOverrides",
+) -> NoReturn:
+    """Write the table, print what is in it, and leave with the exit code."""
+    if actors is not None and engine is EngineName.LOCAL:
+        raise typer.BadParameter("--actors is for --engine ray: one process has threads, as many as there are cores")
+    with needs_extra("parquet"):
+        from captionist.collection.references import find_references
+        from captionist.collection.run import caption_collection, local_engine
+        from captionist.collection.table import Table
+    if engine is EngineName.RAY:
+        with needs_extra("ray"):
+            from captionist.collection.on_ray import ray_engine
+    from captionist.captioner import Captioner
+
+    references, errors = find_references(paths)
+    for name, message in errors:
+        _print_error(name, message)
+    if not references:
+        raise typer.Exit(1)
+    captioner = Captioner(model)
+    try:
+        search = asdict(captioner.defaults.override(**options))
+        made_with = {
+            "model": captioner.bundle.config.name,
+            "version": captioner.bundle.config.version,
+            "search": search,
+        }
+        table = Table(out, made_with)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+    run = ray_engine(model, actors, **options) if engine is EngineName.RAY else local_engine(captioner, **options)
+    missing = sum(one.name not in table.done for one in references)
+    with table, own_errors_only(), progress("captioning", missing) as advance:
+
+        def tell(row: "Row") -> None:
+            if row.error is not None:
+                _print_error(row.path, row.error)
+            advance()
+
+        caption_collection(references, table, run, tell)
+    failed = sum(one.name in table.failed for one in references)
+    print_line(
+        sys.stdout,
+        f"{escape(out)}: {len(references):,} pictures, {failed:,} of them with an error; {missing:,} were new",
+    )
+    raise typer.Exit(1 if failed or errors else 0)
+
+
+def _print_error(name: str, message: str) -> None:
+    print_line(sys.stderr, escape(f"{name or repr(name)}: {message}"))

@@ -1,0 +1,65 @@
+"""Tables of captions, made by the real command and read by pyarrow."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from pyarrow import parquet
+
+# The command, writing what it has after every eight rows, not only after seconds.
+COMMAND = [
+    sys.executable,
+    "-c",
+    "import captionist.collection.table as t; t.MOST_ROWS = 8; from captionist.cli import main; main()",
+    "caption",
+]
+
+
+def rows(table: Path) -> list[dict[str, Any]]:
+    """By path. Every file of the table must be readable."""
+    return sorted(parquet.read_table(table).to_pylist(), key=lambda row: row["path"])
+
+
+def paths(table: Path) -> list[str]:
+    return [row["path"] for row in rows(table)]
+
+
+@contextmanager
+def start(
+    arguments: Sequence[object], before: Sequence[str] = (), **environment: str
+) -> Iterator["subprocess.Popen[str]"]:
+    """The command with these arguments, in the background; it does not outlive the context. before: what starts it."""
+    with subprocess.Popen(
+        [*before, *COMMAND, *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | environment,
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+class Pipe:
+    """A picture that comes through a named pipe: whoever reads it is held up in the middle of its work."""
+
+    def __init__(self, path: Path) -> None:
+        os.mkfifo(path)
+        self.path = path
+
+    def wait_for_reader(self, seconds: float) -> int:
+        """The pipe's other end, open; closed, it is the end of the picture. Raises TimeoutError."""
+        give_up = time.monotonic() + seconds
+        while time.monotonic() < give_up:
+            try:
+                return os.open(self.path, os.O_WRONLY | os.O_NONBLOCK)
+            except OSError:  # nobody reads
+                time.sleep(0.02)
+        raise TimeoutError(f"nobody reads {self.path}")

@@ -1,0 +1,96 @@
+"""What an engine may do to rows, and what becomes of them."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from captionist.captioner import Captioner, CaptionResult
+from captionist.collection.blocks import Claims, Row, caption_block
+from captionist.collection.references import Reference, find_references
+from captionist.collection.run import caption_collection
+from captionist.collection.table import Table
+from tests.collection.tables import rows
+
+A, B, C = (Reference(name, f"/{name}") for name in "abc")
+SAME, OTHER = "5" * 64, "0" * 64
+
+
+def result(tmp_path: Path, engine_rows: Sequence[Row], references: Sequence[Reference]) -> dict[str, Any]:
+    """What the table has in the end: caption or error, by path."""
+
+    def engine(_: Sequence[Reference], __: Iterable[str]) -> Iterator[Row]:
+        yield from engine_rows
+
+    told: list[Row] = []
+    with Table(str(tmp_path / "t"), {}) as table:
+        caption_collection(references, table, engine, told.append)
+    found = [(row["path"], row["caption"] or row["error"]) for row in rows(tmp_path / "t")]
+    assert {(row.path, row.caption or row.error) for row in told} <= set(found)
+    assert len(dict(found)) == len(found)
+    return dict(found)
+
+
+def test_the_same_bytes_have_the_same_answer_in_whatever_order_it_comes(tmp_path: Path) -> None:
+    answered = Row("b", SAME, "A dog.", -1.0, 0.5)
+    assert result(tmp_path, [Row("a", SAME), answered, Row("c", SAME)], [A, B, C]) == dict.fromkeys("abc", "A dog.")
+
+
+def test_a_block_that_was_done_twice_gives_its_rows_once(tmp_path: Path) -> None:
+    block = [Row("a", SAME, "A dog.", -1.0, 0.5), Row("b", OTHER, error="cut short")]
+    assert result(tmp_path, block * 2, [A, B]) == {"a": "A dog.", "b": "cut short"}
+
+
+def test_an_answer_that_never_comes_is_an_error_and_tried_again(tmp_path: Path) -> None:
+    lost = [Row("a", SAME), Row("b", None, error="gave up")]
+    assert "run again" in result(tmp_path, lost, [A, B])["a"]
+    assert result(tmp_path, [Row("a", SAME, "A dog."), Row("b", SAME)], [A, B]) == dict.fromkeys("ab", "A dog.")
+
+
+def test_unfinished_files_of_a_killed_run_are_cleared_away(tmp_path: Path) -> None:
+    result(tmp_path, [Row("a", SAME, "A dog.")], [A])
+    (tmp_path / "t" / ".unfinished-part-1.parquet").write_bytes(b"PAR1")
+    result(tmp_path, [], [A])
+    assert not list((tmp_path / "t").glob(".unfinished*"))
+
+
+def test_a_claim_that_is_made_again_still_holds() -> None:
+    claims = Claims([OTHER])
+    for _ in range(2):
+        assert claims.claim([(SAME, "a"), (SAME, "b"), (OTHER, "c")]) == [True, False, False]
+
+
+def test_a_fault_of_ours_costs_no_other_picture_its_caption(model: Path, photos: Path) -> None:
+    """A captioner that breaks at one picture, as none should."""
+    fatal = (photos / "05.png").read_bytes()
+
+    class Breaking(Captioner):
+        def caption_many(self, images: Iterable[Any], *_: Any, **options: Any) -> Iterator[CaptionResult]:
+            pictures = list(images)
+            if fatal in pictures:
+                raise MemoryError("no room")
+            return super().caption_many(pictures, **options)
+
+    references, _ = find_references([str(photos)])
+    answers = caption_block(Breaking(model), references[:8], Claims().claim)
+    bad = answers.pop(5)
+    assert (bad.sha256, bad.caption) == (None, None)
+    assert "MemoryError: no room" in str(bad.error)
+    assert all(row.caption and not row.error for row in answers)
+
+
+def test_a_picture_is_captioned_once(model: Path, photos: Path) -> None:
+    seen: list[bytes] = []
+
+    class Counting(Captioner):
+        def caption_many(self, images: Iterable[Any], *_: Any, **options: Any) -> Iterator[CaptionResult]:
+            seen.extend(images)
+            return super().caption_many(seen, **options)
+
+    references, _ = find_references([str(photos)])
+    block = [references[0], *references[-2:]]
+    assert [row.caption is None for row in caption_block(Counting(model), block, Claims().claim)] == [
+        False,
+        False,
+        True,
+    ]
+    assert seen == [Path(one.location).read_bytes() for one in block[:2]]

@@ -1,0 +1,113 @@
+"""Captions on a real Ray, in a network namespace of its own, since Ray listens on all interfaces."""
+
+import importlib.util
+import os
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.collection.tables import Pipe, paths, rows, start
+from tests.pictures import write_png
+from tests.tools import missing
+
+pytestmark = pytest.mark.collections
+
+NAMESPACE = ["unshare", "--net", "sh", "-c", 'ip link set lo up && exec "$@"', "sh"]
+PATIENCE = 540  # seconds; Ray starts in ten, or in minutes where others work on the same cores
+
+
+@pytest.fixture(autouse=True)
+def _ray() -> None:
+    if importlib.util.find_spec("ray") is None:
+        missing("ray")
+    if shutil.which("unshare") is None or subprocess.run([*NAMESPACE, "true"], capture_output=True).returncode:
+        missing("a network namespace (unshare, ip; root)")
+
+
+def is_reading(process: int, pipe: Pipe) -> bool:
+    try:
+        return pipe.path in [descriptor.readlink() for descriptor in Path(f"/proc/{process}/fd").iterdir()]
+    except OSError:  # it has ended
+        return False
+
+
+def reader(pipe: Pipe) -> int:
+    """The process that has the pipe open, but for this one."""
+    give_up = time.monotonic() + PATIENCE
+    while time.monotonic() < give_up:  # it gets its descriptor only after this process has got its own
+        for path in Path("/proc").glob("[0-9]*"):
+            if path.name != str(os.getpid()) and is_reading(int(path.name), pipe):
+                return int(path.name)
+        time.sleep(0.01)
+    raise TimeoutError(f"nobody reads {pipe.path}")
+
+
+def kill_reader(pipe: Pipe) -> None:
+    """Kill who reads it, in the middle of a block."""
+    end = pipe.wait_for_reader(PATIENCE)
+    process = reader(pipe)
+    assert "ray::MapWorker" in Path(f"/proc/{process}/cmdline").read_text()
+    os.kill(process, signal.SIGKILL)
+    while is_reading(process, pipe):
+        time.sleep(0.01)
+    os.close(end)
+
+
+def test_a_killed_actor_loses_nothing_and_doubles_nothing(model: Path, photos: Path, tmp_path: Path) -> None:
+    """One of two actors is killed in the middle of a block, which another one then does."""
+    for seed in range(100, 180):
+        write_png(photos / f"{seed}.png", seed)
+    for copy in range(20):
+        shutil.copy(photos / "00.png", photos / f"copy{copy:02}.png")
+    (photos / "text.jpg").write_text("hello\n" * 9)
+    (photos / "empty.jpg").write_bytes(b"")
+    pipe, table = Pipe(tmp_path / "pipe.png"), tmp_path / "t.parquet"
+    arguments = [photos, pipe.path, "--model", model, "--out", table]
+    with start([*arguments, "--engine", "ray", "--actors", 2], NAMESPACE, RAY_worker_niceness="0") as process:
+        kill_reader(pipe)
+        picture = write_png(tmp_path / "picture.png", 99).read_bytes()
+        end = pipe.wait_for_reader(PATIENCE)
+        os.write(end, picture)
+        os.close(end)
+        out, err = process.communicate(timeout=PATIENCE)
+    assert (process.returncode, "143 pictures, 2 of them with an error; 143 were new" in out) == (1, True), err
+    assert sorted(line.split(": ")[0] for line in err.splitlines()) == [f"{photos}/empty.jpg", f"{photos}/text.jpg"]
+    assert paths(table) == sorted([*map(str, photos.iterdir()), str(pipe.path)])
+    found = {row["path"]: row for row in rows(table)}
+    assert len({row["caption"] for path, row in found.items() if "copy" in path or path.endswith("/00.png")}) == 1
+
+    with start([photos, "--model", model, "--out", tmp_path / "local.parquet"]) as process:
+        process.communicate(timeout=PATIENCE)
+    for row in rows(tmp_path / "local.parquet"):
+        other = found[row["path"]]
+        assert [row[name] for name in ("sha256", "caption", "error")] == [
+            other[name] for name in ("sha256", "caption", "error")
+        ]
+    # Ray goes on with what this machine's own process began, and the other way round.
+    with start([*arguments[:1], *arguments[2:]]) as process:
+        out, _ = process.communicate(timeout=PATIENCE)
+    assert "142 pictures, 2 of them with an error; 0 were new" in out
+
+
+def test_a_block_that_kills_its_actors_is_given_up_and_tried_again_by_another_run(
+    model: Path, photos: Path, tmp_path: Path
+) -> None:
+    """As a picture would that crashes whoever opens it."""
+    pipe, table = Pipe(tmp_path / "pipe.png"), tmp_path / "t.parquet"
+    arguments = [photos, pipe.path, "--model", model, "--out", table]
+    with start([*arguments, "--engine", "ray", "--actors", 1], NAMESPACE, RAY_worker_niceness="0") as process:
+        for _ in range(3):
+            kill_reader(pipe)
+        out, err = process.communicate(timeout=PATIENCE)
+    given_up = [row for row in rows(table) if row["error"]]
+    assert (process.returncode, [row["path"] for row in given_up]) == (1, paths(table)[32:]), out + err
+    assert all("3 processes died" in row["error"] and row["sha256"] is None for row in given_up)
+    pipe.path.unlink()
+    write_png(pipe.path, 99)
+    with start(arguments) as process:
+        out, err = process.communicate(timeout=PATIENCE)
+    assert (process.returncode, "41 pictures, 0 of them with an error; 9 were new" in out) == (0, True), out + err

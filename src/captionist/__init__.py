@@ -15,6 +15,7 @@ from captionist.errors import (
     DataError,
     EmptyImageError,
     ImageError,
+    ImageIndexError,
     ImageNotFoundError,
     ImageTooLargeError,
     MissingExtraError,
@@ -26,8 +27,9 @@ from captionist.errors import (
 )
 
 if TYPE_CHECKING:
-    from captionist.captioner import Caption, Captioner, CaptionResult, WordAttention
+    from captionist.captioner import Caption, Captioner, CaptionResult, EmbeddingResult, WordAttention
     from captionist.images import ImageLimits
+    from captionist.index import ImageIndex
 
 __all__ = [
     "BundleError",
@@ -37,8 +39,11 @@ __all__ = [
     "CaptionistError",
     "CorruptImageError",
     "DataError",
+    "EmbeddingResult",
     "EmptyImageError",
     "ImageError",
+    "ImageIndex",
+    "ImageIndexError",
     "ImageLimits",
     "ImageNotFoundError",
     "ImageTooLargeError",
@@ -53,12 +58,14 @@ __all__ = [
 ]
 
 # Loaded on first use: OpenCV and ONNX Runtime take half a second, which `captionist --help` need not wait for.
-_FROM_CAPTIONER = frozenset({"Caption", "CaptionResult", "Captioner", "WordAttention"})
+_FROM_CAPTIONER = frozenset({"Caption", "CaptionResult", "Captioner", "EmbeddingResult", "WordAttention"})
 
 
 def __getattr__(name: str) -> Any:
     if name == "ImageLimits":
         return import_module("captionist.images").ImageLimits
+    if name == "ImageIndex":
+        return import_module("captionist.index").ImageIndex
     if name in _FROM_CAPTIONER:
         return getattr(import_module("captionist.captioner"), name)
     if name == "__version__":

@@ -1,6 +1,7 @@
 """Bundles on disk: found, checked, and refused with a reason."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -117,3 +118,10 @@ def test_json_nested_too_deeply_is_an_error(path: Path) -> None:
     (path / "config.json").write_text("[" * 200_000)
     with pytest.raises(BundleError, match=r"config\.json cannot be read"):
         Bundle.open(path)
+
+
+def test_a_fingerprint_tells_models_apart(path: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(path, tmp_path / "copy")
+    assert Bundle.open(copy).fingerprint == Bundle.open(path).fingerprint
+    other = write_tiny_bundle(tmp_path / "other", seed=1)
+    assert Bundle.open(other).fingerprint != Bundle.open(path).fingerprint

@@ -9,6 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from captionist import (
+    BundleError,
     Caption,
     Captioner,
     CorruptImageError,
@@ -25,6 +26,11 @@ from tests.tiny_bundle import GRID, write_tiny_bundle
 @pytest.fixture(scope="module")
 def captioner(tmp_path_factory: pytest.TempPathFactory) -> Captioner:
     return Captioner(write_tiny_bundle(tmp_path_factory.mktemp("bundle") / "tiny"), threads=1)
+
+
+@pytest.fixture(scope="module")
+def aligned(tmp_path_factory: pytest.TempPathFactory) -> Captioner:
+    return Captioner(write_tiny_bundle(tmp_path_factory.mktemp("bundle") / "aligned", aligned=True), threads=2)
 
 
 def text_of(caption: Caption) -> tuple[str, ...]:
@@ -147,3 +153,35 @@ def test_threads_may_share_a_captioner(captioner: Captioner) -> None:
     expected = [captioner.caption(picture).text for picture in pictures]
     with ThreadPoolExecutor(4) as pool:
         assert list(pool.map(lambda picture: captioner.caption(picture).text, pictures)) == expected
+
+
+def test_many_embeddings_are_what_each_picture_has_alone(aligned: Captioner) -> None:
+    pictures: list[ImageInput] = [patchwork(seed) for seed in range(7)]
+    pictures[4] = b"just text"
+    for batch_size in (1, 3, 16):
+        results = list(aligned.embed_many(pictures, batch_size))
+        assert [result.source is picture for result, picture in zip(results, pictures, strict=True)] == [True] * 7
+        for place, (picture, embedding, error) in enumerate(results):
+            if place == 4:
+                assert embedding is None
+                assert isinstance(error, NotAnImageError)
+            else:
+                assert error is None
+                assert embedding is not None
+                alone = aligned.image_embeddings(aligned.encode([aligned.prepare(picture)]))[0]
+                np.testing.assert_allclose(embedding, alone, atol=1e-5)
+                assert np.linalg.norm(embedding) == pytest.approx(1, abs=1e-5)
+
+
+def test_no_embeddings_without_an_alignment_or_a_batch(captioner: Captioner, aligned: Captioner) -> None:
+    with pytest.raises(BundleError, match="not trained to compare"):
+        captioner.embed_many([])
+    with pytest.raises(ValueError, match="batch_size"):
+        aligned.embed_many([], 0)
+
+
+def test_a_sentence_without_a_word_is_zeros(aligned: Captioner) -> None:
+    found = aligned.sentence_embeddings(["", " ", "\n", "...", "?!", " A dog. "])
+    assert not found[:-1].any()
+    assert np.array_equal(found[-1:], aligned.sentence_embeddings(["a dog"]))
+    assert not aligned.sentence_embeddings([""]).any()

@@ -23,8 +23,10 @@ from captionist import bundle
 
 END_OF_TEXT = "<|endoftext|>"
 SIZE, PATCH, GRID, WIDTH, HEADS = 16, 4, (4, 4), 8, 2
+ALIGNMENT = 6
 PREFIX = GRID[0] * GRID[1]
 Shape = Sequence[str | int]
+_INTEGERS = ("tokens", "picture", "sentences")
 SENTENCES = [
     " a brown dog runs through the green grass",
     " two children play with a red ball on the beach",
@@ -33,8 +35,11 @@ SENTENCES = [
 ]
 
 
-def write_tiny_bundle(directory: Path, *, seed: int = 0, name: str = "tiny") -> Path:
-    """Write a bundle into a new directory and return it. Other seeds give other captions."""
+def write_tiny_bundle(directory: Path, *, seed: int = 0, name: str = "tiny", aligned: bool = False) -> Path:
+    """Write a bundle into a new directory and return it. Other seeds give other captions.
+
+    aligned: whether it compares pictures with sentences.
+    """
     directory.mkdir(parents=True)
     tokenizer = _tokenizer()
     tokenizer.save(str(directory / bundle.TOKENIZER))
@@ -42,7 +47,10 @@ def write_tiny_bundle(directory: Path, *, seed: int = 0, name: str = "tiny") -> 
     vocabulary = tokenizer.get_vocab_size()
     unused = [token for token in range(vocabulary) if token not in pieces]
     eos_id = tokenizer.get_vocab()[END_OF_TEXT]
-    for file, model in _graphs(np.random.default_rng(seed), vocabulary, eos_id, unused).items():
+    graphs = _graphs(np.random.default_rng(seed), vocabulary, eos_id, unused)
+    if aligned:
+        graphs |= _heads(np.random.default_rng(seed), vocabulary)
+    for file, model in graphs.items():
         onnx.save(model, str(directory / file))
     config = bundle.BundleConfig(
         name=name,
@@ -57,6 +65,7 @@ def write_tiny_bundle(directory: Path, *, seed: int = 0, name: str = "tiny") -> 
         vocabulary_size=vocabulary,
         search=bundle.SearchDefaults(num_beams=2, max_tokens=8, no_repeat_ngram=2),
         lowercase=True,
+        alignment=bundle.AlignmentConfig(width=ALIGNMENT, scale=10.0) if aligned else None,
     )
     bundle.write_config(directory, config)
     (directory / bundle.MODEL_CARD).write_text(f"# {name}\n\nRandom weights, for tests.\n")
@@ -174,6 +183,44 @@ def _graphs(
     }
 
 
+def _heads(generator: np.random.Generator, vocabulary: int) -> dict[str, onnx.ModelProto]:
+    """The two heads: sums over a picture's tokens and over a sentence's words, each made a unit vector."""
+    words = generator.normal(size=(vocabulary + 1, ALIGNMENT)).astype(np.float32)
+    words[vocabulary] = 0
+    constants: dict[str, NDArray[Any]] = {
+        "words": words,
+        "image_head": generator.normal(size=(WIDTH, ALIGNMENT)).astype(np.float32),
+        "tokens_axis": np.array([1]),
+        "least": np.array(1e-12, np.float32),
+    }
+
+    def unit_vectors(result: str) -> list[onnx.NodeProto]:
+        return [
+            helper.make_node("ReduceSum", ["embedded", "tokens_axis"], ["sum"], keepdims=0),
+            helper.make_node("ReduceL2", ["sum", "tokens_axis"], ["length"]),
+            helper.make_node("Max", ["length", "least"], ["divisor"]),
+            helper.make_node("Div", ["sum", "divisor"], [result]),
+        ]
+
+    return {
+        bundle.IMAGE_HEAD: _model(
+            [
+                helper.make_node("MatMul", ["visual_tokens", "image_head"], ["embedded"]),
+                *unit_vectors("image_embeddings"),
+            ],
+            constants,
+            {"visual_tokens": ["B", PREFIX, WIDTH]},
+            {"image_embeddings": ["B", ALIGNMENT]},
+        ),
+        bundle.SENTENCE_HEAD: _model(
+            [helper.make_node("Gather", ["words", "sentences"], ["embedded"]), *unit_vectors("sentence_embeddings")],
+            constants,
+            {"sentences": ["S", "T"]},
+            {"sentence_embeddings": ["S", ALIGNMENT]},
+        ),
+    }
+
+
 def _keys_and_values(keys: str, values: str) -> list[onnx.NodeProto]:
     """[B, T, WIDTH] `added` -> [B, 1, HEADS, T, WIDTH / HEADS] of each."""
     nodes = []
@@ -223,7 +270,7 @@ def _model(
         nodes,
         "tiny",
         [
-            helper.make_tensor_value_info(name, TensorProto.INT64 if len(shape) == 1 else TensorProto.FLOAT, shape)
+            helper.make_tensor_value_info(name, TensorProto.INT64 if name in _INTEGERS else TensorProto.FLOAT, shape)
             for name, shape in inputs.items()
         ],
         [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in outputs.items()],

@@ -16,6 +16,7 @@ from captionist.errors import (
     DataError,
     EmptyImageError,
     ImageError,
+    ImageIndexError,
     ImageNotFoundError,
     ImageTooLargeError,
     MissingExtraError,
@@ -27,8 +28,9 @@ from captionist.errors import (
 )
 
 if TYPE_CHECKING:
-    from captionist.captioner import Caption, Captioner, CaptionResult, WordAttention
+    from captionist.captioner import Caption, Captioner, CaptionResult, EmbeddingResult, WordAttention
     from captionist.images import ImageLimits
+    from captionist.index import ImageIndex
 
 __all__ = [
     "BundleError",
@@ -39,8 +41,11 @@ __all__ = [
     "CollectionError",
     "CorruptImageError",
     "DataError",
+    "EmbeddingResult",
     "EmptyImageError",
     "ImageError",
+    "ImageIndex",
+    "ImageIndexError",
     "ImageLimits",
     "ImageNotFoundError",
     "ImageTooLargeError",
@@ -55,12 +60,14 @@ __all__ = [
 ]
 
 # Loaded on first use: OpenCV and ONNX Runtime take half a second, which `captionist --help` need not wait for.
-_FROM_CAPTIONER = frozenset({"Caption", "CaptionResult", "Captioner", "WordAttention"})
+_FROM_CAPTIONER = frozenset({"Caption", "CaptionResult", "Captioner", "EmbeddingResult", "WordAttention"})
 
 
 def __getattr__(name: str) -> Any:
     if name == "ImageLimits":
         return import_module("captionist.images").ImageLimits
+    if name == "ImageIndex":
+        return import_module("captionist.index").ImageIndex
     if name in _FROM_CAPTIONER:
         return getattr(import_module("captionist.captioner"), name)
     if name == "__version__":

@@ -169,6 +169,15 @@ class Bundle:
         except (OSError, ValueError) as error:
             raise BundleError(f"{path} cannot be read ({error}): export the model again") from error
 
+    @property
+    def fingerprint(self) -> str:
+        """What tells this model from any other: the SHA-256 sum of checksums.json. Raises BundleError."""
+        path = self.path / CHECKSUMS
+        try:
+            return hashlib.sha256(path.read_bytes()).hexdigest()
+        except OSError as error:
+            raise BundleError(f"{path} cannot be read ({error}): export the model again") from error
+
     def verify(self) -> int:
         """Compare every file with its checksum; returns how many there are.
 

@@ -1,14 +1,11 @@
 """Pictures in, captions out."""
 
 import math
-from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
-from itertools import chain, islice
+from functools import cached_property, partial
 from pathlib import Path
-from typing import NamedTuple, Unpack
+from typing import NamedTuple, TypeVar, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,11 +18,14 @@ from captionist.inference.decoder import Decoder
 from captionist.inference.engine import Engine, OrtAlignment
 from captionist.inference.search import Hypothesis, SearchOptions, SearchOverrides, search
 from captionist.inference.sentence import sentence
+from captionist.inference.sharing import share_out
 from captionist.inference.threads import available_cores
 from captionist.inference.tokenizer import CaptionTokenizer
 
 # Rows of the decoder that may run at once: wide beams get fewer pictures in a batch, which bounds their memory.
 _MOST_ROWS = 512
+
+R = TypeVar("R")
 
 ImageInput = bytes | str | Path | FilePart | NDArray[np.uint8]
 """The bytes of a picture file, a path to one, where it lies in another file, or uint8 [H, W, 3] in RGB order."""
@@ -65,23 +65,12 @@ class CaptionResult(NamedTuple):
     error: ImageError | None
 
 
-def _batches(sources: Iterator[ImageInput], size: int) -> Iterator[list[ImageInput]]:
-    """Lists of `size`, the last one shorter; where the sources fail, what they gave before comes first."""
-    while True:
-        batch: list[ImageInput] = []
-        try:
-            batch.extend(islice(sources, size))
-        except Exception:
-            yield batch
-            raise
-        if not batch:
-            return
-        yield batch
+class EmbeddingResult(NamedTuple):
+    """What became of one picture of many: a unit vector, float32 [E], or an error, the other being None."""
 
-
-def _drain(working: deque[Future[list[CaptionResult]]]) -> Iterator[CaptionResult]:
-    while working:
-        yield from working.popleft().result()
+    source: ImageInput
+    embedding: NDArray[np.float32] | None
+    error: ImageError | None
 
 
 class Captioner:
@@ -132,40 +121,45 @@ class Captioner:
         Each of the captioner's threads works on a batch of its own, so that as many batches are read before the first
         result. Raises ValueError for wrong options, at once.
         """
+        search_options = self.defaults.override(**options)
+        results = self._many(
+            iter(images),
+            batch_size,
+            lambda engine, visual_tokens: self._generate(engine, visual_tokens, search_options),
+            rows=search_options.num_captions if search_options.sample else search_options.num_beams,
+        )
+        return (CaptionResult(*result) for result in results)
+
+    def embed_many(self, images: Iterable[ImageInput], batch_size: int = 8) -> Iterator[EmbeddingResult]:
+        """Many pictures as unit vectors, to be compared with those of sentences; otherwise as `caption_many`.
+
+        Raises at once BundleError where the model has no alignment.
+        """
+        alignment = self._alignment
+        results = self._many(iter(images), batch_size, lambda _, visual_tokens: list(alignment.images(visual_tokens)))
+        return (EmbeddingResult(*result) for result in results)
+
+    def _many(
+        self,
+        sources: Iterator[ImageInput],
+        batch_size: int,
+        finish: Callable[[Engine, NDArray[np.float32]], list[R]],
+        rows: int = 1,
+    ) -> Iterator[tuple[ImageInput, R | None, ImageError | None]]:
+        """Each source with what `finish` makes of its visual tokens, in `rows` rows, or with its error."""
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, but it is {batch_size}")
-        return self._caption_many(iter(images), batch_size, self.defaults.override(**options))
 
-    def _caption_many(
-        self, sources: Iterator[ImageInput], batch_size: int, options: SearchOptions
-    ) -> Iterator[CaptionResult]:
-        rows = options.num_captions if options.sample else options.num_beams
-        batch_size = max(1, min(batch_size, _MOST_ROWS // rows))
-        batches = _batches(sources, batch_size)
-        first = next(batches, [])
-        if len(first) < batch_size:  # there is nothing to share out
-            yield from self._caption_batch(self._engine, first, options)
-            next(batches, None)
-            return
-        engine, working = self._side_by_side, deque[Future[list[CaptionResult]]]()
-        with ThreadPoolExecutor(self._threads, "captionist") as pool:
-            try:
-                for batch in chain([first], batches):
-                    working.append(pool.submit(self._caption_batch, engine, batch, options))
-                    if len(working) == self._threads:
-                        yield from working.popleft().result()
-            except Exception:  # of the sources; what was read before is not lost
-                yield from _drain(working)
-                raise
-            yield from _drain(working)
+        def work(engine: Engine, batch: list[ImageInput]) -> list[tuple[ImageInput, R | None, ImageError | None]]:
+            read = [self._read(source) for source in batch]
+            good = [pixels for _, pixels, _ in read if pixels is not None]
+            made = iter(finish(engine, engine.encode(np.stack(good))) if good else ())
+            return [(source, None if pixels is None else next(made), error) for source, pixels, error in read]
 
-    def _caption_batch(self, engine: Engine, batch: list[ImageInput], options: SearchOptions) -> list[CaptionResult]:
-        read = [self._read(source) for source in batch]
-        good = [pixels for _, pixels, _ in read if pixels is not None]
-        captions = iter(self._generate(engine, engine.encode(np.stack(good)), options) if good else ())
-        return [
-            CaptionResult(source, None if pixels is None else next(captions), error) for source, pixels, error in read
-        ]
+        def worker(alone: bool) -> Callable[[list[ImageInput]], list[tuple[ImageInput, R | None, ImageError | None]]]:
+            return partial(work, self._engine if alone else self._side_by_side)
+
+        return share_out(sources, max(1, min(batch_size, _MOST_ROWS // rows)), self._threads, worker)
 
     def _read(self, source: ImageInput) -> tuple[ImageInput, NDArray[np.float32] | None, ImageError | None]:
         try:
@@ -212,8 +206,8 @@ class Captioner:
 
     def sentence_embeddings(self, sentences: Sequence[str]) -> NDArray[np.float32]:
         """S sentences as unit vectors, float32 [S, E]; zeros for one without a word. Raises BundleError as above."""
-        texts = (sentence.strip().rstrip(".") for sentence in sentences)
-        ids = [self.tokenizer.encode(f" {text.lower() if self.bundle.config.lowercase else text}") for text in texts]
+        texts = [text.lower() if self.bundle.config.lowercase else text for text in map(str.strip, sentences)]
+        ids = [self.tokenizer.encode(f" {text.rstrip('.')}") if any(map(str.isalnum, text)) else [] for text in texts]
         return self._alignment.sentences(ids)
 
     def match(self, image: ImageInput, sentences: Sequence[str]) -> NDArray[np.float32]:

@@ -12,6 +12,7 @@ from captionist.commands import corpora, models
 from captionist.commands.caption import caption
 from captionist.commands.compare import compare
 from captionist.commands.scores import evaluate, score
+from captionist.commands.search import index, match, search
 from captionist.commands.serve import ServeCommand, serve
 from captionist.commands.terminal import escape
 from captionist.commands.training import export, train
@@ -26,7 +27,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Exit codes: 0 all good, 1 some inputs failed (the rest were done), 2 wrong usage.",
 )
-for command in (caption, evaluate, score, compare, train, export):
+for command in (caption, match, index, search, evaluate, score, compare, train, export):
     app.command()(command)
 app.command(cls=ServeCommand)(serve)
 app.add_typer(corpora.app, name="data")

@@ -45,6 +45,10 @@ class BundleError(CaptionistError):
     """A model bundle that is missing, incomplete, altered or of an unknown format."""
 
 
+class ImageIndexError(CaptionistError):
+    """An index of pictures that is missing, damaged or of another model, or that cannot be written."""
+
+
 class RecipeError(CaptionistError):
     """A training recipe with an unknown key, a wrong value or a missing file."""
 

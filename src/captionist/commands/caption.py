@@ -1,6 +1,5 @@
 """captionist caption."""
 
-import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -8,8 +7,18 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from captionist.commands.collection import EngineName, caption_to_table
-from captionist.commands.terminal import BeamsOption, ModelOption, escape, own_errors_only, print_line, progress
-from captionist.errors import CaptionistError, ImageNotFoundError
+from captionist.commands.terminal import (
+    BeamsOption,
+    ModelOption,
+    escape,
+    own_errors_only,
+    print_error,
+    print_json,
+    print_line,
+    progress,
+    read_stdin,
+)
+from captionist.errors import CaptionistError
 
 if TYPE_CHECKING:
     from captionist.captioner import Caption
@@ -68,9 +77,9 @@ def caption(
     if engine is not None or actors is not None:
         raise typer.BadParameter("--engine and --actors are for --out: name a table to write")
 
-    found = find_sources(paths, _read_stdin)
+    found = find_sources(paths, read_stdin)
     for name, message in found.errors:
-        _print_error(name, message, as_json)
+        print_error(name, message, as_json)
     failures = len(found.errors)
     if found.sources:
         from captionist.captioner import Captioner
@@ -89,7 +98,7 @@ def caption(
             for source, result in zip(found.sources, results, strict=True):
                 if result.error is not None:
                     failures += 1
-                    _print_error(source.name, source.message(result.error), as_json)
+                    print_error(source.name, source.message(result.error), as_json)
                 if result.caption is not None:
                     _print_captions(source.name, result.caption, min_confidence, as_json)
                     if sheets:
@@ -97,7 +106,7 @@ def caption(
                             sheets.save(source.stem, draw(decode(source.image), result.caption))
                         except CaptionistError as error:
                             failures += 1
-                            _print_error(source.name, str(error), as_json)
+                            print_error(source.name, str(error), as_json)
                 advance()
     raise typer.Exit(1 if failures else 0)
 
@@ -113,23 +122,11 @@ def _overrides(num_beams: int | None, num_captions: int | None, max_words: int |
     return overrides
 
 
-def _read_stdin() -> bytes:
-    from captionist.images import ImageLimits
-
-    if sys.stdin is None:  # Python's way to say that it was started with the descriptor closed
-        raise ImageNotFoundError("standard input is closed: pipe a picture into it, or name a file")
-    try:
-        # One byte more than is allowed is enough to be refused.
-        return sys.stdin.buffer.read(ImageLimits().max_bytes + 1)
-    except OSError as error:
-        raise ImageNotFoundError(f"standard input cannot be read ({error.strerror}): name a file instead") from error
-
-
 def _print_captions(name: str, caption: "Caption", min_confidence: float, as_json: bool) -> None:
     kept = [one for one in (caption, *caption.alternatives) if one.confidence >= min_confidence]
     if as_json:
         best, *others = [_fields(one) for one in kept] or [dict.fromkeys(_fields(caption))]
-        _print_json(path=name, **best, alternatives=others)
+        print_json(path=name, **best, alternatives=others)
         return
     for text in [one.text for one in kept] or [""]:
         print_line(sys.stdout, f"{escape(name)}\t{text}")
@@ -141,15 +138,3 @@ def _fields(caption: "Caption") -> dict[str, object]:
         "log_probability": caption.log_probability,
         "confidence": caption.confidence,
     }
-
-
-def _print_error(name: str, message: str, as_json: bool) -> None:
-    if as_json:
-        _print_json(path=name, error=message)
-    else:
-        print_line(sys.stderr, escape(f"{name or repr(name)}: {message}"))
-
-
-def _print_json(**fields: object) -> None:
-    # Pure ASCII, so that the line is valid JSON in any locale and for file names that are not UTF-8.
-    print_line(sys.stdout, json.dumps(fields))

@@ -1,5 +1,6 @@
 """What the commands share: lines, progress, missing extras, files to write, options."""
 
+import json
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -10,7 +11,7 @@ from typing import Annotated, TextIO
 
 import typer
 
-from captionist.errors import CaptionistError, MissingExtraError
+from captionist.errors import CaptionistError, ImageNotFoundError, MissingExtraError
 
 ModelOption = Annotated[
     str | None,
@@ -40,11 +41,37 @@ def escape(text: str) -> str:
     return text.translate(_ESCAPES)
 
 
+def print_error(name: str, message: str, as_json: bool) -> None:
+    """What is wrong with one input of many, on standard error; as JSON among the results."""
+    if as_json:
+        print_json(path=name, error=message)
+    else:
+        print_line(sys.stderr, escape(f"{name or repr(name)}: {message}"))
+
+
+def print_json(**fields: object) -> None:
+    """An object on a line, pure ASCII, which is valid JSON in any locale and for file names that are not UTF-8."""
+    print_line(sys.stdout, json.dumps(fields))
+
+
 def print_line(stream: TextIO, line: str) -> None:
     """Write a line and let go of it, so that what a stopped run printed is whole. typer.echo would write past the
     progress bar, which stands in for the streams while it is drawn."""
     stream.write(f"{line}\n")
     stream.flush()
+
+
+def read_stdin() -> bytes:
+    """A picture piped in. Raises ImageNotFoundError."""
+    from captionist.images import ImageLimits
+
+    if sys.stdin is None:  # Python's way to say that it was started with the descriptor closed
+        raise ImageNotFoundError("standard input is closed: pipe a picture into it, or name a file")
+    try:
+        # One byte more than is allowed is enough to be refused.
+        return sys.stdin.buffer.read(ImageLimits().max_bytes + 1)
+    except OSError as error:
+        raise ImageNotFoundError(f"standard input cannot be read ({error.strerror}): name a file instead") from error
 
 
 @contextmanager

@@ -1,0 +1,173 @@
+"""captionist match, captionist index, captionist search."""
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from captionist.commands.terminal import (
+    ModelOption,
+    escape,
+    own_errors_only,
+    print_error,
+    print_json,
+    print_line,
+    progress,
+    read_stdin,
+    writable,
+)
+from captionist.errors import ImageIndexError, ImageNotFoundError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from captionist.captioner import Captioner
+    from captionist.sources import Source
+
+_INDEX = Path("captionist-index.npz")
+
+JsonLines = Annotated[bool, typer.Option("--json", help="One JSON object a line.")]
+
+
+def match(
+    image: Annotated[str, typer.Argument(metavar="IMAGE", help="A picture, or - for standard input.")],
+    sentences: Annotated[list[str], typer.Argument(metavar="SENTENCE...", help="What may be in it.")],
+    model: ModelOption = None,
+    as_json: JsonLines = False,
+) -> None:
+    """Say how well sentences fit a picture: prints the cosine, a tab and the sentence, best first.
+
+    Of several sentences, the probability of each among those given stands between the two.
+    """
+    import numpy as np
+
+    from captionist.captioner import Captioner
+
+    captioner = Captioner(model)
+    _embed(captioner, sentences)
+    with own_errors_only():
+        cosines = captioner.match(read_stdin() if image == "-" else image, sentences)
+    alignment = captioner.bundle.config.alignment
+    assert alignment is not None
+    weights = np.exp(alignment.scale * (cosines - cosines.max()))
+    probabilities = weights / weights.sum()
+    for place in np.argsort(-cosines, kind="stable").tolist():
+        cosine, probability = float(cosines[place]), float(probabilities[place]) if len(sentences) > 1 else None
+        if as_json:
+            print_json(sentence=sentences[place], cosine=cosine, probability=probability)
+        else:
+            columns = [f"{number:.4f}" for number in (cosine, probability) if number is not None]
+            print_line(sys.stdout, "\t".join([*columns, escape(sentences[place])]))
+
+
+def index(
+    paths: Annotated[list[str], typer.Argument(metavar="PATH...", help="Pictures, folders, globs.")],
+    out: Annotated[
+        Path,
+        typer.Option("--out", metavar="FILE", callback=writable, help="The index to write, or to bring up to date."),
+    ] = _INDEX,
+    model: ModelOption = None,
+) -> None:
+    """Make an index of pictures, for `captionist search`.
+
+    Afterwards it holds what the paths lead to and nothing else. If it is there already and of the same model, only new
+    and changed pictures are read; one that was stopped with Ctrl-C keeps what it has read. A file that cannot be read
+    gives one line on standard error and exit code 1; the others are indexed all the same.
+    """
+    from captionist.sources import find_sources
+
+    if not os.access(out.parent, os.W_OK):
+        raise ImageIndexError(f"{out} cannot be written (the folder is read-only): name another file with --out")
+    found = find_sources(paths, _no_stdin)
+    for name, message in found.errors:
+        print_error(name, message, as_json=False)
+    failures = len(found.errors)
+    own = os.path.abspath(out)  # noqa: PTH100  # as find_sources does
+    if sources := [source for source in found.sources if os.path.abspath(source.name) != own]:  # noqa: PTH100
+        failures += _bring_up_to_date(out, model, sources)
+    raise typer.Exit(1 if failures else 0)
+
+
+def search(
+    sentence: Annotated[str, typer.Argument(metavar="SENTENCE", help="What to look for, in English.")],
+    index_file: Annotated[
+        Path, typer.Option("--index", metavar="FILE", help="What `captionist index` wrote.")
+    ] = _INDEX,
+    top: Annotated[int, typer.Option(min=1, metavar="N", help="How many pictures to name.")] = 10,
+    model: ModelOption = None,
+    as_json: JsonLines = False,
+) -> None:
+    """Find the pictures of an index that a sentence fits: prints the cosine, a tab and the path, best first.
+
+    Paths are printed as `captionist index` was given them, and as `captionist caption` prints them.
+    """
+    from captionist.captioner import Captioner
+    from captionist.index import ImageIndex
+
+    index = ImageIndex.load(index_file)
+    captioner = Captioner(model)
+    (query,) = _embed(captioner, [sentence])
+    if index.model != captioner.bundle.fingerprint or index.embeddings.shape[1:] != query.shape:
+        raise ImageIndexError(
+            f"{index_file} was made with another model than {captioner.bundle.path}: name that one with --model, or "
+            "make the index anew"
+        )
+    for path, cosine in index.search(query, top):
+        if as_json:
+            print_json(path=path, cosine=cosine)
+        else:
+            print_line(sys.stdout, f"{cosine:.4f}\t{escape(path)}")
+
+
+def _bring_up_to_date(out: Path, model: str | None, sources: "Sequence[Source]") -> int:
+    """Write the index of these pictures; returns how many cannot be read."""
+    from captionist.captioner import Captioner
+    from captionist.index import ImageIndex, IndexedPicture, Stamp
+
+    captioner = Captioner(model)
+    fingerprint = captioner.bundle.fingerprint
+    stamps = {source.name: Stamp.of(source.name) for source in sources}
+    pictures: dict[str, IndexedPicture] = {}
+    if out.exists():
+        known = ImageIndex.load(out)
+        if known.model == fingerprint:
+            pictures = {one.path: one for one in known if one.stamp and one.stamp == stamps.get(one.path)}
+    fresh = [source for source in sources if source.name not in pictures]
+    failures = 0
+    results = captioner.embed_many(source.image for source in fresh)
+    try:
+        with own_errors_only(), progress("indexing", len(fresh)) as advance:
+            for source, result in zip(fresh, results, strict=True):
+                if result.error is not None:
+                    failures += 1
+                    print_error(source.name, source.message(result.error), as_json=False)
+                if result.embedding is not None:
+                    pictures[source.name] = IndexedPicture(source.name, result.embedding, stamps[source.name])
+                advance()
+    finally:  # Ctrl-C too: what was read need not be read again
+        if pictures:
+            ImageIndex.build(fingerprint, pictures.values()).save(out)
+    print_line(sys.stdout, escape(f"{out}: {len(pictures)} pictures, {len(fresh) - failures} of them read now"))
+    return failures
+
+
+def _embed(captioner: "Captioner", sentences: "Sequence[str]") -> "NDArray[np.float32]":
+    """Sentences as unit vectors, float32 [S, E]. Raises typer.BadParameter for one that says nothing to the model."""
+    for sentence in sentences:
+        try:
+            sentence.encode()
+        except UnicodeEncodeError as error:
+            raise typer.BadParameter(f"{sentence!r} is not UTF-8 text") from error
+    embedded = captioner.sentence_embeddings(sentences)
+    for sentence, vector in zip(sentences, embedded, strict=True):
+        if not vector.any():
+            raise typer.BadParameter(f"the sentence {sentence!r} has no word that the model knows")
+    return embedded
+
+
+def _no_stdin() -> bytes:
+    raise ImageNotFoundError("an index holds paths: save standard input to a file, and name that")

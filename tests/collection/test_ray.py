@@ -28,33 +28,23 @@ def _ray() -> None:
         missing("a network namespace (unshare, ip; root)")
 
 
-def is_reading(process: int, pipe: Pipe) -> bool:
+def is_reading(process: str, pipe: Pipe) -> bool:
     try:
         return pipe.path in [descriptor.readlink() for descriptor in Path(f"/proc/{process}/fd").iterdir()]
-    except OSError:  # it has ended
+    except OSError:  # it, or one of its files, is gone
         return False
 
 
-def reader(pipe: Pipe) -> int:
-    """The process that has the pipe open, but for this one."""
+def reader(pipe: Pipe, *others: int) -> int:
+    """The actor that reads the pipe; not this process, nor those others, which may take a while to die."""
     give_up = time.monotonic() + PATIENCE
-    while time.monotonic() < give_up:  # it gets its descriptor only after this process has got its own
-        for path in Path("/proc").glob("[0-9]*"):
-            if path.name != str(os.getpid()) and is_reading(int(path.name), pipe):
-                return int(path.name)
-        time.sleep(0.01)
+    while time.monotonic() < give_up:
+        for process in {path.name for path in Path("/proc").glob("[0-9]*")} - {*map(str, others), str(os.getpid())}:
+            if is_reading(process, pipe):
+                assert "ray::MapWorker" in Path(f"/proc/{process}/cmdline").read_text()
+                return int(process)
+        time.sleep(0.02)
     raise TimeoutError(f"nobody reads {pipe.path}")
-
-
-def kill_reader(pipe: Pipe) -> None:
-    """Kill who reads it, in the middle of a block."""
-    end = pipe.wait_for_reader(PATIENCE)
-    process = reader(pipe)
-    assert "ray::MapWorker" in Path(f"/proc/{process}/cmdline").read_text()
-    os.kill(process, signal.SIGKILL)
-    while is_reading(process, pipe):
-        time.sleep(0.01)
-    os.close(end)
 
 
 def test_a_killed_actor_loses_nothing_and_doubles_nothing(model: Path, photos: Path, tmp_path: Path) -> None:
@@ -68,10 +58,11 @@ def test_a_killed_actor_loses_nothing_and_doubles_nothing(model: Path, photos: P
     pipe, table = Pipe(tmp_path / "pipe.png"), tmp_path / "t.parquet"
     arguments = [photos, pipe.path, "--model", model, "--out", table]
     with start([*arguments, "--engine", "ray", "--actors", 2], NAMESPACE, RAY_worker_niceness="0") as process:
-        kill_reader(pipe)
-        picture = write_png(tmp_path / "picture.png", 99).read_bytes()
         end = pipe.wait_for_reader(PATIENCE)
-        os.write(end, picture)
+        killed = reader(pipe)
+        os.kill(killed, signal.SIGKILL)
+        reader(pipe, killed)
+        os.write(end, write_png(tmp_path / "picture.png", 99).read_bytes())
         os.close(end)
         out, err = process.communicate(timeout=PATIENCE)
     assert (process.returncode, "143 pictures, 2 of them with an error; 143 were new" in out) == (1, True), err
@@ -100,9 +91,13 @@ def test_a_block_that_kills_its_actors_is_given_up_and_tried_again_by_another_ru
     pipe, table = Pipe(tmp_path / "pipe.png"), tmp_path / "t.parquet"
     arguments = [photos, pipe.path, "--model", model, "--out", table]
     with start([*arguments, "--engine", "ray", "--actors", 1], NAMESPACE, RAY_worker_niceness="0") as process:
+        end = pipe.wait_for_reader(PATIENCE)
+        killed: list[int] = []
         for _ in range(3):
-            kill_reader(pipe)
+            killed.append(reader(pipe, *killed))
+            os.kill(killed[-1], signal.SIGKILL)
         out, err = process.communicate(timeout=PATIENCE)
+        os.close(end)
     given_up = [row for row in rows(table) if row["error"]]
     assert (process.returncode, [row["path"] for row in given_up]) == (1, paths(table)[32:]), out + err
     assert all("3 processes died" in row["error"] and row["sha256"] is None for row in given_up)

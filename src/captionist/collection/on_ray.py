@@ -108,7 +108,8 @@ def _run(
         compute=ray.data.ActorPoolStrategy(size=min(size, len(tables))),
         num_cpus=1,
     )
-    for batch in rows.iter_batches(batch_size=None, batch_format="pyarrow"):
+    # Nothing is fetched ahead: it would wait for the next block before it is written.
+    for batch in rows.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
         for fields in batch.to_pylist():
             yield Row(**fields)
 

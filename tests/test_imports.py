@@ -90,6 +90,11 @@ def test_opentelemetry_is_for_tracing_alone(path: Path) -> None:
     assert bool(needed) == (path == SOURCE / "server" / "tracing.py")
 
 
+def test_evaluation_needs_torch_for_a_clip_alone() -> None:
+    needing = {path.name for path in (SOURCE / "evaluation").glob("*.py") if {"torch", "transformers"} & imports(path)}
+    assert needing == {"clip.py"}
+
+
 @pytest.mark.parametrize(
     "module", ["captionist", "captionist.captioner", "captionist.cli", "captionist.inference.search"]
 )

@@ -25,6 +25,7 @@ END_OF_TEXT = "<|endoftext|>"
 SIZE, PATCH, GRID, WIDTH, HEADS = 16, 4, (4, 4), 8, 2
 PREFIX = GRID[0] * GRID[1]
 Shape = Sequence[str | int]
+_INTEGERS = {"tokens", "picture", "sentences"}
 SENTENCES = [
     " a brown dog runs through the green grass",
     " two children play with a red ball on the beach",
@@ -33,7 +34,9 @@ SENTENCES = [
 ]
 
 
-def write_tiny_bundle(directory: Path, *, seed: int = 0, name: str = "tiny") -> Path:
+def write_tiny_bundle(
+    directory: Path, *, seed: int = 0, name: str = "tiny", alignment: bool = False, match_weight: float = 0.0
+) -> Path:
     """Write a bundle into a new directory and return it. Other seeds give other captions."""
     directory.mkdir(parents=True)
     tokenizer = _tokenizer()
@@ -42,7 +45,10 @@ def write_tiny_bundle(directory: Path, *, seed: int = 0, name: str = "tiny") -> 
     vocabulary = tokenizer.get_vocab_size()
     unused = [token for token in range(vocabulary) if token not in pieces]
     eos_id = tokenizer.get_vocab()[END_OF_TEXT]
-    for file, model in _graphs(np.random.default_rng(seed), vocabulary, eos_id, unused).items():
+    graphs = _graphs(np.random.default_rng(seed), vocabulary, eos_id, unused)
+    if alignment:
+        graphs |= _heads(np.random.default_rng(seed), vocabulary)
+    for file, model in graphs.items():
         onnx.save(model, str(directory / file))
     config = bundle.BundleConfig(
         name=name,
@@ -55,8 +61,9 @@ def write_tiny_bundle(directory: Path, *, seed: int = 0, name: str = "tiny") -> 
             layers=1, heads=HEADS, head_width=WIDTH // HEADS, width=WIDTH, bos_id=eos_id, eos_id=eos_id, max_tokens=20
         ),
         vocabulary_size=vocabulary,
-        search=bundle.SearchDefaults(num_beams=2, max_tokens=8, no_repeat_ngram=2),
+        search=bundle.SearchDefaults(num_beams=2, max_tokens=8, no_repeat_ngram=2, match_weight=match_weight),
         lowercase=True,
+        alignment=bundle.AlignmentConfig(width=WIDTH, scale=10.0) if alignment else None,
     )
     bundle.write_config(directory, config)
     (directory / bundle.MODEL_CARD).write_text(f"# {name}\n\nRandom weights, for tests.\n")
@@ -174,6 +181,30 @@ def _graphs(
     }
 
 
+def _heads(generator: np.random.Generator, vocabulary: int) -> dict[str, onnx.ModelProto]:
+    """A picture is the mean of its visual tokens, a sentence the sum of its tokens' random embeddings."""
+    words = generator.normal(size=(vocabulary + 1, WIDTH)).astype(np.float32)
+    words[-1] = 0  # of what fills sentences up
+    axis = {"axis": np.array([1])}
+    look = [
+        helper.make_node("ReduceMean", ["visual_tokens", "axis"], ["image"], keepdims=0),
+        helper.make_node("LpNormalization", ["image"], ["image_embeddings"], axis=1, p=2),
+    ]
+    read = [
+        helper.make_node("Gather", ["words", "sentences"], ["embedded"]),
+        helper.make_node("ReduceSum", ["embedded", "axis"], ["sentence"], keepdims=0),
+        helper.make_node("LpNormalization", ["sentence"], ["sentence_embeddings"], axis=1, p=2),
+    ]
+    return {
+        bundle.IMAGE_HEAD: _model(
+            look, axis, {"visual_tokens": ["B", PREFIX, WIDTH]}, {"image_embeddings": ["B", WIDTH]}
+        ),
+        bundle.SENTENCE_HEAD: _model(
+            read, axis | {"words": words}, {"sentences": ["S", "T"]}, {"sentence_embeddings": ["S", WIDTH]}
+        ),
+    }
+
+
 def _keys_and_values(keys: str, values: str) -> list[onnx.NodeProto]:
     """[B, T, WIDTH] `added` -> [B, 1, HEADS, T, WIDTH / HEADS] of each."""
     nodes = []
@@ -223,7 +254,7 @@ def _model(
         nodes,
         "tiny",
         [
-            helper.make_tensor_value_info(name, TensorProto.INT64 if len(shape) == 1 else TensorProto.FLOAT, shape)
+            helper.make_tensor_value_info(name, TensorProto.INT64 if name in _INTEGERS else TensorProto.FLOAT, shape)
             for name, shape in inputs.items()
         ],
         [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in outputs.items()],

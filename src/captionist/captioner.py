@@ -212,7 +212,7 @@ class Captioner:
 
     def sentence_embeddings(self, sentences: Sequence[str]) -> NDArray[np.float32]:
         """S sentences as unit vectors, float32 [S, E]; zeros for one without a word. Raises BundleError as above."""
-        texts = (sentence.strip().rstrip(".") for sentence in sentences)
+        texts = (sentence.strip().rstrip(" .") for sentence in sentences)
         ids = [self.tokenizer.encode(f" {text.lower() if self.bundle.config.lowercase else text}") for text in texts]
         return self._alignment.sentences(ids)
 

@@ -228,6 +228,22 @@ def test_a_model_is_evaluated_on_a_corpus(run: Run, corpus: Path, model: Path, t
 
 
 @pytest.mark.usefixtures("no_java")
+def test_a_model_with_an_alignment_is_asked_what_it_finds(run: Run, corpus: Path, tmp_path: Path) -> None:
+    model, page = write_tiny_bundle(tmp_path / "aligned", aligned=True), tmp_path / "page.html"
+    outcome = run("evaluate", "--data", corpus, "--split", "train", "--model", model, "--limit", 3, "--report", page)
+    assert (outcome.code, outcome.err) == (0, "")
+    assert "not comparable with published" in outcome.out
+    assert "recall of the model's own alignment among 3 pictures" in outcome.out
+    assert "match score" in page.read_text()
+
+
+def test_what_is_no_clip_is_an_error_before_the_work(run: Run, corpus: Path, model: Path, tmp_path: Path) -> None:
+    outcome = run("evaluate", "--data", corpus, "--split", "train", "--model", model, "--clip", tmp_path)
+    assert (outcome.code, outcome.out) == (1, "")
+    assert "cannot be loaded as a CLIP" in outcome.err
+
+
+@pytest.mark.usefixtures("no_java")
 def test_captions_of_any_origin_are_scored(run: Run, tmp_path: Path) -> None:
     references, candidates, result = (tmp_path / f"{name}.json" for name in ("refs", "cands", "scores"))
     references.write_text(json.dumps({"1": ["a dog runs on grass"], "2": ["two men sit on a bench"]}))
@@ -247,16 +263,17 @@ def test_help_needs_no_heavy_library() -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [["train", "recipe.yaml"], ["export", "run", "bundle"], ["score", "--references=a", "--candidates=b"]]
+    ("missing", "arguments"),
+    [
+        ("torch", ["train", "recipe.yaml"]),
+        ("torch", ["export", "run", "bundle"]),
+        ("nltk", ["score", "--references=a", "--candidates=b"]),
+        ("torch", ["evaluate", "--data=.", "--split=dev", "--clip=any"]),
+    ],
 )
-def test_a_missing_extra_is_named(arguments: list[str]) -> None:
+def test_a_missing_extra_is_named(missing: str, arguments: list[str]) -> None:
     """None in sys.modules is Python's own way to make an import fail."""
-    code = (
-        "import sys\n"
-        "sys.modules['torch'] = sys.modules['nltk'] = None\n"
-        "from captionist.cli import main\n"
-        "main(sys.argv[1:])"
-    )
+    code = f"import sys\nsys.modules[{missing!r}] = None\nfrom captionist.cli import main\nmain(sys.argv[1:])"
     done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.count("\n") == 1

@@ -102,6 +102,11 @@ def test_ray_is_for_its_engine_alone(path: Path) -> None:
     assert bool(needed) == (path == SOURCE / "collection" / "on_ray.py")
 
 
+def test_evaluation_needs_torch_for_a_clip_alone() -> None:
+    needing = {path.name for path in (SOURCE / "evaluation").glob("*.py") if {"torch", "transformers"} & imports(path)}
+    assert needing == {"clip.py"}
+
+
 @pytest.mark.parametrize(
     "module", ["captionist", "captionist.captioner", "captionist.cli", "captionist.inference.search"]
 )

@@ -35,7 +35,9 @@ SENTENCES = [
 ]
 
 
-def write_tiny_bundle(directory: Path, *, seed: int = 0, name: str = "tiny", aligned: bool = False) -> Path:
+def write_tiny_bundle(
+    directory: Path, *, seed: int = 0, name: str = "tiny", aligned: bool = False, match_weight: float = 0.0
+) -> Path:
     """Write a bundle into a new directory and return it. Other seeds give other captions.
 
     aligned: whether it compares pictures with sentences.
@@ -63,7 +65,7 @@ def write_tiny_bundle(directory: Path, *, seed: int = 0, name: str = "tiny", ali
             layers=1, heads=HEADS, head_width=WIDTH // HEADS, width=WIDTH, bos_id=eos_id, eos_id=eos_id, max_tokens=20
         ),
         vocabulary_size=vocabulary,
-        search=bundle.SearchDefaults(num_beams=2, max_tokens=8, no_repeat_ngram=2),
+        search=bundle.SearchDefaults(num_beams=2, max_tokens=8, no_repeat_ngram=2, match_weight=match_weight),
         lowercase=True,
         alignment=bundle.AlignmentConfig(width=ALIGNMENT, scale=10.0) if aligned else None,
     )

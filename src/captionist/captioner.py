@@ -207,7 +207,7 @@ class Captioner:
     def sentence_embeddings(self, sentences: Sequence[str]) -> NDArray[np.float32]:
         """S sentences as unit vectors, float32 [S, E]; zeros for one without a word. Raises BundleError as above."""
         texts = [text.lower() if self.bundle.config.lowercase else text for text in map(str.strip, sentences)]
-        ids = [self.tokenizer.encode(f" {text.rstrip('.')}") if any(map(str.isalnum, text)) else [] for text in texts]
+        ids = [self.tokenizer.encode(f" {text.rstrip(' .')}") if any(map(str.isalnum, text)) else [] for text in texts]
         return self._alignment.sentences(ids)
 
     def match(self, image: ImageInput, sentences: Sequence[str]) -> NDArray[np.float32]:

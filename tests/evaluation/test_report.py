@@ -9,6 +9,7 @@ import pytest
 
 from captionist.errors import ScoreError
 from captionist.evaluation.report import ReportRow, write_report
+from captionist.evaluation.retrieval import Recall
 from captionist.evaluation.scores import Measure, Scores
 
 MEASURE = Measure(value=20.04, low=18.0, high=22.0)
@@ -80,6 +81,12 @@ def test_scores_and_pictures_are_on_the_page(rows: list[ReportRow], tmp_path: Pa
     assert re.findall(r"id-(\d+)", best) == [str(number) for number in range(39, 27, -1)]
     worst = page.text[page.text.index("Worst pictures") :]
     assert re.findall(r"id-(\d+)", worst) == [str(number) for number in range(12)]
+
+
+def test_recall_is_on_the_page(rows: list[ReportRow], tmp_path: Path) -> None:
+    found = Recall(40, 80, {"image_to_text_1": 12.5, "text_to_image_1": 7.5})
+    write_report(tmp_path / "report.html", "Tiny model", SCORES, rows, recall=found)
+    assert found.line() in Page((tmp_path / "report.html").read_text(encoding="utf-8")).text
 
 
 def test_the_page_needs_nothing_else(rows: list[ReportRow], tmp_path: Path) -> None:

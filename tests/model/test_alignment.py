@@ -1,4 +1,4 @@
-"""Pictures and sentences in one space: the heads, the loss, recall."""
+"""Pictures and sentences in one space: the heads and the loss."""
 
 import math
 from pathlib import Path
@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from captionist.model.alignment import Alignment, recall
+from captionist.model.alignment import Alignment
 from captionist.model.fusion import VisionPrefixLM, load_model
 from captionist.model.language import IGNORE, encode_caption
 from tests.model.checkpoints import CAPTIONS, Checkpoints
@@ -55,23 +55,6 @@ def test_it_does_not_grow_sharper_without_end(alignment: Alignment) -> None:
     alignment.log_scale.data.fill_(20.0)
     assert float(alignment.scale().detach()) == 100.0
     assert math.isfinite(float(alignment.loss(torch.eye(6), torch.eye(6)).detach()))
-
-
-def test_recall_counts_any_sentence_of_a_picture() -> None:
-    images = torch.eye(3)
-    # Each of the first two pictures has two sentences; the second one of the first is nearer to the third picture.
-    sentences = F.normalize(
-        torch.tensor([[1.0, 0.1, 0.0], [0.1, 0.0, 1.0], [0.0, 1.0, 0.0], [1.0, 0.5, 0.0], [0.0, 0.2, 0.5]]), dim=1
-    )
-    found = recall(images, sentences, torch.tensor([0, 0, 1, 1, 2]), ranks=(1, 2))
-    assert found == pytest.approx(
-        {
-            "image_to_text_1": 200 / 3,  # nearest to the third picture is a sentence of the first
-            "image_to_text_2": 100.0,
-            "text_to_image_1": 60.0,
-            "text_to_image_2": 100.0,
-        }
-    )
 
 
 def test_it_is_saved_and_cut_with_the_vocabulary(checkpoints: Checkpoints, tmp_path: Path) -> None:

@@ -32,6 +32,13 @@ def evaluate(
     audit: Annotated[
         bool, typer.Option("--audit", help="Also show what BLEU becomes under well-known mistakes in scoring.")
     ] = False,
+    clip: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Let this CLIP judge the captions (CLIPScore): a name on the hub, or a directory of that layout.",
+        ),
+    ] = None,
     json_file: JsonOption = None,
     report: Annotated[
         Path | None, typer.Option(metavar="FILE.html", callback=writable, help="Write a page to read there.")
@@ -44,18 +51,25 @@ def evaluate(
         from captionist.evaluation.report import write_report
         from captionist.evaluation.run import evaluate as run
         from captionist.evaluation.scores import render
+
+        if clip:
+            from captionist.evaluation.clip import Clip
     from rich.console import Console
 
     from captionist.captioner import Captioner
 
     examples = open_corpus(data, format).split(split)[:limit]
     captioner = Captioner(model)
-    with own_errors_only(), progress("captioning", len(examples) * (2 if audit else 1)) as advance:
+    judge = Clip(clip) if clip else None
+    times = 1 + audit + bool(judge) + bool(captioner.bundle.config.alignment)
+    with own_errors_only(), progress("captioning", len(examples) * times) as advance:
         if num_beams is None:
-            evaluation = run(examples, captioner, advance, audit)
+            evaluation = run(examples, captioner, advance, audit, judge)
         else:
-            evaluation = run(examples, captioner, advance, audit, num_beams=num_beams)
+            evaluation = run(examples, captioner, advance, audit, judge, num_beams=num_beams)
     Console().print(render(evaluation.scores))
+    if evaluation.recall:
+        typer.echo(evaluation.recall.line())
     for line in evaluation.mistakes.lines():
         typer.echo(line)
     if evaluation.reliability:
@@ -68,7 +82,7 @@ def evaluate(
         write_text(json_file, evaluation.to_json())
     if report:
         title = f"{captioner.bundle.config.name} on {data.name}, split {split}"
-        write_report(report, title, evaluation.scores, evaluation.rows, evaluation.reliability)
+        write_report(report, title, evaluation.scores, evaluation.rows, evaluation.reliability, evaluation.recall)
     raise typer.Exit(1 if evaluation.failures else 0)
 
 

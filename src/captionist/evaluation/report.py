@@ -15,6 +15,7 @@ import numpy as np
 from captionist.errors import ScoreError
 from captionist.evaluation.calibration import Reliability
 from captionist.evaluation.plots import length_plot, reliability_plot, vocabulary_plot
+from captionist.evaluation.retrieval import Recall
 from captionist.evaluation.scores import Measure, Scores
 from captionist.evaluation.tokenize import tokenize
 from captionist.evaluation.words import Words
@@ -41,9 +42,15 @@ class ReportRow:
 
 
 def write_report(
-    path: Path, title: str, scores: Scores, rows: Sequence[ReportRow], reliability: Reliability | None = None
+    path: Path,
+    title: str,
+    scores: Scores,
+    rows: Sequence[ReportRow],
+    reliability: Reliability | None = None,
+    recall: Recall | None = None,
 ) -> None:
-    """Write one self-contained HTML page to `path`: scores, plots of lengths, vocabulary and reliability, and pictures.
+    """Write one self-contained HTML page to `path`: scores, recall, plots of lengths, vocabulary and reliability,
+    and pictures.
 
     Shown are 12 pictures drawn at random (the same ones for the same ids), the 12 with the highest CIDEr-D and the 12
     with the lowest, each as a JPEG of at most 224 pixels inside the page. A picture that OpenCV cannot read leaves a
@@ -56,7 +63,7 @@ def write_report(
     ordered = sorted(rows, key=lambda row: (-row.cider, row.id))
     drawn = random.Random(0).sample(sorted(rows, key=lambda row: row.id), min(_SHOWN, len(rows)))
     sections = [
-        _score_section(scores),
+        _score_section(scores, recall),
         _plot_section(rows),
         _reliability_section(reliability) if reliability else "",
         _picture_section("Random pictures", "A fair impression: drawn without regard to the score.", drawn),
@@ -87,7 +94,7 @@ def write_report(
         raise ScoreError(f"{path}: the report cannot be written ({error.strerror}). Give another path.") from error
 
 
-def _score_section(scores: Scores) -> str:
+def _score_section(scores: Scores, recall: Recall | None) -> str:
     facts = [
         f"{scores.pictures:,} pictures",
         f"{scores.references_per_picture:.3g} references each",
@@ -97,6 +104,7 @@ def _score_section(scores: Scores) -> str:
     if scores.empty_candidates:
         facts.append(f"{scores.empty_candidates:,} captions without a word, scored as zero")
     measures = scores.measures()
+    notes = [*scores.notes, f"{recall.line()}."] if recall else scores.notes
     full_scale = max(100.0, *(measure.high for measure in measures.values()))
     return f"""<ul class="facts muted">{_items(facts)}</ul>
 <div class="panel">
@@ -108,7 +116,7 @@ def _score_section(scores: Scores) -> str:
 </table>
 </div>
 <p class="muted">Words: {escape(scores.tokenisation)}. Intervals: bootstrap over pictures.</p>
-{"".join(f'<p class="note">{escape(note)}</p>' for note in scores.notes)}
+{"".join(f'<p class="note">{escape(note)}</p>' for note in notes)}
 """
 
 

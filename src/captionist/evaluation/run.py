@@ -10,8 +10,10 @@ from captionist.data import Example
 from captionist.errors import ScoreError
 from captionist.evaluation.audit import AuditRow, audit
 from captionist.evaluation.calibration import Reliability, reliability
+from captionist.evaluation.matching import Judge, OwnAlignment, add_clip_scores, embed
 from captionist.evaluation.mistakes import Mistakes, count_mistakes
 from captionist.evaluation.report import ReportRow
+from captionist.evaluation.retrieval import Recall
 from captionist.evaluation.scores import Scores, cider_by_picture, score_captions
 from captionist.inference.search import SearchOverrides
 
@@ -20,12 +22,14 @@ from captionist.inference.search import SearchOverrides
 class Evaluation:
     """What a captioner reached.
 
-    rows: one for each captioned picture. failures: an error message for each picture that could not be read; such a
-    picture is in no score. setting: which model, and the search it was run with. reliability: of the captions'
-    confidence, where the model is calibrated. audit: empty where it was not asked for.
+    recall: of the model's own alignment, where it has one. rows: one for each captioned picture. failures: an error
+    message for each picture that could not be read; such a picture is in no score. setting: which model, and the search
+    it was run with. reliability: of the captions' confidence, where the model is calibrated. audit: empty where it was
+    not asked for.
     """
 
     scores: Scores
+    recall: Recall | None
     rows: tuple[ReportRow, ...]
     failures: tuple[str, ...]
     setting: dict[str, Any]
@@ -37,6 +41,7 @@ class Evaluation:
         """Setting, scores, failures and every caption by its picture's id."""
         content = self.setting | {
             "scores": self.scores.model_dump(mode="json"),
+            "recall": self.recall and asdict(self.recall),
             "failures": self.failures,
             "mistakes": asdict(self.mistakes),
             "reliability": self.reliability and asdict(self.reliability),
@@ -51,11 +56,13 @@ def evaluate(
     captioner: Captioner,
     advance: Callable[[], None] = lambda: None,
     with_audit: bool = False,
+    clip: Judge | None = None,
     **options: Unpack[SearchOverrides],
 ) -> Evaluation:
     """Caption every example and score the captions against its references.
 
-    advance: called after each picture, and once more where it is read for the audit. with_audit: also fill `audit`.
+    advance: called after each picture, and once more where it is read for the audit, by a CLIP or for the model's own
+    alignment. with_audit: also fill `audit`. clip: judges the captions in place of the model's own alignment.
     options: see `SearchOptions`; those not given are the model's own.
     Raises ScoreError if not one picture could be read, ValueError for wrong options.
     """
@@ -77,9 +84,14 @@ def evaluate(
     confidence = {picture: caption.confidence for picture, caption in captions.items()}
     references = {example.id: list(example.references) for example in captioned}
     cider = cider_by_picture(references, candidates)
-    config = captioner.bundle.config
+    config, search = captioner.bundle.config, captioner.defaults.override(**options)
+    own = embed(OwnAlignment(captioner), captioned, candidates, advance) if config.alignment else None
+    scores = score_captions(references, candidates)
+    if judged := embed(clip, captioned, candidates, advance) if clip else own:
+        scores = add_clip_scores(scores, judged, search.match_weight)
     return Evaluation(
-        scores=score_captions(references, candidates),
+        scores=scores,
+        recall=own.recall() if own else None,
         rows=tuple(
             ReportRow(e.id, e.image, candidates[e.id], e.references, cider[e.id], confidence[e.id]) for e in captioned
         ),
@@ -88,7 +100,7 @@ def evaluate(
             "model": config.name,
             "version": config.version,
             "precision": config.precision,
-            "search": asdict(captioner.defaults.override(**options)),
+            "search": asdict(search),
         },
         mistakes=count_mistakes(references, candidates),
         reliability=reliability(cider, confidence, config.calibration) if config.calibration else None,

@@ -50,6 +50,11 @@ class Scores(BaseModel):
     empty_candidates: int
     """Candidates without a word; they score zero."""
     notes: list[str]
+    clip_score: Measure | None = None
+    ref_clip_score: Measure | None = None
+    """Of both: added by `matching.add_clip_scores` where pictures were at hand, and a model to judge them."""
+    clip: str = ""
+    """The CLIP that judged; where it is empty, the model's own alignment did, if it has one."""
 
     def measures(self) -> dict[str, Measure]:
         """Return the scores there are, by their usual names, in their usual order."""
@@ -61,6 +66,8 @@ class Scores(BaseModel):
             "METEOR": self.meteor,
             "ROUGE-L": self.rouge_l,
             "CIDEr-D": self.cider,
+            "CLIPScore" if self.clip else "match score": self.clip_score,
+            "RefCLIPScore" if self.clip else "match score, references": self.ref_clip_score,
         }
         return {name: measure for name, measure in named.items() if measure is not None}
 
@@ -100,8 +107,8 @@ def score_captions(references: Mapping[str, Sequence[str]], candidates: Mapping[
         bleu_3=bleu_3,
         bleu_4=bleu_4,
         meteor=meteor,
-        rouge_l=_mean_measure(rouge_l(reference_words, candidate_words)),
-        cider=_mean_measure(CiderD(reference_words).score(candidate_words, reference_words)),
+        rouge_l=mean_measure(rouge_l(reference_words, candidate_words)),
+        cider=mean_measure(CiderD(reference_words).score(candidate_words, reference_words)),
         pictures=pictures,
         references_per_picture=sum(map(len, reference_words)) / pictures,
         tokenisation=TOKENISATION,
@@ -176,7 +183,7 @@ def _meteor(references: Sequence[Sequence[Words]], candidates: Sequence[Words]) 
         return _measure(float(value), scorer.scores(resampled_sums(statistics)))
 
 
-def _mean_measure(values: FloatArray) -> Measure:
+def mean_measure(values: FloatArray) -> Measure:
     """Return the mean of the pictures' `values` [N] as a measure."""
     return _measure(float(np.mean(values)), resampled_sums(values[:, None])[:, 0] / len(values))
 

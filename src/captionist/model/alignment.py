@@ -70,21 +70,3 @@ def _gather(mine: Tensor) -> Tensor:
     """All processes' rows, with gradients."""
     parts: tuple[Tensor, ...] = all_gather(mine)  # type: ignore[no-untyped-call]
     return torch.cat(parts)
-
-
-def recall(images: Tensor, sentences: Tensor, owners: Tensor, ranks: tuple[int, ...] = (1, 5, 10)) -> dict[str, float]:
-    """How often the right one is among the best (Hodosh et al. 2013), in percent: of retrieval both ways.
-
-    Args: unit vectors images float [N, E] and sentences float [S, E]; owners int64 [S]: each sentence's picture.
-    Returns image_to_text_1, image_to_text_5 and so on (any of the picture's sentences counts), and text_to_image_1 ...
-    """
-    similarity = images @ sentences.T
-    owned = owners[None] == torch.arange(len(images), device=owners.device)[:, None]
-    best = similarity.masked_fill(~owned, -math.inf).max(1, keepdim=True).values
-    before_text = (similarity > best).sum(1)
-    before_image = (similarity > similarity.gather(0, owners[None])).sum(0)
-    return {
-        f"{way}_{rank}": 100 * float((before < rank).float().mean())
-        for way, before in (("image_to_text", before_text), ("text_to_image", before_image))
-        for rank in ranks
-    }

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from captionist.evaluation.mistakes import Mistakes
+from captionist.evaluation.retrieval import Recall
 from captionist.evaluation.scores import Scores
 from captionist.model.fusion import VisionPrefixLM
 from captionist.model.graphs import Precision
@@ -92,10 +93,12 @@ def _scores(scores: dict[str, Any]) -> str:
     measures = Scores.model_validate({name: scores[name] for name in Scores.model_fields}).measures()
     rows = [f"| {name} | {m.value:.1f} | {m.low:.1f} to {m.high:.1f} |" for name, m in measures.items()]
     table = "\n".join(["| score | value | 95 % interval |", "|---|---|---|", *rows])
+    recall = [f"{Recall(**scores['recall']).line()}."] if scores["recall"] else []
+    told = "\n\n".join([table, *scores["notes"], *recall])
     parity = scores["parity"]
     text = f"""On the {scores["pictures"]:,} pictures of {scores["corpus"]} {scores["split"]}; {scores["tokenisation"]}.
 
-{table}
+{told}
 
 Greedy captions agree with the torch model on {parity["captions"]} of {parity["pictures"]} pictures; the largest
 difference of a logit is {parity["logits"]:.1g}.

@@ -114,6 +114,7 @@ def _write(model: VisionPrefixLM, recipe: Recipe, run: Path, directory: Path, na
         scores |= {
             "parity": asdict(parity),
             **evaluation.scores.model_dump(),
+            "recall": evaluation.recall and asdict(evaluation.recall),
             "mistakes": asdict(evaluation.mistakes),
             "failures": _failures(evaluation.rows),
             **calibrate_bundle(directory, evaluation.rows),

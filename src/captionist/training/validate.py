@@ -9,10 +9,10 @@ from torch.nn.utils.rnn import pad_sequence
 
 from captionist.data import Example, clean_references
 from captionist.evaluation.cider import CiderD
+from captionist.evaluation.retrieval import recall
 from captionist.evaluation.scorers import bleu
 from captionist.evaluation.tokenize import tokenize
 from captionist.inference.search import SearchOptions, search
-from captionist.model.alignment import recall
 from captionist.model.decoder import TorchDecoder
 from captionist.model.fusion import VisionPrefixLM
 from captionist.model.language import IGNORE, encode_caption
@@ -46,7 +46,7 @@ class Validator:
         return [caption for _, caption in sorted(everyone)]
 
     def recalls(self, model: VisionPrefixLM, encode: Encode) -> dict[str, float]:
-        """How well `model.alignment` finds pictures' sentences and sentences' pictures; see `alignment.recall`."""
+        """How well `model.alignment` finds pictures' sentences and sentences' pictures; see `retrieval.recall`."""
         assert model.alignment is not None
         starts = range(0, len(self.examples), self.config.batch_size)
         images = [
@@ -56,9 +56,9 @@ class Validator:
         texts = [text for example in clean_references(self.examples, self.lowercase) for text in example.references]
         ids = [torch.tensor(encode_caption(model.tokenizer, text)) for text in texts]
         tokens = pad_sequence(ids, batch_first=True, padding_value=IGNORE)
-        owners = torch.tensor([i for i, example in enumerate(self.examples) for _ in example.references])
-        device = images[0].device
-        return recall(torch.cat(images), model.alignment.sentences(tokens.to(device)), owners.to(device))
+        owners = np.array([i for i, example in enumerate(self.examples) for _ in example.references])
+        sentences = model.alignment.sentences(tokens.to(images[0].device))
+        return recall(torch.cat(images).cpu().numpy(), sentences.cpu().numpy(), owners)
 
     def scores(self, captions: list[str]) -> dict[str, float]:
         """CIDEr-D and BLEU-4 of the captions, times 100, and how many of them differ."""

@@ -32,7 +32,7 @@ OPERATIONS = {
 API = schemathesis.openapi.from_dict(
     DOCUMENT,
     config=SchemathesisConfig.from_dict(
-        {"seed": 1, "generation": {"max-examples": 5, "deterministic": True, "database": "none"}}
+        {"seed": 1, "generation": {"max-examples": 20, "deterministic": True, "database": "none"}}
     ),
 )
 PICTURE = samples()["png"]

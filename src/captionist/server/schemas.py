@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
 
 class _Input(BaseModel):
@@ -29,14 +29,21 @@ MOST_CAPTIONS = 10
 """Of one picture, and the most beams."""
 
 
+def _whole(value: object) -> object:
+    """As JSON Schema has it, 5.0 is an integer too."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+_UpToMost = Annotated[int, Field(ge=1, le=MOST_CAPTIONS), BeforeValidator(_whole)]
+_UpToFifty = Annotated[int, Field(ge=1, le=50), BeforeValidator(_whole)]
+
+
 class CaptionOptions(_Input):
     """How pictures are described; what is left out is the model's own."""
 
-    num_captions: int | None = Field(None, ge=1, le=MOST_CAPTIONS, description="captions of each picture, best first")
-    num_beams: int | None = Field(
-        None, ge=1, le=MOST_CAPTIONS, description="hypotheses kept in the search; 1 is fastest"
-    )
-    max_words: int | None = Field(None, ge=1, le=50, description="longest caption, in whole words")
+    num_captions: _UpToMost | None = Field(None, description="captions of each picture, best first")
+    num_beams: _UpToMost | None = Field(None, description="hypotheses kept in the search; 1 is fastest")
+    max_words: _UpToFifty | None = Field(None, description="longest caption, in whole words")
     explain: bool = Field(False, description="tell where the model looked for each word")
     min_confidence: float = Field(0.0, ge=0, le=1, description="captions below are left out")
 

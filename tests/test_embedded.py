@@ -39,6 +39,15 @@ def test_it_names_what_it_was_trained_on(captions: dict[str, str], name: str, wo
     assert words & set(captions[name].lower().rstrip(".").split())
 
 
+def test_it_ranks_by_what_it_sees(captions: dict[str, str]) -> None:
+    captioner = Captioner()
+    assert captioner.defaults.match_weight > 0
+    sentences = [captions[path.stem] for path in EXAMPLES]
+    found = np.stack([captioner.match(path, sentences) for path in EXAMPLES])
+    assert found.argmax(axis=1).tolist() == list(range(len(EXAMPLES)))
+    assert found.argmax(axis=0).tolist() == list(range(len(EXAMPLES)))
+
+
 def test_pictures_do_not_change_each_others_captions() -> None:
     """In eight bits a scale for a whole batch would: a folder would be described otherwise than its pictures alone."""
     captioner = Captioner()

@@ -16,6 +16,7 @@ from captionist.cli import main
 from captionist.collection.table import SCHEMA
 from tests.collection.tables import Pipe, paths, rows, start
 from tests.pictures import write_png
+from tests.tiny_bundle import write_tiny_bundle
 from tests.tools import small_disk
 
 
@@ -137,6 +138,9 @@ def test_a_table_that_cannot_be_used_is_left_alone(
         assert (code, err.startswith(f"captionist: {nowhere} cannot be used (")) == (1, True)
     assert run(capsys, photos, "--model", model, "--out", made)[0] == 0
     code, err = attempt(made, "--num-beams", 1)
+    assert (code, "made with another model or other options" in err) == (2, True)
+    other = write_tiny_bundle(tmp_path / "other", seed=1)  # of the same name and version
+    code, err = attempt(made, "--model", other)
     assert (code, "made with another model or other options" in err) == (2, True)
     with FileLock(made / "_captionist.lock"):
         code, err = attempt(made)

@@ -195,3 +195,13 @@ def test_the_best_fitting_of_all_beams_is_returned() -> None:
 def test_ranking_by_similarity_needs_a_model_that_knows_it() -> None:
     with pytest.raises(ValueError, match="match_weight needs a model"):
         search(ToyDecoder(), pictures(0), 1, SearchOptions(match_weight=1.0))
+
+
+def test_greedy_search_has_nothing_to_rank() -> None:
+    def similarity(found: list[Sequence[Hypothesis]]) -> list[NDArray[np.float32]]:
+        raise AssertionError(found)
+
+    options = SearchOptions(num_beams=1)
+    [[plain]] = search(ToyDecoder(), pictures(0), 1, options)
+    [[found]] = search(ToyDecoder(), pictures(0), 1, replace(options, match_weight=9.0), similarity=similarity)
+    assert same(found, plain)

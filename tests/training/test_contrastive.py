@@ -10,6 +10,7 @@ from torch import Tensor
 from captionist.errors import RecipeError
 from captionist.model.fusion import VisionPrefixLM, load_model
 from captionist.model.language import IGNORE
+from captionist.model.vision import HybridEncoder
 from captionist.training.batches import one_each
 from captionist.training.recipe import load_recipe
 from captionist.training.run import train
@@ -72,11 +73,22 @@ def test_a_run_beside_captioning(checkpoints: Checkpoints, tmp_path: Path) -> No
     assert float(epochs(run)[-1]["text_to_image_10"]) > 0
 
 
-def test_smaller_pictures_train_a_hybrid(checkpoints: Checkpoints, tmp_path: Path) -> None:
+def test_smaller_pictures_train_a_hybrid(
+    checkpoints: Checkpoints, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sides: dict[bool, set[int]] = {True: set(), False: set()}  # of pictures in training, and in validation
+    backbone = HybridEncoder.backbone
+
+    def spy(encoder: HybridEncoder, pixels: Tensor) -> Tensor:
+        sides[encoder.training].add(pixels.shape[2])
+        return backbone(encoder, pixels)
+
+    monkeypatch.setattr(HybridEncoder, "backbone", spy)
     encoder = checkpoints.hybrid(resolution=96).model_dump(mode="json")
     stage = heads(frozen=20, epochs=1, resolution=64, layer_decay=0.5, rates={"encoder": 1e-3, "alignment": 1e-3})
     recipe = write_recipe(tmp_path, checkpoints, [stage], alignment=8)
     train(recipe, [f"model.encoder={encoder}"], runs=tmp_path / "runs")
+    assert sides == {True: {64}, False: {96}}
 
 
 def test_captions_are_drawn_among_those_that_there_are() -> None:

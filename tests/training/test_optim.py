@@ -48,6 +48,16 @@ def test_every_parameter_trains_at_its_own_rate(model: VisionPrefixLM) -> None:
         assert found[name][0] == RATES[part], name
 
 
+def test_rates_fall_from_part_to_part(model: VisionPrefixLM) -> None:
+    found = settings(model, prepare_stage(model, stage(frozen=1, layer_decay=0.5)))
+    names = {id(p): name for name, p in model.named_parameters()}
+    frozen, *parts = model.encoder.backbone_modules()
+    for depth, part in enumerate(reversed(parts)):
+        for parameter in part.parameters():
+            assert found[names[id(parameter)]][0] == RATES["encoder"] * 0.5**depth
+    assert not {names[id(p)] for p in frozen.parameters()} & set(found)
+
+
 def test_no_decay_on_biases_norms_and_positions(model: VisionPrefixLM) -> None:
     found = settings(model, prepare_stage(model, stage(frozen=0)))
     spared = {

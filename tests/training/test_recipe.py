@@ -23,6 +23,13 @@ def test_encoder_families_have_a_recipe() -> None:
     assert {load_recipe(path).model.encoder.family for path in RECIPES} == {"vit", "clip", "hybrid"}
 
 
+def test_feedback_goes_on_from_the_embedded_model_s_kind() -> None:
+    """A run starts from the same `model` only."""
+    small, feedback = (load_recipe(RECIPES[0].with_name(f"{name}.yaml")) for name in ("flickr8k-small", "feedback"))
+    assert feedback.model == small.model
+    assert feedback.validation == small.validation
+
+
 @pytest.fixture
 def base() -> Path:
     return next(path for path in RECIPES if path.stem == "flickr8k-base")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import typer
 
-from captionist.commands.terminal import escape, needs_extra, own_errors_only, print_line, progress
+from captionist.commands.terminal import escape, needs_extra, own_errors_only, print_error, print_line, progress
 
 if TYPE_CHECKING:
     from captionist.collection.blocks import Row
@@ -44,7 +44,7 @@ def caption_to_table(
 
     references, errors = find_references(paths)
     for name, message in errors:
-        _print_error(name, message)
+        print_error(name, message, as_json=False)
     if not references:
         raise typer.Exit(1)
     captioner = Captioner(model)
@@ -52,7 +52,7 @@ def caption_to_table(
         search = asdict(captioner.defaults.override(**options))
         made_with = {
             "model": captioner.bundle.config.name,
-            "version": captioner.bundle.config.version,
+            "fingerprint": captioner.bundle.fingerprint,
             "search": search,
         }
         table = Table(out, made_with)
@@ -64,7 +64,7 @@ def caption_to_table(
 
         def tell(row: "Row") -> None:
             if row.error is not None:
-                _print_error(row.path, row.error)
+                print_error(row.path, row.error, as_json=False)
             advance()
 
         caption_collection(references, table, run, tell)
@@ -74,7 +74,3 @@ def caption_to_table(
         f"{escape(out)}: {len(references):,} pictures, {failed:,} of them with an error; {missing:,} were new",
     )
     raise typer.Exit(1 if failed or errors else 0)
-
-
-def _print_error(name: str, message: str) -> None:
-    print_line(sys.stderr, escape(f"{name or repr(name)}: {message}"))

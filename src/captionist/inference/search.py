@@ -45,7 +45,9 @@ def search(
     if options.match_weight:
         if similarity is None:
             raise ValueError("match_weight needs a model that compares pictures with sentences: leave it at 0")
-        found = [_rank_anew(*each, options.match_weight) for each in zip(found, similarity(list(found)), strict=True)]
+        if any(len(hypotheses) > 1 for hypotheses in found):  # greedy search leaves nothing to rank
+            scores = similarity(list(found))
+            found = [_rank_anew(*each, options.match_weight) for each in zip(found, scores, strict=True)]
     return [hypotheses[: options.num_captions] for hypotheses in found]
 
 

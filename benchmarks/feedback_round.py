@@ -21,7 +21,7 @@ from captionist.server.store.tables import Feedback
 
 _COMMANDS = """captionist train recipes/flickr8k-small.yaml data.root={out}/original      # prints its run: OLD
 captionist export OLD {out}/old --precision int8
-captionist train recipes/feedback.yaml data.root={out}/original 'data.also=[{out}/feedback]' start=OLD/best   # NEW
+captionist train recipes/feedback.yaml data.root={out}/original 'data.also=[{out}/feedback]' start={out}/old   # NEW
 captionist export NEW {out}/new --precision int8
 captionist compare {out}/old {out}/new --data {out}/original --corrections {out}/feedback"""
 

@@ -26,8 +26,8 @@ ALLOWED = {
     "collection": {"captioner", "errors", "images", "inference", "sources"},
     "data": {"errors", "images"},
     "evaluation": {"bundle", "captioner", "data", "errors", "images", "inference"},
-    "model": {"errors", "images", "inference"},
-    "training": {"data", "errors", "evaluation", "images", "inference", "model"},
+    "model": {"bundle", "errors", "images", "inference"},
+    "training": {"bundle", "data", "errors", "evaluation", "images", "inference", "model"},
     "server": {"bundle", "captioner", "errors", "explain", "images", "inference"},
     "cli": {"commands", "errors"},
 }

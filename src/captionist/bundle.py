@@ -16,6 +16,7 @@ CONFIG, TOKENIZER = "config.json", "tokenizer.json"
 ENCODER, PREFILL, STEP = "encoder.onnx", "prefill.onnx", "step.onnx"
 IMAGE_HEAD, SENTENCE_HEAD = "image_head.onnx", "sentence_head.onnx"
 MODEL_CARD, SCORES, CHECKSUMS = "MODEL_CARD.md", "scores.json", "checksums.json"
+TRAINING_HEADING = "## Training"  # of the last part of a model card
 _REQUIRED = (CONFIG, TOKENIZER, ENCODER, PREFILL, STEP, MODEL_CARD, SCORES, CHECKSUMS)
 
 _EMBEDDED = Path(__file__).with_name("bundles")

@@ -67,6 +67,7 @@ def test_overrides(base: Path) -> None:
     assert recipe.validation.num_beams == 5
     assert recipe.notes == "a = b"
     assert recipe.precision == "bf16"
+    assert load_recipe(base, ["notes="]).notes == ""
 
 
 @pytest.mark.parametrize(

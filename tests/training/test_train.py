@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from captionist.errors import DataError, RecipeError, TrainingError
 from captionist.inference.search import SearchOptions, search
 from captionist.model.card import model_card
 from captionist.model.decoder import TorchDecoder
-from captionist.model.export import _history
+from captionist.model.export import _history, export
 from captionist.model.fusion import load_model
 from captionist.training import dataset
 from captionist.training.pictures import normalise, open_pixels
@@ -199,8 +200,22 @@ def test_a_run_may_go_on_from_another_ones_model(checkpoints: Checkpoints, tmp_p
     assert losses(second)[0] < 0.9 * losses(first)[0]
     with pytest.raises(RecipeError, match="another model"):
         train(recipe, [f"start={first / 'last'}", "model.prefix_grid=1"], runs=tmp_path / "c")
-    with pytest.raises(TrainingError, match="holds no model"):
+    with pytest.raises(RecipeError, match="neither a run's model"):
         train(recipe, [f"start={tmp_path}"], runs=tmp_path / "d")
+
+
+def test_a_run_may_go_on_from_a_bundle(checkpoints: Checkpoints, tmp_path: Path) -> None:
+    recipe = write_recipe(tmp_path, checkpoints, [frozen(epochs=4)])
+    first = train(recipe, [], runs=tmp_path / "a")
+    bundle = export(first, tmp_path / "bundle")
+    second = train(recipe, [f"start={bundle.path}"], runs=tmp_path / "b")
+    assert losses(second)[0] < 0.9 * losses(first)[0]
+    assert rows(second / "epochs.csv")[0]["cider"] == rows(first / "epochs.csv")[-1]["cider"]
+    fingerprint = bundle.fingerprint
+    shutil.rmtree(bundle.path)  # what the card says of it must be known by now
+    card = export(second, tmp_path / "better").model_card
+    assert card.count("Recipe `tiny`") == 2
+    assert f"It went on from the bundle bundle ({fingerprint[:12]})." in card
 
 
 def test_a_run_may_go_on_from_the_mean_of_several(checkpoints: Checkpoints, tmp_path: Path) -> None:

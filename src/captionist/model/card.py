@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from captionist.bundle import TRAINING_HEADING
 from captionist.evaluation.mistakes import Mistakes
 from captionist.evaluation.retrieval import Recall
 from captionist.evaluation.scores import Scores
@@ -45,7 +46,8 @@ def model_card(
     millions = sum(p.numel() for p in model.parameters()) / 1e6
     encoder = _ENCODERS[recipe.model.encoder.family]
     kept = f"\n\nKept are the weights after {best}, the best on dev." if best else ""
-    training = "\n\n".join(_training(run) for run in history)
+    bundles = [bundle["training"] for run in history for bundle in run.environment.get("bundles", {}).values()]
+    training = "\n\n".join(dict.fromkeys([*bundles, *map(_training, history)]))
     return f"""# {recipe.name}
 
 Describes a photograph in one English sentence. Visual tokens of {encoder} at {model.config.encoder.resolution} pixels,
@@ -58,7 +60,7 @@ a vocabulary of {model.tokenizer.get_vocab_size():,} tokens, weights in {precisi
 
 {_scores(scores)}
 
-## Training
+{TRAINING_HEADING}
 
 {training}{kept}
 """
@@ -67,7 +69,13 @@ a vocabulary of {model.tokenizer.get_vocab_size():,} tokens, weights in {precisi
 def _training(run: Training) -> str:
     environment, recipe = run.environment, run.recipe
     commits = dict.fromkeys(str(part["commit"]) for part in (environment, *environment.get("resumed", [])))
-    starts = [start.parent.name for start in recipe.start]
+    bundles = environment.get("bundles", {})
+    starts = [
+        f"the bundle {start.name} ({bundles[str(start)]['fingerprint'][:12]})"
+        if str(start) in bundles
+        else start.parent.name
+        for start in recipe.start
+    ]
     begun = f"\nIt went on from {' and '.join(starts)}" if starts else ""
     begun += ", whose weights were averaged." if len(starts) > 1 else "." if starts else ""
     stages = "\n".join(_stage(stage) for stage in recipe.stages if stage.epochs)

@@ -157,9 +157,10 @@ def _history(run: Path) -> list[Training]:
     def visit(directory: Path) -> None:
         if directory not in found and (directory / "recipe.yaml").is_file():
             recipe = load_recipe(directory / "recipe.yaml")
-            for start in recipe.start:
-                visit(start.parent)
             environment = json.loads((directory / "environment.json").read_text(encoding="utf-8"))
+            for start in recipe.start:
+                if str(start) not in environment.get("bundles", {}):  # which have told their own history
+                    visit(start.parent)
             found[directory] = Training(directory.name, recipe, environment)
 
     visit(run)

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer
 from torch import Tensor, nn
 
 from captionist.errors import TrainingError
@@ -238,11 +239,16 @@ class VisionPrefixLM(nn.Module):
 
     def cut_vocabulary(self, captions: list[str]) -> None:
         """Forget the tokens that these captions do not need (see `cut_tokenizer`), for good."""
-        self.tokenizer, kept = cut_tokenizer(self.tokenizer, captions)
+        tokenizer, kept = cut_tokenizer(self.tokenizer, captions)
+        self.use_vocabulary(tokenizer, kept)
+
+    def use_vocabulary(self, tokenizer: Tokenizer, kept: list[int]) -> None:
+        """Speak the ids of `tokenizer`; `kept` are those that its tokens have had, whose embeddings they keep."""
+        self.tokenizer = tokenizer
         for table in [self.decoder.wte] + ([self.alignment.words] if self.alignment else []):
             table.weight = nn.Parameter(table.weight.data[kept])
             table.num_embeddings = len(kept)
-        self.end_id = Language(self.decoder, self.tokenizer).end_id
+        self.end_id = Language(self.decoder, tokenizer).end_id
         settings = self.decoder.config
         settings.vocab_size, settings.bos_token_id, settings.eos_token_id = len(kept), self.end_id, self.end_id
 

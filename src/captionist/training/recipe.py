@@ -151,8 +151,9 @@ class Recipe(_Part):
     log_every: int = Field(20, ge=1, description="steps between lines of the log")
     start: tuple[Path, ...] = Field(
         (),
-        description="a trained model to go on from (RUN/best), with the same `model` but for dropout and an alignment, "
-        "which it may lack; of several that began alike, the mean of their weights; none: the pretrained weights",
+        description="a trained model to go on from (RUN/best, a bundle, or the embedded one's name), with the same "
+        "`model` but for dropout and an alignment, which it may lack; of several that began alike, the mean of their "
+        "weights; none: the pretrained weights",
     )
     data: DataConfig
     model: ModelConfig
@@ -176,6 +177,11 @@ class Recipe(_Part):
                         f"{encoder.resolution}, the model's own"
                     )
         return self
+
+    @field_validator("notes", mode="before")
+    @classmethod
+    def _nothing_is_no_notes(cls, value: Any) -> Any:
+        return "" if value is None else value  # as `notes=` on the command line is
 
     @field_validator("start", mode="before")
     @classmethod

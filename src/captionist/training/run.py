@@ -14,9 +14,11 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 
-from captionist.errors import RecipeError, TrainingError
+from captionist.bundle import TRAINING_HEADING, Bundle
+from captionist.errors import BundleError, RecipeError, TrainingError
 from captionist.model.fusion import VisionPrefixLM, build_model, load_model
 from captionist.model.language import load_tokenizer
+from captionist.model.restore import load_bundle
 from captionist.training.checkpoint import Progress, latest_checkpoint, read_progress, read_state
 from captionist.training.dataset import TrainingData, read_examples
 from captionist.training.loop import Trainer
@@ -79,12 +81,33 @@ def _load_start(recipe: Recipe) -> VisionPrefixLM:
 
 
 def _load_one(start: Path, recipe: Recipe) -> VisionPrefixLM:
-    model = load_model(start, recipe.model.decoder.dropout)
+    bundle = _bundle(start)
+    model = load_bundle(bundle, recipe.model) if bundle else load_model(start, recipe.model.decoder.dropout)
     if model.config.alignment is None and recipe.model.alignment:
         model.align(recipe.model.alignment)
     if model.config != recipe.model:
         raise RecipeError(f"{start} is another model than the recipe describes: take over `model` from its model.json.")
     return model
+
+
+def _bundle(start: Path) -> Bundle | None:
+    """The bundle to start from; none where it is a run's model. Raises RecipeError where it is neither."""
+    if (start / "model.json").is_file():
+        return None
+    try:
+        return Bundle.open(start)
+    except BundleError as error:
+        raise RecipeError(f"start: {start} is neither a run's model (RUN/best) nor a bundle: {error}") from error
+
+
+def _lineage(recipe: Recipe) -> dict[str, dict[str, str]]:
+    """What the bundles that a run starts from say of their training: they may be others when it is exported."""
+    found = {}
+    for start in recipe.start:
+        if bundle := _bundle(start):
+            _, _, training = bundle.model_card.partition(TRAINING_HEADING)
+            found[str(start)] = {"fingerprint": bundle.fingerprint, "training": training.strip()}
+    return found
 
 
 def _wants_bf16(recipe: Recipe) -> bool:
@@ -116,6 +139,7 @@ def _new_run(recipe: Recipe, runs: Path, accelerator: Accelerator) -> Path:
             "device": str(accelerator.device),
             "processes": accelerator.num_processes,
             "precision": accelerator.mixed_precision,
+            "bundles": _lineage(recipe),
             "versions": {package: version(package) for package in _PACKAGES},
         }
         (run / _ENVIRONMENT).write_text(json.dumps(environment, indent=2), encoding="utf-8")

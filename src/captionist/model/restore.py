@@ -1,0 +1,132 @@
+"""A bundle's weights, read back from its graphs, so that a bundle can be trained further.
+
+An export in half precision or 8-bit integers has rounded them: training goes on from the rounded ones, which write what
+the bundle writes.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+import onnx
+import torch
+from numpy.typing import NDArray
+from onnx import numpy_helper
+from tokenizers import Tokenizer
+from torch import Tensor
+
+from captionist.bundle import ENCODER, IMAGE_HEAD, PREFILL, SENTENCE_HEAD, STEP, TOKENIZER, Bundle
+from captionist.errors import TrainingError
+from captionist.model.config import ModelConfig
+from captionist.model.fusion import VisionPrefixLM, build_model
+
+_PRODUCTS = ("MatMul", "Gemm", "MatMulInteger")
+_BETWEEN = ("Cast", "Mul")  # a product in integers and its bias
+_PREFIX = "model."  # the model's name in the modules that are exported
+_POSITIONS = "decoder.wpe.weight"
+_POOLED_POSITIONS = "encoder.pooled_positions"
+
+
+def load_bundle(bundle: Bundle, config: ModelConfig) -> VisionPrefixLM:
+    """The model that was exported as `bundle`, with the vocabulary that the export left it.
+
+    `config` is what the recipe says of it; its pretrained weights are read for their architecture alone. Raises
+    TrainingError where the bundle holds another model, RecipeError where those cannot be found.
+    """
+    aligned = bundle.config.alignment
+    # The heads come last, so that a model without them is built alike.
+    model = build_model(config.model_copy(update={"alignment": aligned and aligned.width}), [])
+    weights = dict(_weights(bundle))
+    size = bundle.config.vocabulary_size
+    model.use_vocabulary(Tokenizer.from_file(str(bundle.path / TOKENIZER)), [0] * size)  # all are loaded in a moment
+    if aligned is not None:
+        weights["alignment.log_scale"] = torch.tensor(aligned.scale).log()
+        weights["alignment.words.weight"] = weights.pop("words")[:-1]  # without the one that fills sentences up
+    pooled = weights.pop(_POOLED_POSITIONS, None)
+    if pooled is not None:
+        # Of the positions only their means over the pooled places are left, and only they ever count.
+        weights["encoder.positions"] = torch.linalg.pinv(model.pooling) @ pooled
+    try:
+        missing, unexpected = model.load_state_dict(weights, strict=False)
+    except RuntimeError as error:  # other shapes
+        raise TrainingError(f"{bundle.path} is another model than the recipe's `model` describes: {error}") from error
+    if unexpected:
+        raise TrainingError(
+            f"{bundle.path} is another model than the recipe's `model` describes: it has {unexpected[0]}."
+        )
+    if missing:  # CLIP's and SigLIP's positions, which the exporter looks up for good
+        raise TrainingError(
+            f"{bundle.path} cannot be trained further: {missing[0]} is not in its graphs. Start from a run."
+        )
+    return model
+
+
+def _weights(bundle: Bundle) -> Iterator[tuple[str, Tensor]]:
+    """Each parameter that the graphs hold, by its name in the model."""
+    heads = (IMAGE_HEAD, SENTENCE_HEAD) if bundle.config.alignment else ()
+    for name in (ENCODER, PREFILL, *heads):
+        graph = onnx.load(bundle.path / name).graph
+        constants = _Constants(graph)
+        for stored in constants.names():
+            if stored == "words" or (stored.startswith(_PREFIX) and not stored.endswith((".pooling", ".transposed"))):
+                yield stored.removeprefix(_PREFIX), constants.read(stored)
+        yield from _products(graph, constants)
+    # A prefill's positions are always the same, so that its graph holds no more of them.
+    yield (_POSITIONS, _Constants(onnx.load(bundle.path / STEP).graph).read(f"{_PREFIX}{_POSITIONS}"))
+
+
+class _Constants:
+    """A graph's initializers, as the floats that they stand for, however they are stored."""
+
+    def __init__(self, graph: onnx.GraphProto) -> None:
+        self._stored = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+
+    def names(self) -> set[str]:
+        """What the tensors were called before they were rounded."""
+        parts = ("_scale", "_zero_point")
+        whole = {name.removesuffix(".half") for name in self._stored}
+        return {name.removesuffix("_quantized") for name in whole if not name.endswith(parts)}
+
+    def __contains__(self, name: str) -> bool:
+        return any(f"{name}{ending}" in self._stored for ending in ("", ".half", "_quantized"))
+
+    def read(self, name: str) -> Tensor:
+        """float32, of the shape in the graph."""
+        quantized = self._stored.get(f"{name}_quantized")
+        if quantized is None:
+            return torch.from_numpy(self._float(name))
+        parts = name if f"{name}_zero_point" in self._stored else f"{name}_quantized"  # as biases have them
+        scale, zero = self._float(f"{parts}_scale"), self._stored[f"{parts}_zero_point"].astype(np.float32)
+        # A convolution has a scale for each of its first axis, a product for each of its last.
+        shape = (-1, *[1] * (quantized.ndim - 1)) if quantized.ndim != 2 else (1, -1)
+        return torch.from_numpy((quantized.astype(np.float32) - zero.reshape(shape)) * scale.reshape(shape))
+
+    def _float(self, name: str) -> NDArray[np.float32]:
+        stored = self._stored.get(name, self._stored.get(f"{name}.half"))
+        assert stored is not None
+        return stored.astype(np.float32)
+
+
+def _products(graph: onnx.GraphProto, constants: _Constants) -> Iterator[tuple[str, Tensor]]:
+    """What the exporter names by number: the matrices of linear layers, and the positions where they are pooled.
+
+    A layer is told by the name of its bias, which is added to its product, and the positions by what they are added to.
+    """
+    makers = {output: node for node in graph.node for output in node.output}
+
+    def product_of(name: str) -> onnx.NodeProto | None:
+        node = makers.get(name)
+        while node is not None and node.op_type in _BETWEEN:
+            node = makers.get(node.input[0])
+        return node if node is not None and node.op_type in _PRODUCTS else None
+
+    for node in graph.node:
+        constant = next((name for name in node.input if name in constants), None)
+        if node.op_type != "Add" or constant is None:
+            continue
+        (other,) = (name for name in node.input if name != constant)
+        product = product_of(other)
+        if product is not None and constant.endswith(".bias"):
+            matrix = constants.read(product.input[1].removesuffix("_quantized"))
+            yield constant.removeprefix(_PREFIX).removesuffix("bias") + "weight", matrix.T.contiguous()
+        elif other in makers and f"{_PREFIX}encoder.embed.bias" in makers[other].input:
+            yield _POOLED_POSITIONS, constants.read(constant)

@@ -13,6 +13,7 @@ import warnings
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from accelerate.utils import parse_flag_from_env
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
@@ -32,6 +33,8 @@ def shard(model: VisionPrefixLM, device: torch.device, processes: int) -> Vision
 
     What is frozen has neither gradients nor optimizer state: it stays whole, and is the model's own.
     """
+    for tensor in (*model.parameters(), *model.buffers()):
+        dist.broadcast(tensor.detach(), 0)  # DDP does so, too; transformers may have left the others' weights empty
     frozen = {parameter for parameter in model.parameters() if not parameter.requires_grad}
     sharded = copy.deepcopy(model, {id(parameter): parameter for parameter in frozen})
     # Keys and values are views. Nothing of ours changes them in place, which is all that this warns of.

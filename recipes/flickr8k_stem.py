@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from captionist.evaluation.tokenize import tokenize
 from captionist.model.fusion import load_model
 from captionist.model.stem import OUTPUT_CHANNELS, EfficientNetLite2
-from captionist.training.augment import augment
+from captionist.training.augment import AUGMENT_DRAWS, augment
 from captionist.training.dataset import TrainingData, read_examples
 from captionist.training.pictures import normalise
 from captionist.training.recipe import load_recipe
@@ -72,7 +72,8 @@ def main(out: Path, starts: list[Path]) -> None:
         order, total = torch.randperm(len(train), generator=generator), 0.0
         for first in range(0, len(train) - BATCH + 1, BATCH):
             chosen = order[first : first + BATCH].sort().values
-            pixels = augment(torch.from_numpy(data.pixels[chosen.numpy()]), data.flippable[chosen], generator)
+            draws = torch.rand(len(chosen), AUGMENT_DRAWS, generator=generator)
+            pixels = augment(torch.from_numpy(data.pixels[chosen.numpy()]), data.flippable[chosen], draws)
             small = F.interpolate(normalise(pixels, model.encoder), (RESOLUTION,) * 2, mode="bilinear", antialias=True)
             with torch.autocast("cpu", torch.bfloat16):
                 features = stem(small.contiguous(memory_format=torch.channels_last)).float().mean((2, 3))

@@ -2,9 +2,13 @@
 
 import numpy as np
 import pytest
+import torch
 
+from captionist.errors import TrainingError
 from captionist.model.language import IGNORE
-from captionist.training.batches import CaptionTable, epoch_batches, share
+from captionist.training.batches import CaptionTable, check_shares, epoch_batches, share, uniform_draws
+from captionist.training.recipe import Stage
+from tests.training.runs import frozen, heads
 
 
 @pytest.mark.parametrize(("size", "batch_size", "batches"), [(12, 4, 3), (14, 4, 3), (3, 8, 1), (1, 1, 1)])
@@ -41,6 +45,29 @@ def test_shares_are_disjoint_and_complete(processes: int, parts: int) -> None:
         assert all(len(piece) for piece in pieces)
         sizes = [len(piece) for piece in pieces]
         assert max(sizes) - min(sizes) <= 1
+
+
+@pytest.mark.parametrize(
+    ("stage", "examples", "processes"),
+    [(heads(batch_size=15), 20, 2), (heads(), 15, 2), (frozen(), 20, 5), (frozen(batch_size=5, accumulate=3), 20, 2)],
+)
+def test_processes_that_would_wait_in_vain_are_refused(stage: dict[str, object], examples: int, processes: int) -> None:
+    check_shares(Stage.model_validate(stage), examples, 1)
+    with pytest.raises(TrainingError, match="change its batch_size"):
+        check_shares(Stage.model_validate(stage), examples, processes)
+
+
+def test_uneven_shares_of_as_many_parts_are_taken() -> None:
+    check_shares(Stage.model_validate(frozen(batch_size=5, accumulate=2)), 20, 2)
+
+
+def test_draws_follow_from_the_key_alone() -> None:
+    draws = uniform_draws((1, 2, 3), 50, 7)
+    assert draws.shape == (50, 7)
+    assert 0 <= float(draws.min()) < 0.1 < 0.9 < float(draws.max()) < 1
+    assert torch.equal(draws, uniform_draws((1, 2, 3), 50, 7))
+    assert not torch.equal(draws, uniform_draws((1, 2, 4), 50, 7))
+    assert len(set(map(tuple, draws.tolist()))) == 50
 
 
 def test_a_table_is_filled_to_the_longest() -> None:

@@ -149,7 +149,7 @@ def test_a_finished_run_resumed_stays_as_it_is(uninterrupted: Path) -> None:
     finish(uninterrupted.parents[1] / "recipe.yaml", uninterrupted.parent)
     assert (uninterrupted / "last" / "model.safetensors").read_bytes() == before
     resumed = json.loads((uninterrupted / "environment.json").read_text(encoding="utf-8"))["resumed"]
-    assert resumed[-1].keys() == {"at", "commit"}
+    assert resumed[-1].keys() == {"at", "commit", "processes"}
 
 
 def test_another_recipe_is_refused(uninterrupted: Path) -> None:

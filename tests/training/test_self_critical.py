@@ -31,8 +31,7 @@ def data(overfitted: Path, model: VisionPrefixLM) -> TrainingData:
 
 def test_samples_follow_the_models_distribution(model: VisionPrefixLM) -> None:
     prefix = torch.randn(1, model.prefix_length, model.decoder.config.n_embd)
-    torch.manual_seed(0)
-    captions = sample_captions(model, prefix, 4000, 3)
+    captions = sample_captions(model, prefix, torch.rand(1, 4000, 3, generator=torch.Generator().manual_seed(0)))
     with torch.no_grad():
         expected = model.prefill(prefix).logits[0].softmax(-1)
     first = torch.where(captions[0, :, 0] == IGNORE, model.end_id, captions[0, :, 0])
@@ -42,7 +41,8 @@ def test_samples_follow_the_models_distribution(model: VisionPrefixLM) -> None:
 
 def test_samples_end_and_are_filled(model: VisionPrefixLM) -> None:
     torch.manual_seed(0)
-    captions = sample_captions(model, torch.randn(3, model.prefix_length, model.decoder.config.n_embd), 5, 6)
+    prefix = torch.randn(3, model.prefix_length, model.decoder.config.n_embd)
+    captions = sample_captions(model, prefix, torch.rand(3, 5, 6))
     assert captions.shape[:2] == (3, 5)
     assert captions.shape[2] <= 6
     assert not (captions == model.end_id).any()
@@ -69,7 +69,7 @@ def mean_reward(run: Path) -> float:
     with torch.no_grad():
         prefix = model.encode(normalise(torch.from_numpy(np.array(data.pixels)), model.encoder))
     torch.manual_seed(0)
-    captions = sample_captions(model, prefix, 50, config.max_caption_tokens)
+    captions = sample_captions(model, prefix, torch.rand(len(examples), 50, config.max_caption_tokens))
     return float(np.mean(SelfCritic(data).rewards(captions, np.arange(len(examples))).numpy()))
 
 

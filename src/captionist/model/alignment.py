@@ -5,12 +5,12 @@ pictures of a captioning corpus it finds more than GPT-2's hidden states do, and
 """
 
 import math
+from typing import Any
 
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.distributed.nn.functional import all_gather
 
 from captionist.model.language import IGNORE
 
@@ -30,7 +30,13 @@ class Alignment(nn.Module):
         self.image_head = nn.Linear(_QUERIES * width, size)
         self.words = nn.Embedding(vocabulary, size)
         nn.init.normal_(self.words.weight, std=0.02)
-        self.log_scale = nn.Parameter(torch.tensor(math.log(_FIRST_SCALE)))
+        self.log_scale = nn.Parameter(torch.tensor([math.log(_FIRST_SCALE)]))  # FSDP can shard no tensor without axes
+
+    def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *rest: Any) -> None:
+        scale = state_dict.get(f"{prefix}log_scale")
+        if scale is not None:  # in models of before it had no axis
+            state_dict[f"{prefix}log_scale"] = scale.reshape(1)
+        super()._load_from_state_dict(state_dict, prefix, *rest)
 
     def images(self, prefix: Tensor) -> Tensor:
         """Visual prefix float [B, P, D] -> unit vectors float [B, E]."""
@@ -56,7 +62,7 @@ class Alignment(nn.Module):
         """
         everyone = images, sentences
         if dist.is_initialized() and dist.get_world_size() > 1:
-            everyone = _gather(images), _gather(sentences)
+            everyone = _Gather.apply(images), _Gather.apply(sentences)  # type: ignore[no-untyped-call]
         first = dist.get_rank() * len(images) if dist.is_initialized() else 0
         own = torch.arange(first, first + len(images), device=images.device)
         to_sentences = self.scale() * images @ everyone[1].T
@@ -66,7 +72,17 @@ class Alignment(nn.Module):
         ) / 2
 
 
-def _gather(mine: Tensor) -> Tensor:
-    """All processes' rows, with gradients."""
-    parts: tuple[Tensor, ...] = all_gather(mine)  # type: ignore[no-untyped-call]
-    return torch.cat(parts)
+class _Gather(torch.autograd.Function):
+    """All processes' rows, with gradients: float [B, E] -> float [processes * B, E]."""
+
+    @staticmethod
+    def forward(_context: Any, mine: Tensor) -> Tensor:
+        rows = [torch.empty_like(mine) for _ in range(dist.get_world_size())]
+        dist.all_gather(rows, mine.contiguous())
+        return torch.cat(rows)
+
+    @staticmethod
+    def backward(_context: Any, gradient: Tensor) -> Tensor:
+        everyones = gradient.clone()  # every process's loss is about all rows
+        dist.all_reduce(everyones)
+        return everyones.chunk(dist.get_world_size())[dist.get_rank()]

@@ -1,7 +1,7 @@
 """Changes to a training picture that leave its captions true."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 import torch.nn.functional as F
@@ -11,6 +11,8 @@ _SIDES = re.compile(r"\b(left|right)\b", re.IGNORECASE)
 _SMALLEST_CROP = 0.45  # of the area; smaller crops cut off what the captions speak of
 _JITTER = 0.3  # of contrast, brightness and saturation; not of hue, since captions name colours
 _LARGEST_HOLE = 0.45  # of a side
+AUGMENT_DRAWS = 13
+"""How many uniform numbers `augment` takes for a picture."""
 
 
 def may_flip(captions: tuple[str, ...]) -> bool:
@@ -18,18 +20,20 @@ def may_flip(captions: tuple[str, ...]) -> bool:
     return not any(_SIDES.search(caption) for caption in captions)
 
 
-def augment(pixels: Tensor, flippable: Tensor, generator: torch.Generator) -> Tensor:
+def augment(pixels: Tensor, flippable: Tensor, draws: Tensor) -> Tensor:
     """Random crop, flip, brightness, contrast and saturation, and a grey hole in half of the pictures.
 
     The hole is random erasing (Zhong et al. 2020).
 
-    Args: pixels uint8 [B, H, W, 3]; flippable bool [B]; generator on the CPU, which alone decides.
+    Args: pixels uint8 [B, H, W, 3]; flippable bool [B]; draws float [B, AUGMENT_DRAWS] on the CPU, uniform from 0 to
+    1: a picture's own decide alone what becomes of it.
     Returns uint8 of the same shape.
     """
     batch, device = pixels.shape[0], pixels.device
+    columns: Iterator[Tensor] = iter(draws.unbind(1))
 
     def uniform(low: float, high: float) -> Tensor:
-        return torch.rand(batch, generator=generator) * (high - low) + low
+        return next(columns) * (high - low) + low
 
     area, ratio = uniform(_SMALLEST_CROP, 1), torch.exp(uniform(-0.2, 0.2))
     width, height = (area * ratio).sqrt().clamp(max=1), (area / ratio).sqrt().clamp(max=1)

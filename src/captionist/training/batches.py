@@ -7,7 +7,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from captionist.errors import TrainingError
 from captionist.model.language import IGNORE
+from captionist.training.recipe import Stage
 
 
 class CaptionTable:
@@ -53,11 +55,25 @@ def count_tokens(captions: Tensor) -> int:
     return int((lengths + (lengths > 0)).sum())
 
 
-def one_each(captions: Tensor, generator: torch.Generator) -> Tensor:
-    """One caption of each picture, drawn: int64 [B, C, T], filled with IGNORE -> int64 [B, T]."""
-    present = (captions != IGNORE).any(2).cpu().float()
-    chosen = torch.multinomial(present, 1, generator=generator)[:, 0].to(captions.device)
+def one_each(captions: Tensor, draws: Tensor) -> Tensor:
+    """One caption of each picture: int64 [B, C, T], filled with IGNORE -> int64 [B, T].
+
+    draws: float [B], uniform from 0 to 1: which of the captions that there are.
+    """
+    number = (captions != IGNORE).any(2).cumsum(1)  # of the captions up to each one
+    wanted = (draws.to(number.device) * number[:, -1]).long() + 1
+    chosen = (number == wanted[:, None]).int().argmax(1)  # the first: those behind that are not there count as much
     return captions[torch.arange(len(captions), device=captions.device), chosen]
+
+
+def uniform_draws(key: Sequence[int], size: int, count: int) -> Tensor:
+    """float32 [size, count], uniform from 0 to 1, from `key` alone: a row for each example of a global batch.
+
+    Every process makes all of them and takes the rows of its own examples, so that what is random for an example does
+    not depend on how many processes share the batch.
+    """
+    seed = int(np.random.SeedSequence(key).generate_state(1)[0])
+    return torch.rand(size, count, generator=torch.Generator().manual_seed(seed))
 
 
 def epoch_batches(size: int, batch_size: int, key: Sequence[int]) -> list[NDArray[np.int64]]:
@@ -74,3 +90,21 @@ def share(batch: NDArray[np.int64], process: int, processes: int, parts: int) ->
     """One process's share of a global batch, cut into `parts` for gradient accumulation (fewer, if it is small)."""
     mine = batch[process::processes]
     return [part for part in np.array_split(mine, parts) if len(part)]
+
+
+def check_shares(stage: Stage, examples: int, processes: int) -> None:
+    """Raises TrainingError where processes would wait for each other in vain, since their shares differ too much."""
+    size = min(stage.batch_size, examples)
+    if stage.contrasts and size % processes:
+        raise TrainingError(
+            f"stage {stage.name}: a contrastive step's pictures must be shared evenly, but {size} are not by "
+            f"{processes} processes: change its batch_size."
+        )
+    smallest, largest = (
+        len(share(np.arange(size), process, processes, stage.accumulate)) for process in (processes - 1, 0)
+    )
+    if smallest < largest:
+        raise TrainingError(
+            f"stage {stage.name}: {size} examples a step are not enough for {processes} processes with as many parts "
+            f"each (accumulate: {stage.accumulate}): change its batch_size."
+        )

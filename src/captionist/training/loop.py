@@ -1,7 +1,8 @@
 """The training loop: stages of epochs of steps, with checkpoints, dev scores and logs.
 
 Nothing random outlives a step: each step seeds itself from the recipe's seed and its own number, so that a run that
-was killed and resumed does bit for bit what an uninterrupted one does.
+was killed and resumed does bit for bit what an uninterrupted one does. What is random for an example follows from its
+place in the step's batch, so that it does not depend on how many processes share that either; dropout alone does.
 """
 
 import logging
@@ -23,8 +24,16 @@ from torch import Tensor
 
 from captionist.errors import TrainingError
 from captionist.model.fusion import VisionPrefixLM
-from captionist.training.augment import augment
-from captionist.training.batches import CaptionTable, count_tokens, epoch_batches, one_each, share
+from captionist.training.augment import AUGMENT_DRAWS, augment
+from captionist.training.batches import (
+    CaptionTable,
+    check_shares,
+    count_tokens,
+    epoch_batches,
+    one_each,
+    share,
+    uniform_draws,
+)
 from captionist.training.checkpoint import Progress, save_checkpoint
 from captionist.training.dataset import TrainingData
 from captionist.training.logs import RunLog
@@ -33,6 +42,15 @@ from captionist.training.pictures import Change, normalise, open_features
 from captionist.training.progress import Reporter
 from captionist.training.recipe import Recipe, Stage
 from captionist.training.self_critical import SelfCritic, sample_captions
+from captionist.training.sharding import (
+    bring_up_to_date,
+    cut_like,
+    load_optimizer,
+    optimizer_state,
+    shard,
+    wants_sharding,
+    whole,
+)
 from captionist.training.validate import Validator
 
 _logger = logging.getLogger(__name__)
@@ -43,7 +61,8 @@ class _StageState:
     """What exists only while its stage runs."""
 
     stage: Stage
-    model: Any  # the model as accelerate wraps it
+    trained: VisionPrefixLM  # whose parameters the optimizer moves: the model, or its sharded copy
+    wrapped: Any  # that, as accelerate wraps it
     optimizer: Any
     average: WeightAverage | None
     features: list[NDArray[np.float16]]  # of the pictures, and of every augmented view of them
@@ -90,17 +109,17 @@ class Trainer:
             self.log.close()
 
     def _begin(self, stage: Stage) -> _StageState:
-        optimizer = prepare_stage(self.model, stage)
-        if stage.contrasts and min(stage.batch_size, len(self._table(stage))) % self.accelerator.num_processes:
-            raise TrainingError(
-                f"stage {stage.name}: a contrastive step's pictures must be shared evenly, but {stage.batch_size} are "
-                f"not by {self.accelerator.num_processes} processes: change its batch_size."
-            )
-        average = WeightAverage(self.model, stage.average) if stage.average else None
+        check_shares(stage, len(self._table(stage)), self.accelerator.num_processes)
+        trained, optimizer = self.model, prepare_stage(self.model, stage)
+        if wants_sharding():
+            trained = shard(self.model, self.device, self.accelerator.num_processes)
+            optimizer = prepare_stage(trained, stage)
+        average = WeightAverage(trained, stage.average) if stage.average else None
         if self._restored is not None:
-            optimizer.load_state_dict(self._restored["optimizer"])
+            load_optimizer(optimizer, self._restored["optimizer"])
             if average:
-                average.weights = {k: v.to(self.device) for k, v in self._restored["average"].items()}
+                restored = self._restored["average"]
+                average.weights = {name: cut_like(restored[name], mine) for name, mine in average.weights.items()}
             self._restored = None
         features, dev_features = [], None
         if stage.objective != "text":
@@ -109,8 +128,10 @@ class Trainer:
                 if stage.frozen == "backbone":
                     features = [self._features(view) for view in range(1 + stage.views * stage.augment)]
                     dev_features = self._open_features(self.data.dev_pixels, self.data.dev_key)
-        wrapped, optimizer = self.accelerator.prepare(self.model, optimizer)
-        return _StageState(stage, wrapped, optimizer, average, features, dev_features)
+        wrapped: Any = trained
+        if not wants_sharding():
+            wrapped, optimizer = self.accelerator.prepare(trained, optimizer)
+        return _StageState(stage, trained, wrapped, optimizer, average, features, dev_features)
 
     def _features(self, view: int) -> NDArray[np.float16]:
         """The backbone's features of the train pictures (view 0), or of one augmentation of each, drawn for good."""
@@ -118,11 +139,12 @@ class Trainer:
             return self._open_features(self.data.pixels, self.data.key)
 
         def change(pixels: Tensor, start: int) -> Tensor:
-            seed = int(np.random.SeedSequence((self.recipe.seed, view, start)).generate_state(1)[0])
             flippable = self.data.flippable[start : start + len(pixels)]
-            return augment(pixels, flippable, torch.Generator().manual_seed(seed))
+            return augment(
+                pixels, flippable, uniform_draws((self.recipe.seed, view, start), len(pixels), AUGMENT_DRAWS)
+            )
 
-        key = f"{self.data.key} {self.recipe.seed} {view} {self.data.flippable.tolist()}"
+        key = f"{self.data.key} {self.recipe.seed} {view} {AUGMENT_DRAWS} {self.data.flippable.tolist()}"
         return self._open_features(self.data.pixels, key, change)
 
     def _open_features(self, pixels: NDArray[np.uint8], key: str, change: Change | None = None) -> NDArray[np.float16]:
@@ -138,7 +160,8 @@ class Trainer:
                 break
             self._epoch(state, index, reporter)
         if state.average:  # the next stage goes on from the averaged weights
-            state.average.swap(self.model)
+            state.average.swap(state.trained)
+        bring_up_to_date(self.model, state.trained)
         self.progress = progress.model_copy(update={"stage": index + 1, "epoch": 0, "step": 0})
 
     def _epoch(self, state: _StageState, index: int, reporter: Reporter) -> None:
@@ -148,7 +171,8 @@ class Trainer:
         steps = len(batches) * stage.epochs
         reporter.stage(stage.name, steps, progress.epoch * len(batches) + progress.step)
         # Dropout would make the samples of self-critical training another model's than the one that is trained.
-        self.model.train(stage.objective != "self_critical")
+        for model in (self.model, state.trained):
+            model.train(stage.objective != "self_critical")
         since, pictures = time.monotonic(), 0
         for batch in batches[progress.step :]:
             done = progress.epoch * len(batches) + progress.step
@@ -182,26 +206,29 @@ class Trainer:
     ) -> tuple[float, float]:
         stage = state.stage
         process, processes = self.accelerator.process_index, self.accelerator.num_processes
-        seed = int(np.random.SeedSequence((self.recipe.seed, index, done, process)).generate_state(1)[0])
-        torch.manual_seed(seed)
-        generator = torch.Generator().manual_seed(seed)
+        key = (self.recipe.seed, index, done)
+        torch.manual_seed(int(np.random.SeedSequence((*key, process)).generate_state(1)[0]))  # for dropout
+        draws = uniform_draws(key, len(batch), self._draws(stage))
         for group in state.optimizer.param_groups:
             group["lr"] = group["initial_lr"] * rate
-        shares = share(batch, process, processes, stage.accumulate)
+        shares = share(np.arange(len(batch)), process, processes, stage.accumulate)
         if stage.objective == "self_critical":
-            sampled = [self._sampled(state, part, generator) for part in shares]
+            bring_up_to_date(self.model, state.trained)
+            sampled = [self._sampled(state, batch[part], draws[part]) for part in shares]
             counts = torch.tensor(sum(count_tokens(part["captions"]) for part in sampled), device=self.device)
             parts, tokens = iter(sampled), max(int(self.accelerator.reduce(counts)), 1)
         else:
             # One at a time, as accumulation is there to save memory.
-            parts = (self._inputs(state, part, generator) for part in shares)
+            parts = (self._inputs(state, batch[part], draws[part]) for part in shares)
             tokens = len(batch) if stage.objective == "contrastive" else self._table(stage).tokens(batch)
         total = torch.zeros((), device=self.device)
         for number, part in enumerate(parts):
-            # Only the last part's backward pass makes the processes exchange gradients.
-            with nullcontext() if number == len(shares) - 1 else self.accelerator.no_sync(state.model):
+            # Only the last part's backward pass makes the processes exchange gradients; sharded, they have no room for
+            # whole ones and always do.
+            last = number == len(shares) - 1 or wants_sharding()
+            with nullcontext() if last else self.accelerator.no_sync(state.wrapped):
                 with self.accelerator.autocast():
-                    result = state.model(**part, label_smoothing=stage.label_smoothing)
+                    result = state.wrapped(**part, label_smoothing=stage.label_smoothing)
                 # Gradients are averaged over the processes, but the loss is one over all tokens of the global batch.
                 self.accelerator.backward(result.total * processes / tokens)
             total += result.total.detach()
@@ -212,19 +239,25 @@ class Trainer:
                 f"{self.progress.step + 1}. The last checkpoint in {self.run} is from before: lower the rates or clip "
                 "harder, and start the run again."
             )
-        norm = self.accelerator.clip_grad_norm_(self.model.parameters(), stage.clip)
+        norm = self.accelerator.clip_grad_norm_(state.trained.parameters(), stage.clip)
         state.optimizer.step()
         state.optimizer.zero_grad(set_to_none=True)
         if state.average:
-            state.average.update(self.model, done)
-        return loss, float(norm)
+            state.average.update(state.trained, done)
+        return loss, float(whole(norm))
 
     def _table(self, stage: Stage) -> CaptionTable:
         if stage.objective == "text":
             return self.data.text
         return self.data.captions if stage.packed else self.data.single_captions
 
-    def _inputs(self, state: _StageState, part: NDArray[np.int64], generator: torch.Generator) -> dict[str, Any]:
+    def _draws(self, stage: Stage) -> int:
+        """How many uniform numbers an example takes: for view, caption, augmentation, and each token of samples."""
+        samples = stage.samples if stage.objective == "self_critical" else 0
+        return 2 + AUGMENT_DRAWS + samples * self.recipe.data.max_caption_tokens
+
+    def _inputs(self, state: _StageState, part: NDArray[np.int64], draws: Tensor) -> dict[str, Any]:
+        """The model's arguments for these rows of the stage's table; draws float [B, D], D as in `_draws`."""
         table = self._table(state.stage)
         inputs: dict[str, Any] = {"captions": table.rows(part).to(self.device)}
         if state.stage.objective == "text":
@@ -234,35 +267,38 @@ class Trainer:
         if stage.naming and len(self.data.words):
             inputs["naming"] = (self.data.words.to(self.device), stage.naming)
         if stage.contrasts:
-            inputs["contrast"] = (one_each(inputs["captions"], generator), stage.contrastive or 1.0)
+            inputs["contrast"] = (one_each(inputs["captions"], draws[:, 1]), stage.contrastive or 1.0)
             inputs["captioning"] = stage.objective == "caption"
         part = table.pictures(part)
         if state.features:
-            views = torch.randint(len(state.features), (len(part),), generator=generator)
+            views = (draws[:, 0] * len(state.features)).long()
             chosen = np.stack([state.features[view][index] for view, index in zip(views, part, strict=True)])
             return inputs | {"features": torch.from_numpy(chosen).to(self.device).float()}
         pixels = torch.from_numpy(self.data.pixels[part]).to(self.device)
         if stage.augment:
-            pixels = augment(pixels, self.data.flippable[part], generator)
+            pixels = augment(pixels, self.data.flippable[part], draws[:, 2 : 2 + AUGMENT_DRAWS])
         normalised = normalise(pixels, self.model.encoder)
         if stage.resolution:
             normalised = F.interpolate(normalised, (stage.resolution,) * 2, mode="bilinear", antialias=True)
         return inputs | {"pixels": normalised}
 
-    def _sampled(self, state: _StageState, part: NDArray[np.int64], generator: torch.Generator) -> dict[str, Any]:
+    def _sampled(self, state: _StageState, part: NDArray[np.int64], draws: Tensor) -> dict[str, Any]:
         """As `_inputs`, but with captions that the model writes itself, each weighed by its advantage."""
-        inputs = self._inputs(state, part, generator)
+        inputs = self._inputs(state, part, draws)
         with torch.no_grad(), self.accelerator.autocast():
             if "features" in inputs:
                 prefix = self.model.project(inputs["features"])
             else:
                 prefix = self.model.encode(inputs["pixels"])
-            captions = sample_captions(self.model, prefix, state.stage.samples, self.recipe.data.max_caption_tokens)
+            tokens = draws[:, 2 + AUGMENT_DRAWS :].view(len(part), state.stage.samples, -1)
+            captions = sample_captions(self.model, prefix, tokens)
         return inputs | {"captions": captions, "weights": self.critic.advantages(captions, part)}
 
     def _checkpoint(self, state: _StageState) -> None:
+        bring_up_to_date(self.model, state.trained)
+        average = state.average and {name: whole(weight) for name, weight in state.average.weights.items()}
+        saved = {"optimizer": optimizer_state(state.optimizer), "average": average}
         if self.main:
-            saved = {"optimizer": state.optimizer.state_dict(), "average": state.average and state.average.weights}
             save_checkpoint(self.run, self.progress, self.model, saved)
         self.accelerator.wait_for_everyone()
 
@@ -270,7 +306,8 @@ class Trainer:
         """Score the averaged weights, or the model's where there is no average, and keep them if they are the best."""
         begun = time.monotonic()
         if state.average:
-            state.average.swap(self.model)
+            state.average.swap(state.trained)
+        bring_up_to_date(self.model, state.trained)
         self.model.eval()
         with torch.inference_mode(), self.accelerator.autocast():
             captions = self.validator.captions(self.model, self._encoder(state))
@@ -294,7 +331,7 @@ class Trainer:
                 progress.best = scores["cider"]
                 self.model.save(self.run / "best")
         if state.average:
-            state.average.swap(self.model)
+            state.average.swap(state.trained)
         self._checkpoint(state)
 
     def _encoder(self, state: _StageState) -> Callable[[VisionPrefixLM, int, int], Tensor]:

@@ -81,4 +81,4 @@ class WeightAverage:
             if name in self.weights:
                 mine = self.weights[name].clone()
                 self.weights[name].copy_(parameter.detach())
-                parameter.data.copy_(mine)
+                parameter.detach().copy_(mine)

@@ -6,13 +6,13 @@ import platform
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
 from pathlib import Path
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import broadcast_object_list
+from accelerate.utils import InitProcessGroupKwargs, broadcast_object_list
 
 from captionist.bundle import TRAINING_HEADING, Bundle
 from captionist.errors import BundleError, RecipeError, TrainingError
@@ -26,6 +26,7 @@ from captionist.training.recipe import Recipe, dump_recipe, load_recipe
 
 _logger = logging.getLogger(__name__)
 _ENVIRONMENT = "environment.json"
+_PATIENCE = timedelta(hours=12)  # of the other processes, while the first one decodes the pictures
 _PACKAGES = ("torch", "transformers", "accelerate", "numpy", "opencv-python-headless", "tokenizers")
 
 
@@ -39,7 +40,10 @@ def train(recipe: Path, overrides: list[str], resume: Path | None = None, runs: 
     it.
     """
     settings = load_recipe(recipe, overrides)
-    accelerator = Accelerator(mixed_precision="bf16" if _wants_bf16(settings) else "no")
+    accelerator = Accelerator(
+        mixed_precision="bf16" if _wants_bf16(settings) else "no",
+        kwargs_handlers=[InitProcessGroupKwargs(timeout=_PATIENCE)],
+    )
     run = resume or _new_run(settings, runs, accelerator)
     if resume:
         _require_same(settings, resume)
@@ -149,11 +153,15 @@ def _new_run(recipe: Recipe, runs: Path, accelerator: Accelerator) -> Path:
 
 
 def _note_resumption(run: Path, accelerator: Accelerator) -> None:
-    """Add the commit that the run goes on with to environment.json."""
+    """Add the commit and the number of processes that the run goes on with to environment.json."""
     if accelerator.is_main_process:
         path = run / _ENVIRONMENT
         environment = json.loads(path.read_text(encoding="utf-8"))
-        entry = {"at": datetime.now(UTC).isoformat(timespec="seconds"), "commit": _commit()}
+        entry = {
+            "at": datetime.now(UTC).isoformat(timespec="seconds"),
+            "commit": _commit(),
+            "processes": accelerator.num_processes,
+        }
         environment["resumed"] = [*environment.get("resumed", []), entry]
         partial = path.with_suffix(".partial")  # the run may be killed at this very moment, too
         partial.write_text(json.dumps(environment, indent=2), encoding="utf-8")

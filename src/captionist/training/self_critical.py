@@ -41,13 +41,15 @@ class SelfCritic:
 
 
 @torch.no_grad()
-def sample_captions(model: VisionPrefixLM, visual_tokens: Tensor, count: int, max_tokens: int) -> Tensor:
+def sample_captions(model: VisionPrefixLM, visual_tokens: Tensor, draws: Tensor) -> Tensor:
     """Draw captions from the model's own distribution, on its device: float [B, P, D] -> int64 [B, count, T].
 
-    Filled with IGNORE behind each end; a caption that does not end is cut at `max_tokens`. torch's global generator
-    draws. `inference.search` samples too, with every constraint that a user may set, but row by row on the CPU.
+    draws: float [B, count, max_tokens], uniform from 0 to 1, which of the likely tokens each is. Filled with IGNORE
+    behind each end; a caption that does not end is cut at `max_tokens`. `inference.search` samples too, with every
+    constraint that a user may set, but row by row on the CPU.
     """
-    batch = visual_tokens.shape[0]
+    batch, count, max_tokens = draws.shape
+    draws = draws.to(visual_tokens.device).double().flatten(0, 1)
     rows = torch.arange(batch, device=visual_tokens.device).repeat_interleave(count)
     step = model.prefill(visual_tokens)
     logits, prefix = step.logits[rows], (step.keys, step.values)
@@ -55,7 +57,10 @@ def sample_captions(model: VisionPrefixLM, visual_tokens: Tensor, count: int, ma
     captions = torch.full((batch * count, max_tokens), IGNORE, device=visual_tokens.device)
     alive = torch.arange(batch * count, device=visual_tokens.device)
     for position in range(max_tokens):
-        tokens = torch.multinomial(logits.float().softmax(-1), 1)[:, 0]
+        # In double, or the many unlikely tokens would add up to something else.
+        chances = logits.double().softmax(-1).cumsum(-1)
+        places = draws[alive, position, None] * chances[:, -1:]
+        tokens = torch.searchsorted(chances, places, right=True)[:, 0]
         going = tokens != model.end_id
         alive, tokens = alive[going], tokens[going]
         if not len(alive):

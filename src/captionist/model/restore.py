@@ -39,7 +39,7 @@ def load_bundle(bundle: Bundle, config: ModelConfig) -> VisionPrefixLM:
     size = bundle.config.vocabulary_size
     model.use_vocabulary(Tokenizer.from_file(str(bundle.path / TOKENIZER)), [0] * size)  # all are loaded in a moment
     if aligned is not None:
-        weights["alignment.log_scale"] = torch.tensor(aligned.scale).log()
+        weights["alignment.log_scale"] = torch.tensor([aligned.scale]).log()
         weights["alignment.words.weight"] = weights.pop("words")[:-1]  # without the one that fills sentences up
     pooled = weights.pop(_POOLED_POSITIONS, None)
     if pooled is not None:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from transformers import GPT2Config, GPT2LMHeadModel, VisionEncoderDecoderModel, ViTConfig, ViTModel
 
-from benchmarks._restore import Encoder, restore_decoder
+from benchmarks._restore import as_transformers, restore
 from captionist import Captioner
 from captionist import bundle as bundles
 from captionist.inference.threads import available_cores
@@ -108,14 +108,15 @@ class Transformers:
 
     def __init__(self, captioner: Captioner, compiled: bool = False) -> None:
         self._captioner = captioner
-        self._encoder, self._decoder = Encoder(captioner.bundle), restore_decoder(captioner.bundle)
+        model = restore(captioner.bundle)
+        self._encode, self._decoder = model.encode, as_transformers(model)
         if compiled:
-            self._encoder.compile()
+            self._encode = torch.compile(self._encode)
             self._decoder.forward = torch.compile(self._decoder.forward, dynamic=True)
 
     @torch.inference_mode()
     def caption(self, pictures: Sequence[bytes], beams: int) -> list[str]:
-        prefix = self._encoder(_pixels(self._captioner, pictures))
+        prefix = self._encode(_pixels(self._captioner, pictures))
         begin = torch.full((len(prefix), 1), self._captioner.bundle.config.decoder.bos_id)
         embeddings = torch.cat((prefix, self._decoder.transformer.wte(begin)), 1)
         written = self._decoder.generate(

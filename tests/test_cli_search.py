@@ -128,6 +128,17 @@ def test_where_no_picture_can_be_read_nothing_is_written(run: Run, model: Path, 
     assert list(Path().iterdir()) == [photos]
 
 
+def test_an_index_is_not_emptied(run: Run, model: Path, photos: Path) -> None:
+    run("index", photos, "--model", model)
+    for path in photos.iterdir():
+        path.write_text("text")
+    for where in (photos, "none"):
+        outcome = run("index", where, "--model", model)
+        assert (outcome.code, outcome.out) == (1, "")
+        assert "no picture to index; it still holds what it held" in outcome.err
+    assert len(ImageIndex.load("captionist-index.npz")) == 20
+
+
 def test_only_what_is_new_or_changed_is_read_again(run: Run, model: Path, photos: Path) -> None:
     def update() -> str:
         return run("index", ".", "--model", model).out.partition(": ")[2]

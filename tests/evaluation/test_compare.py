@@ -147,6 +147,15 @@ def test_the_intervals_are_those_of_scoring_every_resample_anew() -> None:
     assert found.cider.new == pytest.approx(100 * scorer.score(new, references).mean())
 
 
+def test_a_word_that_all_corrections_share_is_worth_what_it_is_among_others() -> None:
+    """All snow: by their own frequencies alone, "snow" would carry no weight, whoever says it."""
+    snow = {name: [f"the {name} in the snow"] for name in ("dog", "man", "girl")}
+    without, with_it = ({name: f"the {name} in the {end}" for name in snow} for end in ("water", "snow"))
+    alone = compare_captions(snow, without, with_it).cider
+    among = compare_captions(snow, without, with_it, among=[["a boat on the sea"], ["two men on a road"]] * 3).cider
+    assert among.difference > alone.difference + 1
+
+
 def test_pairing_shows_what_two_intervals_hide() -> None:
     """One picture in ten gains a little, whatever the pictures: alone, both bundles' intervals are as wide as ever."""
     draw = random.Random(0)

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from captionist.data import clean_caption, open_corpus
-from captionist.errors import DataError, RecipeError, TrainingError
+from captionist.errors import BundleError, DataError, RecipeError, TrainingError
 from captionist.inference.search import SearchOptions, search
 from captionist.model.card import model_card
 from captionist.model.decoder import TorchDecoder
@@ -198,7 +198,7 @@ def test_a_run_may_go_on_from_another_ones_model(checkpoints: Checkpoints, tmp_p
     first = train(recipe, [], runs=tmp_path / "a")
     second = train(recipe, [f"start={first / 'last'}"], runs=tmp_path / "b")
     assert losses(second)[0] < 0.9 * losses(first)[0]
-    with pytest.raises(RecipeError, match="another model"):
+    with pytest.raises(RecipeError, match=r"another model\.prefix_grid"):
         train(recipe, [f"start={first / 'last'}", "model.prefix_grid=1"], runs=tmp_path / "c")
     with pytest.raises(RecipeError, match="neither a run's model"):
         train(recipe, [f"start={tmp_path}"], runs=tmp_path / "d")
@@ -211,6 +211,15 @@ def test_a_run_may_go_on_from_a_bundle(checkpoints: Checkpoints, tmp_path: Path)
     second = train(recipe, [f"start={bundle.path}"], runs=tmp_path / "b")
     assert losses(second)[0] < 0.9 * losses(first)[0]
     assert rows(second / "epochs.csv")[0]["cider"] == rows(first / "epochs.csv")[-1]["cider"]
+    weights = bundle.path / "weights.bin"
+    whole = weights.read_bytes()
+    weights.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(BundleError, match=r"weights\.bin was altered"):
+        train(recipe, [f"start={bundle.path}"], runs=tmp_path / "c")
+    assert not (tmp_path / "c").exists()
+    weights.write_bytes(whole)
+    with pytest.raises(TrainingError, match="as 2 x 2 visual tokens"):
+        train(recipe, [f"start={bundle.path}", "model.prefix_grid=1"], runs=tmp_path / "d")
     fingerprint = bundle.fingerprint
     shutil.rmtree(bundle.path)  # what the card says of it must be known by now
     card = export(second, tmp_path / "better").model_card

@@ -107,21 +107,22 @@ class Table:
             names = [info.base_name for info in self._system.get_file_info(fs.FileSelector(self._root))]
         else:
             self._system.create_dir(self._root, recursive=False)
-        if MANIFEST not in names and {name for name in names if name != _LOCK}:
+        if MANIFEST not in names and any(name != _LOCK and not name.startswith(_UNFINISHED) for name in names):
             raise ValueError(f"{self.where} holds something else than captions: name another folder")
         if self._lock:
             try:
                 self._lock.acquire(timeout=0)
             except Timeout as error:
                 raise CollectionError(f"{self.where}: another run is writing to it: wait for its end") from error
+        for name in names:
+            if name.startswith(_UNFINISHED):
+                self._system.delete_file(self._path(name))
         if MANIFEST in names:
             self._check_manifest()
         else:
             self._write_bytes(MANIFEST, json.dumps(self._made_with, indent=2).encode())
         for name in sorted(names):
-            if name.startswith(_UNFINISHED):
-                self._system.delete_file(self._path(name))
-            elif name.endswith(".parquet"):
+            if name.endswith(".parquet") and not name.startswith(_UNFINISHED):
                 self._resume(name)
 
     def _check_manifest(self) -> None:

@@ -44,7 +44,7 @@ def compare(
     captioners = Captioner(old), Captioner(new)
     with own_errors_only(), progress("captioning", 2 * (len(examples) + len(corrected))) as advance:
         on_split = comparing.compare(examples, *captioners, advance)
-        on_corrections = comparing.compare(corrected, *captioners, advance) if corrections else None
+        on_corrections = comparing.compare(corrected, *captioners, advance, examples) if corrections else None
     verdict = comparing.gate(on_split, on_corrections, margin)
 
     Console().print(comparing.render(on_split, f"{data.name}, split {split}"))

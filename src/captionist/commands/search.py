@@ -74,9 +74,10 @@ def index(
 ) -> None:
     """Make an index of pictures, for `captionist search`.
 
-    Afterwards it holds what the paths lead to and nothing else. If it is there already and of the same model, only new
-    and changed pictures are read; one that was stopped with Ctrl-C keeps what it has read. A file that cannot be read
-    gives one line on standard error and exit code 1; the others are indexed all the same.
+    Afterwards it holds what the paths lead to and nothing else; where that is no picture, nothing is written. If it is
+    there already and of the same model, only new and changed pictures are read; one that was stopped with Ctrl-C keeps
+    what it has read. A file that cannot be read gives one line on standard error and exit code 1; the others are
+    indexed all the same.
     """
     from captionist.sources import find_sources
 
@@ -89,6 +90,8 @@ def index(
     own = os.path.abspath(out)  # noqa: PTH100  # as find_sources does
     if sources := [source for source in found.sources if os.path.abspath(source.name) != own]:  # noqa: PTH100
         failures += _bring_up_to_date(out, model, sources)
+    else:
+        _nothing_to_index(out)
     raise typer.Exit(1 if failures else 0)
 
 
@@ -151,8 +154,17 @@ def _bring_up_to_date(out: Path, model: str | None, sources: "Sequence[Source]")
     finally:  # Ctrl-C too: what was read need not be read again
         if pictures:
             ImageIndex.build(fingerprint, pictures.values()).save(out)
-    print_line(sys.stdout, escape(f"{out}: {len(pictures)} pictures, {len(fresh) - failures} of them read now"))
+    if pictures:
+        print_line(sys.stdout, escape(f"{out}: {len(pictures)} pictures, {len(fresh) - failures} of them read now"))
+    else:
+        _nothing_to_index(out)
     return failures
+
+
+def _nothing_to_index(out: Path) -> None:
+    """Say so; an index is not given up for what may be a slip."""
+    left = "; it still holds what it held" if out.exists() else ""
+    print_error(str(out), f"not written, as there is no picture to index{left}", as_json=False)
 
 
 def _embed(captioner: "Captioner", sentences: "Sequence[str]") -> "NDArray[np.float32]":

@@ -27,6 +27,7 @@ from captionist.evaluation.bootstrap import (
 )
 from captionist.evaluation.scorers import CiderD, rouge_l
 from captionist.evaluation.scores import words_by_picture
+from captionist.evaluation.tokenize import tokenize
 from captionist.evaluation.words import Words
 
 MARGIN = 1.0
@@ -97,11 +98,16 @@ def held_out(corrections: Corpus) -> tuple[Example, ...]:
 
 
 def compare(
-    examples: Sequence[Example], old: Captioner, new: Captioner, advance: Callable[[], None] = lambda: None
+    examples: Sequence[Example],
+    old: Captioner,
+    new: Captioner,
+    advance: Callable[[], None] = lambda: None,
+    among: Sequence[Example] = (),
 ) -> Comparison:
     """Caption every example with both bundles, each by its own search, and compare their scores.
 
-    advance: called after each picture of each bundle. Raises ScoreError if there is no picture that both could read.
+    advance: called after each picture of each bundle; among: see `compare_captions`, their references count. Raises
+    ScoreError if there is no picture that both could read.
     """
     captions: list[dict[str, str]] = []
     failures: dict[str, str] = {}
@@ -121,7 +127,8 @@ def compare(
         raise ScoreError(f"there is not one picture to compare on{first}")
     references = {example.id: example.references for example in read}
     theirs, ours = ({example.id: said[example.id] for example in read} for said in captions)
-    return compare_captions(references, theirs, ours, tuple(failures.values()))
+    others = [example.references for example in among]
+    return compare_captions(references, theirs, ours, tuple(failures.values()), others)
 
 
 def compare_captions(
@@ -129,18 +136,20 @@ def compare_captions(
     old: Mapping[str, str],
     new: Mapping[str, str],
     failures: tuple[str, ...] = (),
+    among: Sequence[Sequence[str]] = (),
     resamples: int = RESAMPLES,
 ) -> Comparison:
     """Compare two sets of captions by the paired bootstrap over pictures; all are keyed by picture id.
 
     BLEU is computed anew for every resample from the sums of its pictures' counts, for each set; CIDEr-D and ROUGE-L
-    are means over pictures, CIDEr-D with the document frequencies of all `references`. Raises ScoreError as
-    `scores.score_captions` does.
+    are means over pictures, CIDEr-D with the document frequencies of all `references` and of those `among` which they
+    are: corrections of one kind would by themselves hold the very words for worthless that they have in common. Raises
+    ScoreError as `scores.score_captions` does.
     """
     words, old_words, _ = words_by_picture(references, old)
     _, new_words, _ = words_by_picture(references, new)
     both = (old_words, new_words)
-    scorer = CiderD(words)
+    scorer = CiderD([*words, *([tokenize(text) for text in group] for group in among)])
     return Comparison(
         cider=_mean_difference([scorer.score(said, words) for said in both], resamples),
         bleu_4=_bleu_difference(words, both, resamples),

@@ -35,6 +35,12 @@ def load_bundle(bundle: Bundle, config: ModelConfig) -> VisionPrefixLM:
     aligned = bundle.config.alignment
     # The heads come last, so that a model without them is built alike.
     model = build_model(config.model_copy(update={"alignment": aligned and aligned.width}), [])
+    seen = (bundle.config.image.height, *bundle.config.grid)
+    if seen != (config.encoder.resolution, model.grid, model.grid):
+        raise TrainingError(
+            f"{bundle.path} is another model than the recipe's `model` describes: it reads {seen[0]} pixels a side as "
+            f"{seen[1]} x {seen[2]} visual tokens."
+        )
     weights = dict(_weights(bundle))
     size = bundle.config.vocabulary_size
     model.use_vocabulary(Tokenizer.from_file(str(bundle.path / TOKENIZER)), [0] * size)  # all are loaded in a moment

@@ -90,7 +90,9 @@ def _load_one(start: Path, recipe: Recipe) -> VisionPrefixLM:
     if model.config.alignment is None and recipe.model.alignment:
         model.align(recipe.model.alignment)
     if model.config != recipe.model:
-        raise RecipeError(f"{start} is another model than the recipe describes: take over `model` from its model.json.")
+        theirs, ours = model.config.model_dump(), recipe.model.model_dump()
+        names = ", ".join(f"model.{name}" for name in ours if ours[name] != theirs[name])
+        raise RecipeError(f"{start} is another model than the recipe describes: it has another {names}.")
     return model
 
 
@@ -105,10 +107,14 @@ def _bundle(start: Path) -> Bundle | None:
 
 
 def _lineage(recipe: Recipe) -> dict[str, dict[str, str]]:
-    """What the bundles that a run starts from say of their training: they may be others when it is exported."""
+    """What the bundles that a run starts from say of their training: they may be others when it is exported.
+
+    Raises BundleError where one is damaged.
+    """
     found = {}
     for start in recipe.start:
         if bundle := _bundle(start):
+            bundle.verify()
             _, _, training = bundle.model_card.partition(TRAINING_HEADING)
             found[str(start)] = {"fingerprint": bundle.fingerprint, "training": training.strip()}
     return found
@@ -132,8 +138,12 @@ def _new_run(recipe: Recipe, runs: Path, accelerator: Accelerator) -> Path:
     """Make the directory; all processes agree on its name."""
     name = [f"{recipe.name}-{datetime.now(UTC):%Y%m%d-%H%M%S}"]
     run = runs / str(broadcast_object_list(name)[0])
+    lineage = _lineage(recipe)
     if accelerator.is_main_process:
-        run.mkdir(parents=True)
+        try:
+            run.mkdir(parents=True)
+        except FileExistsError:
+            raise TrainingError(f"{run} was begun in this very second: start this run again.") from None
         environment = {
             "started": datetime.now(UTC).isoformat(timespec="seconds"),
             "seed": recipe.seed,
@@ -143,7 +153,7 @@ def _new_run(recipe: Recipe, runs: Path, accelerator: Accelerator) -> Path:
             "device": str(accelerator.device),
             "processes": accelerator.num_processes,
             "precision": accelerator.mixed_precision,
-            "bundles": _lineage(recipe),
+            "bundles": lineage,
             "versions": {package: version(package) for package in _PACKAGES},
         }
         (run / _ENVIRONMENT).write_text(json.dumps(environment, indent=2), encoding="utf-8")

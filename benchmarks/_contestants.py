@@ -17,12 +17,10 @@ from transformers import GPT2Config, GPT2LMHeadModel, VisionEncoderDecoderModel,
 
 from benchmarks._restore import as_transformers, restore
 from captionist import Captioner
-from captionist import bundle as bundles
 from captionist.inference.threads import available_cores
 from captionist.model.config import DecoderConfig, ModelConfig, VitConfig
-from captionist.model.export import bundle_config
+from captionist.model.export import write_unscored
 from captionist.model.fusion import VisionPrefixLM
-from captionist.model.graphs import write_graphs
 from captionist.model.language import GPT2, Language, load_tokenizer
 from captionist.model.vision import VitEncoder
 from captionist.training.recipe import load_recipe
@@ -172,9 +170,4 @@ def write_base_bundle(directory: Path, tokenizer: str) -> None:
     model, recipe = base_model(tokenizer), load_recipe(Path("recipes/flickr8k-base.yaml"))
     directory.mkdir(parents=True)
     logging.disable(logging.INFO)  # the exporter tells of every step
-    write_graphs(model, directory, "int8")
-    model.tokenizer.save(str(directory / bundles.TOKENIZER))
-    bundles.write_config(directory, bundle_config(model, recipe, "base", "int8"))
-    (directory / bundles.SCORES).write_text("{}", encoding="utf-8")
-    (directory / bundles.MODEL_CARD).write_text("", encoding="utf-8")
-    bundles.write_checksums(directory)
+    write_unscored(model, recipe, directory, "base", "int8")

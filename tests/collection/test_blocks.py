@@ -4,6 +4,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from captionist.captioner import Captioner, CaptionResult
 from captionist.collection.blocks import Claims, Row, caption_block
 from captionist.collection.references import Reference, find_references
@@ -57,6 +59,16 @@ def test_a_run_that_was_killed_while_it_wrote_its_first_file_is_no_obstacle(tmp_
     (tmp_path / "t").mkdir()
     (tmp_path / "t" / f".unfinished-{MANIFEST}").touch()
     assert result(tmp_path, [Row("a", SAME, "A dog.")], [A]) == {"a": "A dog."}
+
+
+def test_a_refused_run_leaves_what_another_is_writing(tmp_path: Path) -> None:
+    """In a bucket, where no lock keeps it out."""
+    table = tmp_path / "t"
+    result(tmp_path, [Row("a", SAME, "A dog.")], [A])
+    (table / ".unfinished-part-1.parquet").touch()
+    with pytest.raises(ValueError, match="another model or other options"):
+        Table(str(table), {"other": "options"})
+    assert (table / ".unfinished-part-1.parquet").exists()
 
 
 def test_a_claim_that_is_made_again_still_holds() -> None:

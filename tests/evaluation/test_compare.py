@@ -152,8 +152,11 @@ def test_a_word_that_all_corrections_share_is_worth_what_it_is_among_others() ->
     snow = {name: [f"the {name} in the snow"] for name in ("dog", "man", "girl")}
     without, with_it = ({name: f"the {name} in the {end}" for name in snow} for end in ("water", "snow"))
     alone = compare_captions(snow, without, with_it).cider
-    among = compare_captions(snow, without, with_it, among=[["a boat on the sea"], ["two men on a road"]] * 3).cider
+    others = [["a boat on the sea"], ["two men on a road"]] * 3
+    among = compare_captions(snow, without, with_it, among=others).cider
     assert among.difference > alone.difference + 1
+    wordless = [["."], *([".", *group] for group in others)]
+    assert compare_captions(snow, without, with_it, among=wordless).cider == among
 
 
 def test_pairing_shows_what_two_intervals_hide() -> None:

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from captionist.bundle import MODEL_CARD, SCORES, TOKENIZER, Bundle, write_checksums, write_config
+from captionist.bundle import Bundle
 from captionist.errors import TrainingError
 from captionist.model.config import ModelConfig
-from captionist.model.export import bundle_config
+from captionist.model.export import write_unscored
 from captionist.model.fusion import VisionPrefixLM
-from captionist.model.graphs import Precision, round_to_half, write_graphs
+from captionist.model.graphs import Precision, round_to_half
 from captionist.model.restore import load_bundle
 from captionist.training.recipe import DataConfig, Rates, Recipe, Stage
 from tests.model.checkpoints import CAPTIONS, Checkpoints
@@ -29,12 +29,7 @@ def write_bundle(model: VisionPrefixLM, folder: Path, precision: Precision) -> B
     )
     side = model.config.encoder.resolution
     pixels = np.random.default_rng(0).uniform(-1, 1, (4, 3, side, side)).astype(np.float32)
-    write_graphs(model, folder, precision, list(pixels))
-    model.tokenizer.save(str(folder / TOKENIZER))
-    write_config(folder, bundle_config(model, recipe, "tiny", precision))
-    (folder / SCORES).write_text("{}", encoding="utf-8")
-    (folder / MODEL_CARD).write_text("", encoding="utf-8")
-    write_checksums(folder)
+    write_unscored(model, recipe, folder, "tiny", precision, list(pixels))
     return Bundle.open(folder)
 
 

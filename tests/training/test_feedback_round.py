@@ -1,5 +1,7 @@
 """Learning from feedback, from end to end: a model that never saw yellow is corrected, and the gate lets it through."""
 
+import json
+from dataclasses import asdict
 from pathlib import Path
 
 import cv2
@@ -11,7 +13,7 @@ from captionist.captioner import Captioner
 from captionist.cli import main
 from captionist.data import open_corpus
 from captionist.errors import DataError
-from captionist.evaluation.compare import held_out
+from captionist.evaluation.compare import compare_captions, held_out
 from captionist.model.export import _common_captions, _train_examples, export
 from captionist.model.fusion import load_model
 from captionist.model.language import load_tokenizer
@@ -89,11 +91,20 @@ def test_a_round_ends_with_a_verdict(
     after = train(recipe, mixed, runs=tmp_path / "after")
     new = export(after, tmp_path / "new", "fp32").path
 
-    def verdict(*bundles: Path) -> tuple[int, str]:
-        command = ["compare", *map(str, bundles), "--data", str(original), "--corrections", str(feedback)]
+    def verdict(*arguments: Path | str) -> tuple[int, str]:
+        command = ["compare", *map(str, arguments), "--data", str(original), "--corrections", str(feedback)]
         with pytest.raises(SystemExit) as left:
             main(command)
         return int(left.value.code or 0), capsys.readouterr().out.splitlines()[-1]
+
+    told = tmp_path / "told.json"
+    verdict(old, new, "--json", str(told))
+    judged = json.loads(told.read_text(encoding="utf-8"))["corrections"]
+    references = {example.id: example.references for example in held_out(open_corpus(feedback))}
+    before_it, after_it = ({picture: both[n] for picture, both in judged["captions"].items()} for n in (0, 1))
+    dev = [example.references for example in open_corpus(original).split("dev")]
+    assert judged["cider"] == asdict(compare_captions(references, before_it, after_it, among=dev).cider)
+    assert judged["cider"] != asdict(compare_captions(references, before_it, after_it).cider)
 
     picture = held_out(open_corpus(feedback))[0].image
     assert _NEW not in Captioner(old).caption(picture).text

@@ -212,12 +212,12 @@ def test_a_run_may_go_on_from_a_bundle(checkpoints: Checkpoints, tmp_path: Path)
     assert losses(second)[0] < 0.9 * losses(first)[0]
     assert rows(second / "epochs.csv")[0]["cider"] == rows(first / "epochs.csv")[-1]["cider"]
     weights = bundle.path / "weights.bin"
-    whole = weights.read_bytes()
-    weights.write_bytes(whole[: len(whole) // 2])
+    content = weights.read_bytes()
+    weights.write_bytes(content[: len(content) // 2])
     with pytest.raises(BundleError, match=r"weights\.bin was altered"):
         train(recipe, [f"start={bundle.path}"], runs=tmp_path / "c")
     assert not (tmp_path / "c").exists()
-    weights.write_bytes(whole)
+    weights.write_bytes(content)
     with pytest.raises(TrainingError, match="as 2 x 2 visual tokens"):
         train(recipe, [f"start={bundle.path}", "model.prefix_grid=1"], runs=tmp_path / "d")
     fingerprint = bundle.fingerprint

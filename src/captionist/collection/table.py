@@ -114,15 +114,15 @@ class Table:
                 self._lock.acquire(timeout=0)
             except Timeout as error:
                 raise CollectionError(f"{self.where}: another run is writing to it: wait for its end") from error
-        for name in names:
-            if name.startswith(_UNFINISHED):
-                self._system.delete_file(self._path(name))
         if MANIFEST in names:
             self._check_manifest()
-        else:
+        unfinished = {name for name in names if name.startswith(_UNFINISHED)}
+        for name in unfinished:
+            self._system.delete_file(self._path(name))
+        if MANIFEST not in names:
             self._write_bytes(MANIFEST, json.dumps(self._made_with, indent=2).encode())
-        for name in sorted(names):
-            if name.endswith(".parquet") and not name.startswith(_UNFINISHED):
+        for name in sorted({*names} - unfinished):
+            if name.endswith(".parquet"):
                 self._resume(name)
 
     def _check_manifest(self) -> None:

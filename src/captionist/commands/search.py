@@ -92,6 +92,7 @@ def index(
         failures += _bring_up_to_date(out, model, sources)
     else:
         _nothing_to_index(out)
+        failures += 1
     raise typer.Exit(1 if failures else 0)
 
 

@@ -149,7 +149,8 @@ def compare_captions(
     words, old_words, _ = words_by_picture(references, old)
     _, new_words, _ = words_by_picture(references, new)
     both = (old_words, new_words)
-    scorer = CiderD([*words, *([tokenize(text) for text in group] for group in among)])
+    others = [[said for text in group if (said := tokenize(text))] for group in among]
+    scorer = CiderD([*words, *filter(None, others)])
     return Comparison(
         cider=_mean_difference([scorer.score(said, words) for said in both], resamples),
         bleu_4=_bleu_difference(words, both, resamples),

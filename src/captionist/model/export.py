@@ -92,12 +92,7 @@ def _write(model: VisionPrefixLM, recipe: Recipe, run: Path, directory: Path, na
         model.cut_vocabulary(_common_captions(model, recipe, train))
         chosen = train[:: -(-len(train) // _CALIBRATION_PICTURES)]  # spread over all of them
         pixels = [prepare(decode(example.image), model.preprocessing) for example in chosen]
-    write_graphs(model, directory, precision, pixels)
-    model.tokenizer.save(str(directory / bundles.TOKENIZER))
-    bundles.write_config(directory, bundle_config(model, recipe, name, precision))
-    (directory / bundles.SCORES).write_text("{}", encoding="utf-8")
-    (directory / bundles.MODEL_CARD).write_text("", encoding="utf-8")
-    bundles.write_checksums(directory)
+    write_unscored(model, recipe, directory, name, precision, pixels)
 
     scores: dict[str, Any] = {"split": "dev", "corpus": recipe.data.root.name}
     try:
@@ -122,6 +117,23 @@ def _write(model: VisionPrefixLM, recipe: Recipe, run: Path, directory: Path, na
     (directory / bundles.SCORES).write_text(json.dumps(scores, indent=2) + "\n", encoding="utf-8")
     card = model_card(recipe, model, scores, precision, _history(run), _best_epoch(run / "epochs.csv"))
     (directory / bundles.MODEL_CARD).write_text(card, encoding="utf-8")
+    bundles.write_checksums(directory)
+
+
+def write_unscored(
+    model: VisionPrefixLM,
+    recipe: Recipe,
+    directory: Path,
+    name: str,
+    precision: Precision,
+    pixels: Sequence[NDArray[np.float32]] = (),
+) -> None:
+    """Write a bundle that has no scores and an empty card; pixels as in `write_graphs`."""
+    write_graphs(model, directory, precision, pixels)
+    model.tokenizer.save(str(directory / bundles.TOKENIZER))
+    bundles.write_config(directory, bundle_config(model, recipe, name, precision))
+    (directory / bundles.SCORES).write_text("{}", encoding="utf-8")
+    (directory / bundles.MODEL_CARD).write_text("", encoding="utf-8")
     bundles.write_checksums(directory)
 
 

@@ -97,24 +97,25 @@ def _load_one(start: Path, recipe: Recipe) -> VisionPrefixLM:
 
 
 def _bundle(start: Path) -> Bundle | None:
-    """The bundle to start from; none where it is a run's model. Raises RecipeError where it is neither."""
+    """The bundle to start from; none where it is a run's model.
+
+    Raises RecipeError where it is neither, BundleError where it is damaged.
+    """
     if (start / "model.json").is_file():
         return None
     try:
-        return Bundle.open(start)
+        bundle = Bundle.open(start)
     except BundleError as error:
         raise RecipeError(f"start: {start} is neither a run's model (RUN/best) nor a bundle: {error}") from error
+    bundle.verify()
+    return bundle
 
 
 def _lineage(recipe: Recipe) -> dict[str, dict[str, str]]:
-    """What the bundles that a run starts from say of their training: they may be others when it is exported.
-
-    Raises BundleError where one is damaged.
-    """
+    """What the bundles that a run starts from say of their training: they may be others when it is exported."""
     found = {}
     for start in recipe.start:
         if bundle := _bundle(start):
-            bundle.verify()
             _, _, training = bundle.model_card.partition(TRAINING_HEADING)
             found[str(start)] = {"fingerprint": bundle.fingerprint, "training": training.strip()}
     return found

@@ -43,7 +43,7 @@ def test_a_sentence_is_a_bag_of_its_words_and_filling_says_nothing(alignment: Al
 def test_the_loss_is_the_mean_of_both_ways(alignment: Alignment) -> None:
     images, sentences = (F.normalize(torch.randn(3, 6), dim=1) for _ in range(2))
     with torch.inference_mode():
-        loss = float(alignment.loss(images, sentences))
+        loss = float(alignment.loss(images, sentences[:, None]))
         expected = 0.0
         for way in (images @ sentences.T, sentences @ images.T):
             logits = way / 0.07
@@ -51,10 +51,40 @@ def test_the_loss_is_the_mean_of_both_ways(alignment: Alignment) -> None:
     assert loss == pytest.approx(expected, rel=1e-4)
 
 
+def test_a_pictures_sentences_are_no_rivals_and_one_that_is_not_there_does_not_count(alignment: Alignment) -> None:
+    images = F.normalize(torch.randn(3, 6), dim=1)
+    sentences = F.normalize(torch.randn(3, 2, 6), dim=2)
+    sentences[2, 1] = 0
+    rows = [(0, 0), (0, 1), (1, 0), (1, 1), (2, 0)]
+    with torch.inference_mode():
+        loss = float(alignment.loss(images, sentences))
+        expected = 0.0
+        for picture, own in rows:
+            share = 0.5 if picture < 2 else 1.0
+            logit = {
+                (i, c): float(images[i] @ sentences[p, k]) / 0.07 for i in range(3) for c, (p, k) in enumerate(rows)
+            }
+            mine = rows.index((picture, own))
+            right = logit[picture, mine]
+            rivals = [logit[picture, c] for c, (p, _) in enumerate(rows) if p != picture]
+            others = [logit[i, mine] for i in range(3) if i != picture]
+            for wrong in (rivals, others):
+                expected += share * float(torch.tensor([right, *wrong]).logsumexp(0) - right) / 2
+    assert loss == pytest.approx(expected, rel=1e-4)
+
+
+def test_a_lonely_picture_has_nothing_to_learn(alignment: Alignment) -> None:
+    image = F.normalize(torch.randn(1, 6), dim=1).requires_grad_()
+    loss = alignment.loss(image, F.normalize(torch.randn(1, 2, 6), dim=2))
+    (gradient,) = torch.autograd.grad(loss, image)
+    assert float(loss.detach()) == pytest.approx(0, abs=1e-4)
+    assert torch.isfinite(gradient).all()
+
+
 def test_it_does_not_grow_sharper_without_end(alignment: Alignment) -> None:
     alignment.log_scale.data.fill_(20.0)
     assert float(alignment.scale().detach()) == 100.0
-    assert math.isfinite(float(alignment.loss(torch.eye(6), torch.eye(6)).detach()))
+    assert math.isfinite(float(alignment.loss(torch.eye(6), torch.eye(6)[:, None]).detach()))
 
 
 def test_it_is_saved_and_cut_with_the_vocabulary(checkpoints: Checkpoints, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from captionist.model.language import IGNORE
 _QUERIES = 4
 _FIRST_SCALE = 1 / 0.07  # CLIP's
 _LARGEST_SCALE = 100.0
+_NEVER = -1e4  # a logit; minus infinity would make the gradient of a lonely picture NaN
 
 
 class Alignment(nn.Module):
@@ -45,31 +46,34 @@ class Alignment(nn.Module):
         return F.normalize(self.image_head((looks @ tokens).flatten(1)).float(), dim=-1)
 
     def sentences(self, tokens: Tensor) -> Tensor:
-        """Token ids int64 [B, T], filled with IGNORE -> unit vectors float [B, E]; of no token, zeros."""
+        """Token ids int64 [..., T], filled with IGNORE -> unit vectors float [..., E]; of no token, zeros."""
         known = tokens != IGNORE
         embedded = self.words(tokens.clamp(min=0)) * known[..., None]
-        return F.normalize(embedded.sum(1).float(), dim=-1)
+        return F.normalize(embedded.sum(-2).float(), dim=-1)
 
     def scale(self) -> Tensor:
         """What cosines are multiplied by to be logits."""
         return self.log_scale.exp().clamp(max=_LARGEST_SCALE)
 
     def loss(self, images: Tensor, sentences: Tensor) -> Tensor:
-        """Cross-entropy of finding each picture's sentence, and each sentence's picture, summed over B and halved.
+        """Cross-entropy of finding each picture's sentences, and each sentence's picture: its mean over a picture's
+        sentences, summed over B and halved.
 
-        Both are unit vectors float [B, E]. They are looked for among those of all processes, which must have as many
-        each.
+        Both are unit vectors, float [B, E] and [B, C, E]; a sentence of zeros is none. They are looked for among those
+        of all processes, which must have as many each. A picture's sentences are no rivals of each other.
         """
-        everyone = images, sentences
+        all_images, all_sentences = images, sentences
         if dist.is_initialized() and dist.get_world_size() > 1:
-            everyone = _Gather.apply(images), _Gather.apply(sentences)  # type: ignore[no-untyped-call]
+            all_images, all_sentences = _Gather.apply(images), _Gather.apply(sentences)  # type: ignore[no-untyped-call]
         first = dist.get_rank() * len(images) if dist.is_initialized() else 0
-        own = torch.arange(first, first + len(images), device=images.device)
-        to_sentences = self.scale() * images @ everyone[1].T
-        to_images = self.scale() * sentences @ everyone[0].T
-        return (
-            F.cross_entropy(to_sentences, own, reduction="sum") + F.cross_entropy(to_images, own, reduction="sum")
-        ) / 2
+        here = torch.arange(len(images), device=images.device)
+        found = self.scale() * torch.einsum("be,gce->bgc", images, all_sentences)
+        own, there = found[here, here + first], sentences.any(2)
+        rivals = found.masked_fill(~all_sentences.any(2), _NEVER)
+        rivals = rivals.index_put((here, here + first), rivals.new_tensor(_NEVER)).logsumexp((1, 2))
+        sentence = torch.logaddexp(own, rivals[:, None]) - own
+        picture = (self.scale() * sentences @ all_images.T).logsumexp(2) - own
+        return ((sentence + picture) * there / there.sum(1, keepdim=True).clamp(min=1)).sum() / 2
 
 
 class _Gather(torch.autograd.Function):

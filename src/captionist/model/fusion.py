@@ -109,7 +109,7 @@ class VisionPrefixLM(nn.Module):
         label_smoothing: float = 0,
         weights: Tensor | None = None,
         naming: tuple[Tensor, float] | None = None,
-        contrast: tuple[Tensor, float] | None = None,
+        contrast: float = 0,
         captioning: bool = True,
         feature_dropout: float = 0,
     ) -> TokenLoss:
@@ -118,8 +118,8 @@ class VisionPrefixLM(nn.Module):
         Args: captions int64 [B, C, T], filled with IGNORE behind each caption, or whole where a picture has fewer;
         one of pixels float [B, 3, H, W] and features float [B, F, C]; neither: a language model on text alone;
         weights float [B, C]: what each caption's loss is multiplied by; naming: token ids int64 [W] that the visual
-        tokens must name where the captions have them, and the weight of that loss; contrast: a sentence about each
-        picture, int64 [B, T], that `alignment` is to find among the others, and the weight of that loss; captioning:
+        tokens must name where the captions have them, and the weight of that loss; contrast: the weight of a loss
+        by which `alignment` finds each picture's captions among all of them, and the reverse; captioning:
         False where these two are to be all; feature_dropout as in `project`.
         """
         if features is not None:
@@ -133,10 +133,10 @@ class VisionPrefixLM(nn.Module):
             total, tokens = self._caption_loss(prefix, captions, label_smoothing, weights)
         if naming is not None:
             total = total + naming[1] * self._naming_loss(prefix, captions.flatten(1), naming[0])
-        if contrast is not None:
+        if contrast:
             assert self.alignment is not None  # the recipe has been checked
-            images, sentences = self.alignment.images(prefix), self.alignment.sentences(contrast[0])
-            total = total + contrast[1] * self.alignment.loss(images, sentences)
+            images, sentences = self.alignment.images(prefix), self.alignment.sentences(captions)
+            total = total + contrast * self.alignment.loss(images, sentences)
         return TokenLoss(total, tokens)
 
     def _caption_loss(

@@ -18,6 +18,7 @@ class CaptionTable:
     def __init__(self, captions: Sequence[Sequence[list[int]]], pictures: Sequence[int] | None = None) -> None:
         """pictures: the picture of each row; by default its own number."""
         self._captions = captions
+        self._count = max((len(row) for row in captions), default=0)
         self._pictures = np.arange(len(captions)) if pictures is None else np.asarray(pictures)
 
     def __len__(self) -> int:
@@ -34,11 +35,13 @@ class CaptionTable:
         return found
 
     def rows(self, indices: NDArray[np.int64]) -> Tensor:
-        """int64 [B, C, T] for the rows asked for, filled with IGNORE; see `VisionPrefixLM.forward`."""
+        """int64 [B, C, T] for the rows asked for, filled with IGNORE; see `VisionPrefixLM.forward`.
+
+        C is that of the whole table, so that processes can exchange what they make of it.
+        """
         chosen = [self._captions[index] for index in indices]
-        count = max(len(captions) for captions in chosen)
         length = max(len(caption) for captions in chosen for caption in captions)
-        table = torch.full((len(chosen), count, length), IGNORE)
+        table = torch.full((len(chosen), self._count, length), IGNORE)
         for row, captions in enumerate(chosen):
             for column, caption in enumerate(captions):
                 table[row, column, : len(caption)] = torch.tensor(caption)
@@ -53,17 +56,6 @@ def count_tokens(captions: Tensor) -> int:
     """How many tokens the loss of these captions counts: int64 [B, C, T], filled with IGNORE."""
     lengths = (captions != IGNORE).sum(2)
     return int((lengths + (lengths > 0)).sum())
-
-
-def one_each(captions: Tensor, draws: Tensor) -> Tensor:
-    """One caption of each picture: int64 [B, C, T], filled with IGNORE -> int64 [B, T].
-
-    draws: float [B], uniform from 0 to 1: which of the captions that there are.
-    """
-    number = (captions != IGNORE).any(2).cumsum(1)  # of the captions up to each one
-    wanted = (draws.to(number.device) * number[:, -1]).long() + 1
-    chosen = (number == wanted[:, None]).int().argmax(1)  # the first: those behind that are not there count as much
-    return captions[torch.arange(len(captions), device=captions.device), chosen]
 
 
 def uniform_draws(key: Sequence[int], size: int, count: int) -> Tensor:

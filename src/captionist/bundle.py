@@ -66,11 +66,13 @@ class SearchDefaults(_Strict):
 class AlignmentConfig(_Strict):
     """The space in which pictures and sentences are compared, `width` wide.
 
-    scale: what cosines are multiplied by to be logits, among sentences or among pictures.
+    scale: what cosines are multiplied by to be logits, among sentences or among pictures. features: how many numbers of
+    each visual token, behind those that GPT-2 reads, are for the image head; 0: it reads the same.
     """
 
     width: int = Field(gt=0)
     scale: float = Field(gt=0, le=1000)
+    features: int = Field(default=0, ge=0)
 
 
 class Calibration(_Strict):

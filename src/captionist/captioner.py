@@ -190,15 +190,15 @@ class Captioner:
         return self._engine.decoder
 
     def encode(self, pixels: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
-        """The second step, for B prepared pictures (at least one): their visual tokens, float32 [B, P, D]."""
+        """The second step, for B prepared pictures (at least one): their visual tokens, float32 [B, P, W]."""
         return self._engine.encode(np.stack(pixels))
 
     def generate(self, visual_tokens: NDArray[np.float32], options: SearchOptions) -> list[Caption]:
-        """The last step: a caption for each of B pictures' visual tokens, float32 [B, P, D], in their order."""
+        """The last step: a caption for each of B pictures' visual tokens, float32 [B, P, W], in their order."""
         return self._generate(self._engine, visual_tokens, options)
 
     def image_embeddings(self, visual_tokens: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Pictures as unit vectors, to be compared with those of sentences: float32 [B, P, D] -> float32 [B, E].
+        """Pictures as unit vectors, to be compared with those of sentences: float32 [B, P, W] -> float32 [B, E].
 
         Raises BundleError where the model has no alignment.
         """

@@ -102,11 +102,11 @@ def test_heads_say_what_the_model_says(
     with torch.inference_mode():
         tokens = [torch.tensor(encode_caption(model.tokenizer, text.lower().rstrip("."))) for text in sentences]
         expected = model.alignment.sentences(pad_sequence(tokens, batch_first=True, padding_value=IGNORE)).numpy()
-        prefix = model.encode(torch.from_numpy(np.stack([captioner.prepare(example) for example in examples])))
-        images = model.alignment.images(prefix).numpy()
+        visual_tokens = model.encode(torch.from_numpy(np.stack([captioner.prepare(example) for example in examples])))
+        images = model.embed(visual_tokens).numpy()
     for written in (sentences, [text.replace(".", " .") for text in sentences]):
         assert np.abs(captioner.sentence_embeddings(written) - expected).max() < 1e-5
-    assert np.abs(captioner.image_embeddings(prefix.numpy()) - images).max() < 1e-5
+    assert np.abs(captioner.image_embeddings(visual_tokens.numpy()) - images).max() < 1e-5
     found = np.stack([captioner.match(example, sentences) for example in examples])
     assert np.abs(found - images @ expected.T).max() < (0.05 if precision == "int8" else 1e-4)
     # They are named after what they show, in the order of the names but for the alphabet's.

@@ -1,14 +1,14 @@
 """The graphs of a bundle on ONNX Runtime, behind the `Decoder` protocol.
 
-encoder.onnx: pixels [B, 3, H, W] -> visual_tokens [B, P, D]
-prefill.onnx: visual_tokens [B, P, D] -> logits [B, V], attention [B, P], keys, values [B, L, heads, P + 1, width]
+encoder.onnx: pixels [B, 3, H, W] -> visual_tokens [B, P, W]
+prefill.onnx: visual_tokens [B, P, W] -> logits [B, V], attention [B, P], keys, values [B, L, heads, P + 1, width]
 step.onnx: tokens, picture int64 [R], prefix_keys, prefix_values [B, L, heads, P + 1, width],
     keys, values [R, L, heads, S, width]
     -> logits [R, V], attention [R, P], keys_out, values_out [R, L, heads, S + 1, width]
-image_head.onnx: visual_tokens [B, P, D] -> image_embeddings [B, E], unit vectors
+image_head.onnx: visual_tokens [B, P, W] -> image_embeddings [B, E], unit vectors
 sentence_head.onnx: sentences int64 [S, T], filled up with V -> sentence_embeddings [S, E], unit vectors
 
-The last two are there where the model has an alignment. All but tokens, picture and sentences are float32. Prefill
+The last two are there where the model has an alignment. W is D, what GPT-2 reads, and what `AlignmentConfig` adds. All but tokens, picture and sentences are float32. Prefill
 reads the begin-of-text token after the visual ones; what it gives is held once for each picture, whatever its beams,
 and a row says by `picture` to which it belongs. S is 0 at first.
 """
@@ -70,7 +70,7 @@ class OrtDecoder:
     max_tokens: int
 
     def prefill(self, visual_tokens: Floats) -> Step:
-        """visual_tokens: float32 [B, P, D]. One picture after the other, as in `Engine.encode`."""
+        """visual_tokens: float32 [B, P, W]. One picture after the other, as in `Engine.encode`."""
         read = [_run(self.prefill_session, PREFILL, {"visual_tokens": picture[None]}) for picture in visual_tokens]
         logits, attention, keys, values = (np.concatenate(part) for part in zip(*read, strict=True))
         batch, layers, heads, _, width = keys.shape
@@ -100,7 +100,7 @@ class OrtAlignment:
     filling: int
 
     def images(self, visual_tokens: Floats) -> Floats:
-        """float32 [B, P, D] -> float32 [B, E]."""
+        """float32 [B, P, W] -> float32 [B, E]."""
         embeddings: Floats = _run(self.image_session, IMAGE_HEAD, {"visual_tokens": visual_tokens})[0]
         return embeddings
 
@@ -143,7 +143,7 @@ class Engine:
             )
 
     def encode(self, pixels: Floats) -> Floats:
-        """Pictures to visual tokens: float32 [B, 3, H, W] -> float32 [B, P, D].
+        """Pictures to visual tokens: float32 [B, 3, H, W] -> float32 [B, P, W].
 
         One after the other: a batch would gain no time here, cost its size in memory, and in int8, where a product has
         one scale for all that it reads, let pictures change each other's captions.
@@ -152,13 +152,13 @@ class Engine:
 
 
 def _shapes(config: BundleConfig) -> Shapes:
-    decoder = config.decoder
+    decoder, alignment = config.decoder, config.alignment
     cache = (None, decoder.layers, decoder.heads, None, decoder.head_width)
     prefix = (None, decoder.layers, decoder.heads, config.prefix_length + 1, decoder.head_width)
-    embeddings = (None, config.alignment.width if config.alignment else None)
+    embeddings = (None, alignment.width if alignment else None)
     return {
         "pixels": (None, 3, config.image.height, config.image.width),
-        "visual_tokens": (None, config.prefix_length, decoder.width),
+        "visual_tokens": (None, config.prefix_length, decoder.width + (alignment.features if alignment else 0)),
         "tokens": (None,),
         "picture": (None,),
         "logits": (None, config.vocabulary_size),

@@ -1,4 +1,4 @@
-"""Pictures and sentences in one space: a small CLIP (Radford et al. 2021) on the captioner's own visual tokens.
+"""Pictures and sentences in one space: a small CLIP (Radford et al. 2021) on the features of the captioner's encoder.
 
 A sentence is the sum of its tokens' embeddings (a bag of words, as in DeViSE; Frome et al. 2013). On the few thousand
 pictures of a captioning corpus it finds more than GPT-2's hidden states do, and it needs no pass of a network.
@@ -21,10 +21,10 @@ _NEVER = -1e4  # a logit; minus infinity would make the gradient of a lonely pic
 
 
 class Alignment(nn.Module):
-    """An image head on the visual prefix, and a sentence head of its own."""
+    """An image head on the encoder's features, and a sentence head of its own."""
 
     def __init__(self, vocabulary: int, width: int, size: int) -> None:
-        """vocabulary: number of tokens; width: of the visual tokens; size: E, of the common space."""
+        """vocabulary: number of tokens; width: C, of the features; size: E, of the common space."""
         super().__init__()
         self.norm = nn.LayerNorm(width)
         self.queries = nn.Linear(width, _QUERIES)
@@ -39,9 +39,9 @@ class Alignment(nn.Module):
             state_dict[f"{prefix}log_scale"] = scale.reshape(1)
         super()._load_from_state_dict(state_dict, prefix, *rest)
 
-    def images(self, prefix: Tensor) -> Tensor:
-        """Visual prefix float [B, P, D] -> unit vectors float [B, E]."""
-        tokens = self.norm(prefix)
+    def images(self, features: Tensor) -> Tensor:
+        """Features float [B, P, C] -> unit vectors float [B, E]."""
+        tokens = self.norm(features)
         looks = self.queries(tokens).softmax(1).transpose(1, 2)  # where in the picture each query looks
         return F.normalize(self.image_head((looks @ tokens).flatten(1)).float(), dim=-1)
 

@@ -27,7 +27,7 @@ class TorchDecoder:
         return int(self.model.decoder.config.n_positions) - self.model.prefix_length - 1
 
     def prefill(self, visual_tokens: Tensor) -> Step:
-        """visual_tokens: float [B, P, D], as `VisionPrefixLM.encode` gives."""
+        """visual_tokens: float [B, P, W], as `VisionPrefixLM.encode` gives."""
         with torch.inference_mode():
             decoded = self.model.prefill(visual_tokens)
             rows, none = len(visual_tokens), self.model.no_tokens(decoded.keys, len(visual_tokens))

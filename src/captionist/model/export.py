@@ -261,5 +261,7 @@ def bundle_config(model: VisionPrefixLM, recipe: Recipe, name: str, precision: P
         ),
         lowercase=recipe.data.lowercase,
         alignment=alignment
-        and bundles.AlignmentConfig(width=alignment.words.embedding_dim, scale=alignment.scale().item()),
+        and bundles.AlignmentConfig(
+            width=alignment.words.embedding_dim, scale=alignment.scale().item(), features=model.encoder.feature_width
+        ),
     )

@@ -82,8 +82,16 @@ class VisionPrefixLM(nn.Module):
         side = self.config.encoder.resolution
         return Preprocessing(size=(side, side), mean=self.encoder.mean, std=self.encoder.std)
 
+    @property
+    def token_width(self) -> int:
+        """W, the numbers of a visual token: those that GPT-2 reads, and behind them those of the image head, if any."""
+        return int(self.decoder.config.n_embd) + (self.encoder.feature_width if self.alignment else 0)
+
     def project(self, features: Tensor, dropout: float = 0) -> Tensor:
-        """The encoder's features float [B, F, C] (see `Encoder.backbone`) -> visual prefix float [B, P, D].
+        """The encoder's features float [B, F, C] (see `Encoder.backbone`) -> visual tokens float [B, P, W].
+
+        They are D numbers that GPT-2 reads and, with an alignment, the features at their place, which its image head
+        reads: what is projected for GPT-2 has lost some of what tells pictures apart.
 
         `dropout` is the share of a picture's channels to drop, each of them everywhere in the picture at once (Tompson
         et al. 2015): what is dropped in one place only, the neighbours would still tell.
@@ -92,14 +100,21 @@ class VisionPrefixLM(nn.Module):
             features = features * F.dropout(features.new_ones(len(features), 1, features.shape[2]), dropout)
         side = math.isqrt(features.shape[1])  # of smaller pictures (see `Stage.resolution`) less than the encoder's
         pooling = self.pooling if side == self.encoder.grid else _pooling_matrix(side, self.grid)
-        prefix: Tensor = self.projection(
-            self.encoder.neck(features, None if self.grid == side else pooling.to(features))
-        )
-        return prefix
+        pooled = None if self.grid == side else pooling.to(features)
+        prefix: Tensor = self.projection(self.encoder.neck(features, pooled))
+        if self.alignment is None:
+            return prefix
+        seen = features if pooled is None else pooled @ features
+        return torch.cat((prefix, seen.to(prefix.dtype)), 2)
 
     def encode(self, pixels: Tensor, dropout: float = 0) -> Tensor:
-        """Pixels float [B, 3, H, W] -> visual prefix float [B, P, D]; `dropout` as in `project`."""
+        """Pixels float [B, 3, H, W] -> visual tokens float [B, P, W]; as in `project`."""
         return self.project(self.encoder.backbone(pixels), dropout)
+
+    def embed(self, visual_tokens: Tensor) -> Tensor:
+        """Visual tokens float [B, P, W] -> unit vectors float [B, E], the pictures in the alignment's space."""
+        assert self.alignment is not None
+        return self.alignment.images(visual_tokens[..., self.decoder.config.n_embd :])
 
     def forward(
         self,
@@ -123,11 +138,12 @@ class VisionPrefixLM(nn.Module):
         False where these two are to be all; feature_dropout as in `project`.
         """
         if features is not None:
-            prefix = self.project(features, feature_dropout)
+            visual_tokens = self.project(features, feature_dropout)
         elif pixels is not None:
-            prefix = self.encode(pixels, feature_dropout)
+            visual_tokens = self.encode(pixels, feature_dropout)
         else:
-            prefix = self.decoder.wte.weight.new_zeros(len(captions), 0, self.decoder.config.n_embd)
+            visual_tokens = self.decoder.wte.weight.new_zeros(len(captions), 0, self.decoder.config.n_embd)
+        prefix = visual_tokens[..., : self.decoder.config.n_embd]
         total, tokens = prefix.new_zeros((), dtype=torch.float32), 0
         if captioning:
             total, tokens = self._caption_loss(prefix, captions, label_smoothing, weights)
@@ -135,7 +151,7 @@ class VisionPrefixLM(nn.Module):
             total = total + naming[1] * self._naming_loss(prefix, captions.flatten(1), naming[0])
         if contrast:
             assert self.alignment is not None  # the recipe has been checked
-            images, sentences = self.alignment.images(prefix), self.alignment.sentences(captions)
+            images, sentences = self.embed(visual_tokens), self.alignment.sentences(captions)
             total = total + contrast * self.alignment.loss(images, sentences)
         return TokenLoss(total, tokens)
 
@@ -189,7 +205,8 @@ class VisionPrefixLM(nn.Module):
         return inputs, labels
 
     def prefill(self, visual_tokens: Tensor) -> Decoded:
-        """Read the visual prefix float [B, P, D] and the begin-of-text token; logits are the first word's."""
+        """Read the visual tokens float [B, P, W] and the begin-of-text token; logits are the first word's."""
+        visual_tokens = visual_tokens[..., : self.decoder.config.n_embd]
         begin = self.decoder.wte.weight[self.end_id].expand(visual_tokens.shape[0], 1, -1)
         length = self.prefix_length + 1
         mask = torch.ones(length, length, dtype=torch.bool, device=visual_tokens.device).tril()
@@ -234,7 +251,7 @@ class VisionPrefixLM(nn.Module):
 
     def align(self, size: int) -> None:
         """Add an untrained `Alignment`, whose space is `size` wide."""
-        self.alignment = Alignment(self.decoder.wte.num_embeddings, self.decoder.config.n_embd, size)
+        self.alignment = Alignment(self.decoder.wte.num_embeddings, self.encoder.feature_width, size)
         self.config = self.config.model_copy(update={"alignment": size})
 
     def cut_vocabulary(self, captions: list[str]) -> None:

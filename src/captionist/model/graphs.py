@@ -48,8 +48,7 @@ class _Prefill(_Encode):
 
 class _ImageHead(_Encode):
     def forward(self, visual_tokens: Tensor) -> Tensor:
-        assert self.model.alignment is not None
-        return self.model.alignment.images(visual_tokens)
+        return self.model.embed(visual_tokens)
 
 
 class _SentenceHead(nn.Module):
@@ -103,7 +102,11 @@ def write_graphs(
     )
     prefilled = ["logits", "attention", "keys", "values"]
     _export(
-        _Prefill(model), (torch.zeros(2, model.prefix_length, width),), prefilled, [{0: batch}], directory / PREFILL
+        _Prefill(model),
+        (torch.zeros(2, model.prefix_length, model.token_width),),
+        prefilled,
+        [{0: batch}],
+        directory / PREFILL,
     )
     _export(
         _Step(model),
@@ -121,7 +124,7 @@ def write_graphs(
         graphs += [directory / name for name in (IMAGE_HEAD, SENTENCE_HEAD)]
         _export(
             _ImageHead(model),
-            (torch.zeros(2, model.prefix_length, width),),
+            (torch.zeros(2, model.prefix_length, model.token_width),),
             ["image_embeddings"],
             [{0: batch}],
             directory / IMAGE_HEAD,

@@ -29,10 +29,14 @@ _POOLED_POSITIONS = "encoder.pooled_positions"
 def load_bundle(bundle: Bundle, config: ModelConfig) -> VisionPrefixLM:
     """The model that was exported as `bundle`, with the vocabulary that the export left it.
 
+    Heads that read what GPT-2 reads, as they did at first, are left out.
+
     `config` is what the recipe says of it; its pretrained weights are read for their architecture alone. Raises
     TrainingError where the bundle holds another model, RecipeError where those cannot be found.
     """
     aligned = bundle.config.alignment
+    if aligned is not None and not aligned.features:
+        aligned = None  # heads of an older form, which must be trained anew
     # The heads come last, so that a model without them is built alike.
     model = build_model(config.model_copy(update={"alignment": aligned and aligned.width}), [])
     seen = (bundle.config.image.height, *bundle.config.grid)
@@ -41,7 +45,7 @@ def load_bundle(bundle: Bundle, config: ModelConfig) -> VisionPrefixLM:
             f"{bundle.path} is another model than the recipe's `model` describes: it reads {seen[0]} pixels a side as "
             f"{seen[1]} x {seen[2]} visual tokens."
         )
-    weights = dict(_weights(bundle))
+    weights = {name: w for name, w in _weights(bundle) if aligned or not name.startswith(("alignment.", "words"))}
     size = bundle.config.vocabulary_size
     model.use_vocabulary(Tokenizer.from_file(str(bundle.path / TOKENIZER)), [0] * size)  # all are loaded in a moment
     if aligned is not None:

@@ -303,11 +303,11 @@ class Trainer:
         inputs = self._inputs(state, part, draws)
         with torch.no_grad(), self.accelerator.autocast():
             if "features" in inputs:
-                prefix = self.model.project(inputs["features"])
+                visual_tokens = self.model.project(inputs["features"])
             else:
-                prefix = self.model.encode(inputs["pixels"])
+                visual_tokens = self.model.encode(inputs["pixels"])
             tokens = draws[:, 1 + AUGMENT_DRAWS :].view(len(part), state.stage.samples, -1)
-            captions = sample_captions(self.model, prefix, tokens)
+            captions = sample_captions(self.model, visual_tokens, tokens)
         return inputs | {"captions": captions, "weights": self.critic.advantages(captions, part)}
 
     def _checkpoint(self, state: _StageState) -> None:

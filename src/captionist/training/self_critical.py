@@ -42,7 +42,7 @@ class SelfCritic:
 
 @torch.no_grad()
 def sample_captions(model: VisionPrefixLM, visual_tokens: Tensor, draws: Tensor) -> Tensor:
-    """Draw captions from the model's own distribution, on its device: float [B, P, D] -> int64 [B, count, T].
+    """Draw captions from the model's own distribution, on its device: float [B, P, W] -> int64 [B, count, T].
 
     draws: float [B, count, max_tokens], uniform from 0 to 1, which of the likely tokens each is. Filled with IGNORE
     behind each end; a caption that does not end is cut at `max_tokens`. `inference.search` samples too, with every

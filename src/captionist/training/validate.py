@@ -50,7 +50,7 @@ class Validator:
         assert model.alignment is not None
         starts = range(0, len(self.examples), self.config.batch_size)
         images = [
-            model.alignment.images(encode(model, start, min(start + self.config.batch_size, len(self.examples))))
+            model.embed(encode(model, start, min(start + self.config.batch_size, len(self.examples))))
             for start in starts
         ]
         texts = [text for example in clean_references(self.examples, self.lowercase) for text in example.references]

@@ -8,9 +8,10 @@ step.onnx: tokens, picture int64 [R], prefix_keys, prefix_values [B, L, heads, P
 image_head.onnx: visual_tokens [B, P, W] -> image_embeddings [B, E], unit vectors
 sentence_head.onnx: sentences int64 [S, T], filled up with V -> sentence_embeddings [S, E], unit vectors
 
-The last two are there where the model has an alignment. W is D, what GPT-2 reads, and what `AlignmentConfig` adds. All but tokens, picture and sentences are float32. Prefill
-reads the begin-of-text token after the visual ones; what it gives is held once for each picture, whatever its beams,
-and a row says by `picture` to which it belongs. S is 0 at first.
+The last two are there where the model has an alignment. W is D, what GPT-2 reads, and `AlignmentConfig.features`.
+All but tokens, picture and sentences are float32. Prefill reads the begin-of-text token after the visual ones; what it
+gives is held once for each picture, whatever its beams, and a row says by `picture` to which it belongs. S is 0 at
+first.
 """
 
 from collections.abc import Sequence

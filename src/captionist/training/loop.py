@@ -8,7 +8,7 @@ place in the step's batch, so that it does not depend on how many processes shar
 import logging
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
@@ -24,7 +24,6 @@ from torch import Tensor
 
 from captionist.errors import TrainingError
 from captionist.model.fusion import VisionPrefixLM
-from captionist.model.vision import HybridEncoder
 from captionist.training.augment import AUGMENT_DRAWS, augment
 from captionist.training.batches import (
     CaptionTable,
@@ -35,7 +34,6 @@ from captionist.training.batches import (
     uniform_draws,
 )
 from captionist.training.checkpoint import Progress, save_checkpoint
-from captionist.training.cross_fit import PiecedFeatures, Stem, honest_stems, put_stem
 from captionist.training.dataset import TrainingData
 from captionist.training.logs import RunLog
 from captionist.training.optim import WeightAverage, learning_rate, prepare_stage
@@ -66,7 +64,7 @@ class _StageState:
     wrapped: Any  # that, as accelerate wraps it
     optimizer: Any
     average: WeightAverage | None
-    features: list[NDArray[np.float16] | PiecedFeatures]  # of the pictures, and of every augmented view of them
+    features: list[NDArray[np.float16]]  # of the pictures, and of every augmented view of them
     dev_features: NDArray[np.float16] | None
 
 
@@ -79,12 +77,11 @@ class Trainer:
         run: Path,
         model: VisionPrefixLM,
         data: TrainingData,
-        stems: Sequence[Stem],
         accelerator: Accelerator,
         progress: Progress,
         state: dict[str, Any] | None,
     ) -> None:
-        self.recipe, self.run, self.model, self.data, self.stems = recipe, run, model, data, stems
+        self.recipe, self.run, self.model, self.data = recipe, run, model, data
         self.accelerator, self.progress, self._restored = accelerator, progress, state
         self.device = accelerator.device
         self.main = accelerator.is_main_process
@@ -135,33 +132,19 @@ class Trainer:
             wrapped, optimizer = self.accelerator.prepare(trained, optimizer)
         return _StageState(stage, trained, wrapped, optimizer, average, features, dev_features)
 
-    def _features(self, view: int) -> NDArray[np.float16] | PiecedFeatures:
+    def _features(self, view: int) -> NDArray[np.float16]:
         """The backbone's features of the train pictures (view 0), or of one augmentation of each, drawn for good."""
-        if not self.stems:
-            return self._view(view, self.data.pixels, self.data.flippable, self.data.key)
-        stem_of, pieces = honest_stems(self.stems, self.data.train), []
-        encoder = self.model.encoder
-        assert isinstance(encoder, HybridEncoder)  # the recipe has been checked
-        own = {name: weight.clone() for name, weight in encoder.stem.state_dict().items()}
-        for number, stem in enumerate(self.stems):
-            pictures = np.flatnonzero(stem_of == number)
-            put_stem(encoder, stem.weights)
-            key = f"{self.data.key} {pictures.tolist()}"
-            pieces.append(self._view(view, self.data.pixels[pictures], self.data.flippable[pictures], key))
-        put_stem(encoder, own)
-        return PiecedFeatures(stem_of, pieces)
-
-    def _view(self, view: int, pixels: NDArray[np.uint8], flippable: Tensor, key: str) -> NDArray[np.float16]:
-        """As `_features`, of these pictures, through the backbone as it stands."""
         if view == 0:
-            return self._open_features(pixels, key)
+            return self._open_features(self.data.pixels, self.data.key)
 
-        def change(some: Tensor, start: int) -> Tensor:
-            draws = uniform_draws((self.recipe.seed, view, start), len(some), AUGMENT_DRAWS)
-            return augment(some, flippable[start : start + len(some)], draws)
+        def change(pixels: Tensor, start: int) -> Tensor:
+            flippable = self.data.flippable[start : start + len(pixels)]
+            return augment(
+                pixels, flippable, uniform_draws((self.recipe.seed, view, start), len(pixels), AUGMENT_DRAWS)
+            )
 
-        key = f"{key} {self.recipe.seed} {view} {AUGMENT_DRAWS} {flippable.tolist()}"
-        return self._open_features(pixels, key, change)
+        key = f"{self.data.key} {self.recipe.seed} {view} {AUGMENT_DRAWS} {self.data.flippable.tolist()}"
+        return self._open_features(self.data.pixels, key, change)
 
     def _open_features(self, pixels: NDArray[np.uint8], key: str, change: Change | None = None) -> NDArray[np.float16]:
         bf16 = self.accelerator.mixed_precision == "bf16"

@@ -155,11 +155,6 @@ class Recipe(_Part):
         "`model` but for dropout and an alignment, which it may lack; of several that began alike, the mean of their "
         "weights; none: the pretrained weights",
     )
-    cross_fit: tuple[Path, ...] = Field(
-        (),
-        description="stems that recipes/flickr8k_stem.py has each trained without some of the pictures: a train "
-        "picture is seen through one that was not trained on it, and the model takes the mean of them",
-    )
     data: DataConfig
     model: ModelConfig
     stages: tuple[Stage, ...] = Field(min_length=1)
@@ -172,8 +167,6 @@ class Recipe(_Part):
         for stage in self.stages:
             if stage.contrasts and self.model.alignment is None:
                 raise ValueError(f"stage {stage.name} compares pictures and sentences: give model.alignment a width")
-            if self.cross_fit and (self.model.encoder.family != "hybrid" or stage.frozen != "backbone"):
-                raise ValueError(f"stage {stage.name}: cross_fit needs a hybrid encoder whose backbone is frozen")
             if stage.resolution is not None:
                 encoder, grid = self.model.encoder, self.model.prefix_grid
                 if encoder.family != "hybrid" or grid is None:

@@ -20,7 +20,6 @@ from captionist.model.fusion import VisionPrefixLM, build_model, load_model
 from captionist.model.language import load_tokenizer
 from captionist.model.restore import load_bundle
 from captionist.training.checkpoint import Progress, latest_checkpoint, read_progress, read_state
-from captionist.training.cross_fit import load_stems, take_mean
 from captionist.training.dataset import TrainingData, read_examples
 from captionist.training.loop import Trainer
 from captionist.training.recipe import Recipe, dump_recipe, load_recipe
@@ -59,9 +58,6 @@ def train(recipe: Path, overrides: list[str], resume: Path | None = None, runs: 
             model = _load_start(settings)
         else:
             model = build_model(settings.model, [caption for e in train_examples for caption in e.references])
-        stems = load_stems(settings.cross_fit)
-        if stems and not checkpoint:
-            take_mean(model.encoder, stems)
         _logger.info("%.1f million parameters, %d tokens", _millions(model), model.tokenizer.get_vocab_size())
         dev = dev[: settings.validation.limit]
         data = TrainingData(settings.data, model.tokenizer, train_examples, dev, settings.model.encoder.resolution)
@@ -69,7 +65,7 @@ def train(recipe: Path, overrides: list[str], resume: Path | None = None, runs: 
         progress = read_progress(checkpoint) if checkpoint else Progress(to_validate=bool(settings.start))
         state = read_state(checkpoint) if checkpoint else None
         try:
-            Trainer(settings, run, model, data, stems, accelerator, progress, state).train()
+            Trainer(settings, run, model, data, accelerator, progress, state).train()
         except KeyboardInterrupt:
             raise TrainingError(f"Stopped. Go on with: captionist train {recipe} --resume {run}") from None
     return run

@@ -104,6 +104,23 @@ def test_a_cut_vocabulary_leaves_the_scores_of_what_is_kept(model: VisionPrefixL
     assert torch.allclose(after, before[:, kept], atol=1e-5)
 
 
+def test_gpt2_and_the_image_head_each_read_their_part_of_a_visual_token(checkpoints: Checkpoints) -> None:
+    model = checkpoints.model(checkpoints.hybrid(), 1).eval()
+    model.align(8)
+    width = model.decoder.config.n_embd
+    pixels = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        visual_tokens = model.encode(pixels)
+        assert visual_tokens.shape == (2, 1, model.token_width)
+        assert torch.allclose(visual_tokens[:, 0, width:], model.encoder.backbone(pixels).mean(1), atol=1e-5)
+        logits, embedded = model.prefill(visual_tokens).logits, model.embed(visual_tokens)
+        for part, same in ((slice(width), False), (slice(width, None), True)):
+            changed = visual_tokens.clone()
+            changed[..., part] += torch.randn_like(changed[..., part])
+            assert torch.equal(model.prefill(changed).logits, logits) is same
+            assert torch.equal(model.embed(changed), embedded) is not same
+
+
 def test_feature_dropout_drops_a_channel_from_a_whole_picture(
     model: VisionPrefixLM, monkeypatch: pytest.MonkeyPatch
 ) -> None:

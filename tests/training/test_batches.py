@@ -81,6 +81,11 @@ def test_a_table_is_filled_to_the_longest() -> None:
     assert table.tokens(chosen) == (2 + 1) + (3 + 1) + (1 + 1)
 
 
+def test_every_batch_has_room_for_the_most_captions() -> None:
+    table = CaptionTable([[[1]], [[2], [3], [4]]])
+    assert table.rows(np.array([0])).tolist() == [[[1], [IGNORE], [IGNORE]]]
+
+
 def test_unpacked_every_caption_has_a_row_and_knows_its_picture() -> None:
     packed = CaptionTable([[[1, 2], [3]], [], [[4, 5, 6]]])
     table = packed.unpacked()

@@ -162,7 +162,7 @@ def base_model(tokenizer: str) -> VisionPrefixLM:
 
 
 def _pixels(captioner: Captioner, pictures: Sequence[bytes]) -> Tensor:
-    return torch.from_numpy(np.stack([captioner.prepare(picture) for picture in pictures]))
+    return torch.from_numpy(np.stack([captioner.prepare(picture).pixels for picture in pictures]))
 
 
 def write_base_bundle(directory: Path, tokenizer: str) -> None:

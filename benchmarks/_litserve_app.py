@@ -7,13 +7,10 @@ import argparse
 from typing import Any
 
 import litserve  # type: ignore[import-not-found]
-import numpy as np
-from numpy.typing import NDArray
 from starlette.requests import Request
 
 from captionist import Caption, Captioner
-
-Pixels = NDArray[np.float32]
+from captionist.inference.encoding import Prepared
 
 
 class CaptionAPI(litserve.LitAPI):  # type: ignore[misc]
@@ -26,15 +23,15 @@ class CaptionAPI(litserve.LitAPI):  # type: ignore[misc]
     def setup(self, device: str) -> None:  # noqa: ARG002
         self._captioner = Captioner(threads=self._threads)
 
-    def decode_request(self, request: Request) -> Pixels:
+    def decode_request(self, request: Request) -> Prepared:
         return self._captioner.prepare(request["picture"].file.read())
 
-    def batch(self, inputs: list[Pixels]) -> list[Pixels]:
+    def batch(self, inputs: list[Prepared]) -> list[Prepared]:
         return inputs
 
-    def predict(self, inputs: list[Pixels] | Pixels) -> list[Caption]:
-        pixels = inputs if isinstance(inputs, list) else [inputs]
-        return self._captioner.generate(self._captioner.encode(pixels), self._captioner.defaults)
+    def predict(self, inputs: list[Prepared] | Prepared) -> list[Caption]:
+        prepared = inputs if isinstance(inputs, list) else [inputs]
+        return self._captioner.generate(self._captioner.encode(prepared), self._captioner.defaults)
 
     def unbatch(self, output: list[Caption]) -> list[Caption]:
         return output

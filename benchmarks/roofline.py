@@ -24,6 +24,7 @@ from onnx import TensorProto, helper
 
 from benchmarks._report import circumstances, show, verdict, write
 from captionist.bundle import ENCODER, PREFILL, STEP, Bundle
+from captionist.inference.encoding import Prepared
 from captionist.inference.engine import Engine
 from captionist.inference.sessions import session_options
 
@@ -180,10 +181,12 @@ def _feeds(bundle: Bundle) -> dict[str, tuple[dict[str, Any], int]]:
     """What each graph gets in the middle of a caption, and how many tokens that is."""
     config, engine = bundle.config, Engine(bundle, threads=1)
     pixels = np.random.default_rng(0).normal(size=(1, 3, config.image.height, config.image.width)).astype(np.float32)
-    tokens = engine.encode(pixels)
+    scene = None if config.detector is None else np.zeros((256, 256, 3), np.uint8)
+    encoding = engine.encode([Prepared(pixels[0], scene)])
+    tokens, seen = encoding.visual_tokens, {} if encoding.objects is None else {"objects": encoding.objects}
     cache = engine.decoder.step(np.array([1]), engine.decoder.prefill(tokens).state).state
     return {
-        ENCODER: ({"pixels": pixels}, config.prefix_length),
+        ENCODER: ({"pixels": pixels} | seen, config.prefix_length),
         PREFILL: ({"visual_tokens": tokens}, config.prefix_length + 1),
         STEP: ({"tokens": np.array([1]), **asdict(cache)}, 1),
     }

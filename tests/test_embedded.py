@@ -52,12 +52,12 @@ def test_pictures_do_not_change_each_others_captions() -> None:
     """In eight bits a scale for a whole batch would: a folder would be described otherwise than its pictures alone."""
     captioner = Captioner()
     engine = Engine(captioner.bundle)
-    pixels = np.stack([captioner.prepare(path) for path in EXAMPLES])
-    together = engine.decoder.prefill(engine.encode(pixels))
+    pictures = [captioner.prepare(path) for path in EXAMPLES]
+    together = engine.decoder.prefill(engine.encode(pictures).visual_tokens)
     tokens = together.logits.argmax(1)
     after = engine.decoder.step(tokens, together.state)
-    for row in range(len(pixels)):
-        alone = engine.decoder.prefill(engine.encode(pixels[row : row + 1]))
+    for row in range(len(pictures)):
+        alone = engine.decoder.prefill(engine.encode(pictures[row : row + 1]).visual_tokens)
         assert np.allclose(alone.logits[0], together.logits[row], atol=1e-4)
         step = engine.decoder.step(tokens[row : row + 1], alone.state)
         assert np.allclose(step.logits[0], after.logits[row], atol=1e-4)

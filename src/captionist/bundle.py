@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from captionist.errors import BundleError
 
 CONFIG, TOKENIZER = "config.json", "tokenizer.json"
-ENCODER, PREFILL, STEP = "encoder.onnx", "prefill.onnx", "step.onnx"
+DETECTOR, ENCODER, PREFILL, STEP = "detector.onnx", "encoder.onnx", "prefill.onnx", "step.onnx"
 IMAGE_HEAD, SENTENCE_HEAD = "image_head.onnx", "sentence_head.onnx"
 MODEL_CARD, SCORES, CHECKSUMS = "MODEL_CARD.md", "scores.json", "checksums.json"
 TRAINING_HEADING = "## Training"  # of the last part of a model card
@@ -49,6 +49,25 @@ class DecoderConfig(_Strict):
     bos_id: int = Field(ge=0)
     eos_id: int = Field(ge=0)
     max_tokens: int = Field(gt=0)
+
+
+class DetectorConfig(_Strict):
+    """What is seen in a picture before the encoder reads it.
+
+    classes: K, what detector.onnx knows, in the order of its scores. words: so many of the surest have a token each
+    behind the grid's, in falling order; behind them have nouns: so many of what the encoder itself makes of the whole
+    picture.
+    """
+
+    classes: tuple[str, ...] = Field(min_length=1)
+    words: int = Field(default=8, ge=0)
+    nouns: int = Field(default=3, ge=0)
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if self.words > len(self.classes):
+            raise ValueError(f"words={self.words} of {len(self.classes)} classes cannot be chosen")
+        return self
 
 
 class SearchDefaults(_Strict):
@@ -95,9 +114,11 @@ class Calibration(_Strict):
 class BundleConfig(_Strict):
     """config.json.
 
-    grid: rows and columns of the visual tokens, prefix_length of them, row by row.
+    grid: rows and columns of the visual tokens, row by row. prefix_length: how many tokens are before the caption: the
+        grid's, and the detector's words and nouns where there is one.
     vocabulary_size: V, the width of the logits and the number of tokens in tokenizer.json.
     lowercase: whether the model was trained on lower-cased captions.
+    detector: none where the model has none; otherwise the bundle has detector.onnx too.
     alignment: none where the model was not trained to compare pictures with sentences; otherwise the bundle has
         image_head.onnx and sentence_head.onnx too.
     calibration: none where there were too few pictures for one.
@@ -114,14 +135,19 @@ class BundleConfig(_Strict):
     vocabulary_size: int = Field(gt=0)
     search: SearchDefaults = SearchDefaults()
     lowercase: bool
+    detector: DetectorConfig | None = None
     alignment: AlignmentConfig | None = None
     calibration: Calibration | None = None
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
         rows, columns = self.grid
-        if min(self.grid) < 1 or rows * columns != self.prefix_length:
-            raise ValueError(f"a grid of {rows} x {columns} does not hold prefix_length={self.prefix_length} tokens")
+        seen = self.detector.words + self.detector.nouns if self.detector else 0
+        if min(self.grid) < 1 or rows * columns + seen != self.prefix_length:
+            raise ValueError(
+                f"a grid of {rows} x {columns} and {seen} tokens of a detector are not "
+                f"prefix_length={self.prefix_length} tokens"
+            )
         if max(self.decoder.bos_id, self.decoder.eos_id) >= self.vocabulary_size:
             raise ValueError(f"bos_id and eos_id must be below vocabulary_size={self.vocabulary_size}")
         if self.search.match_weight and self.alignment is None:
@@ -146,6 +172,8 @@ class Bundle:
         path = embedded() if model is None else _locate(model)
         _require_files(path, _REQUIRED)
         config = _read_config(path / CONFIG)
+        if config.detector is not None:
+            _require_files(path, (DETECTOR,))
         if config.alignment is not None:
             _require_files(path, (IMAGE_HEAD, SENTENCE_HEAD))
         return cls(path, config)

@@ -15,6 +15,8 @@ from captionist.bundle import TOKENIZER, Bundle
 from captionist.errors import BundleError, ImageError, NotAnImageError
 from captionist.images import FilePart, ImageLimits
 from captionist.inference.decoder import Decoder
+from captionist.inference.detector import box_shares
+from captionist.inference.encoding import Encoding, Prepared
 from captionist.inference.engine import Engine, OrtAlignment
 from captionist.inference.search import Hypothesis, SearchOptions, SearchOverrides, search
 from captionist.inference.sentence import sentence
@@ -125,7 +127,7 @@ class Captioner:
         results = self._many(
             iter(images),
             batch_size,
-            lambda engine, visual_tokens: self._generate(engine, visual_tokens, search_options),
+            lambda engine, encoding: self._generate(engine, encoding, search_options),
             rows=search_options.num_captions if search_options.sample else search_options.num_beams,
         )
         return (CaptionResult(*result) for result in results)
@@ -136,73 +138,79 @@ class Captioner:
         Raises at once BundleError where the model has no alignment.
         """
         alignment = self._alignment
-        results = self._many(iter(images), batch_size, lambda _, visual_tokens: list(alignment.images(visual_tokens)))
+        results = self._many(iter(images), batch_size, lambda _, encoding: list(alignment.images(encoding)))
         return (EmbeddingResult(*result) for result in results)
 
     def _many(
         self,
         sources: Iterator[ImageInput],
         batch_size: int,
-        finish: Callable[[Engine, NDArray[np.float32]], list[R]],
+        finish: Callable[[Engine, Encoding], list[R]],
         rows: int = 1,
     ) -> Iterator[tuple[ImageInput, R | None, ImageError | None]]:
-        """Each source with what `finish` makes of its visual tokens, in `rows` rows, or with its error."""
+        """Each source with what `finish` makes of its encoding, in `rows` rows, or with its error."""
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, but it is {batch_size}")
 
         def work(engine: Engine, batch: list[ImageInput]) -> list[tuple[ImageInput, R | None, ImageError | None]]:
             read = [self._read(source) for source in batch]
-            good = [pixels for _, pixels, _ in read if pixels is not None]
-            made = iter(finish(engine, engine.encode(np.stack(good))) if good else ())
-            return [(source, None if pixels is None else next(made), error) for source, pixels, error in read]
+            good = [prepared for _, prepared, _ in read if prepared is not None]
+            made = iter(finish(engine, engine.encode(good)) if good else ())
+            return [(source, None if prepared is None else next(made), error) for source, prepared, error in read]
 
         def worker(alone: bool) -> Callable[[list[ImageInput]], list[tuple[ImageInput, R | None, ImageError | None]]]:
             return partial(work, self._engine if alone else self._side_by_side)
 
         return share_out(sources, max(1, min(batch_size, _MOST_ROWS // rows)), self._threads, worker)
 
-    def _read(self, source: ImageInput) -> tuple[ImageInput, NDArray[np.float32] | None, ImageError | None]:
+    def _read(self, source: ImageInput) -> tuple[ImageInput, Prepared | None, ImageError | None]:
         try:
             return source, self.prepare(source), None
         except ImageError as error:
             return source, None, error
 
-    def prepare(self, image: ImageInput, name: str | None = None) -> NDArray[np.float32]:
-        """The first of three steps to a caption: a picture as the encoder wants it, float32 [3, H, W].
+    def prepare(self, image: ImageInput, name: str | None = None) -> Prepared:
+        """The first of three steps to a caption: a picture as the model reads it.
 
         name: what error messages call it; by default its path. Raises ImageError where it cannot be read.
         """
         if not isinstance(image, np.ndarray):
             # Twice the model's size, so that the averaging over it is still ours.
             enough = 2 * max(self._preprocessing.size)
-            decoded = images.decode(image, limits=self._limits, name=name, at_least=enough)
-            return images.prepare(decoded, self._preprocessing)
-        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
+            if self.bundle.config.detector is not None:
+                enough = max(enough, images.SCENE_SIDE)
+            rgb = images.decode(image, limits=self._limits, name=name, at_least=enough)
+        elif image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
             raise NotAnImageError(
                 f"a picture given as an array must be uint8 [H, W, 3] in RGB order, not {image.dtype} "
                 f"{list(image.shape)}"
             )
-        return images.prepare(image, self._preprocessing)
+        else:
+            rgb = image
+        scene = None
+        if self.bundle.config.detector is not None:
+            scene = images.squeeze(rgb, images.scene_shape(*rgb.shape[:2]))
+        return Prepared(images.prepare(rgb, self._preprocessing), scene)
 
     @property
     def decoder(self) -> Decoder:
-        """The language model by itself, for those who bring their own search; `prefill` takes what `encode` gives."""
+        """The language model by itself, for a search of one's own; its `prefill` takes `Encoding.visual_tokens`."""
         return self._engine.decoder
 
-    def encode(self, pixels: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
-        """The second step, for B prepared pictures (at least one): their visual tokens, float32 [B, P, W]."""
-        return self._engine.encode(np.stack(pixels))
+    def encode(self, pictures: Sequence[Prepared]) -> Encoding:
+        """The second step: what is seen in B prepared pictures, at least one."""
+        return self._engine.encode(pictures)
 
-    def generate(self, visual_tokens: NDArray[np.float32], options: SearchOptions) -> list[Caption]:
-        """The last step: a caption for each of B pictures' visual tokens, float32 [B, P, W], in their order."""
-        return self._generate(self._engine, visual_tokens, options)
+    def generate(self, encoding: Encoding, options: SearchOptions) -> list[Caption]:
+        """The last step: a caption for each of B encoded pictures, in their order."""
+        return self._generate(self._engine, encoding, options)
 
-    def image_embeddings(self, visual_tokens: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Pictures as unit vectors, to be compared with those of sentences: float32 [B, P, W] -> float32 [B, E].
+    def image_embeddings(self, encoding: Encoding) -> NDArray[np.float32]:
+        """Pictures as unit vectors, to be compared with those of sentences: float32 [B, E].
 
         Raises BundleError where the model has no alignment.
         """
-        return self._alignment.images(visual_tokens)
+        return self._alignment.images(encoding)
 
     def sentence_embeddings(self, sentences: Sequence[str]) -> NDArray[np.float32]:
         """S sentences as unit vectors, float32 [S, E]; zeros for one without a word. Raises BundleError as above."""
@@ -228,25 +236,28 @@ class Captioner:
             )
         return self._engine.alignment
 
-    def _generate(self, engine: Engine, visual_tokens: NDArray[np.float32], options: SearchOptions) -> list[Caption]:
+    def _generate(self, engine: Engine, encoding: Encoding, options: SearchOptions) -> list[Caption]:
         alignment = engine.alignment
 
         def similarity(found: list[Sequence[Hypothesis]]) -> list[NDArray[np.float32]]:
             assert alignment is not None
             sentences = alignment.sentences([hypothesis.tokens for each in found for hypothesis in each])
             ends = np.cumsum([len(each) for each in found])[:-1]
-            images = alignment.images(visual_tokens)
+            images = alignment.images(encoding)
             return [image @ own.T for image, own in zip(images, np.split(sentences, ends), strict=True)]
 
         found = search(
             engine.decoder,
-            visual_tokens,
-            len(visual_tokens),
+            encoding.visual_tokens,
+            len(encoding),
             options,
             self.tokenizer.word_start,
             similarity if alignment else None,
         )
-        return [self._best([self._caption(hypothesis) for hypothesis in hypotheses]) for hypotheses in found]
+        return [
+            self._best([self._caption(hypothesis, places) for hypothesis in hypotheses])
+            for hypotheses, places in zip(found, self._places(encoding), strict=True)
+        ]
 
     def _best(self, captions: list[Caption]) -> Caption:
         """The first of some captions with the rest as its alternatives; different tokens may read the same."""
@@ -254,14 +265,26 @@ class Captioner:
         best, *others = distinct
         return replace(best, alternatives=tuple(others))
 
-    def _caption(self, hypothesis: Hypothesis) -> Caption:
+    def _places(self, encoding: Encoding) -> list[NDArray[np.float32]]:
+        """Where in each picture its visual tokens are: float32 [P, rows * cols], shares of the grid's cells."""
+        config = self.bundle.config
+        cells = np.eye(math.prod(config.grid), dtype=np.float32)
+        detector = config.detector
+        if detector is None or encoding.objects is None:
+            return [cells] * len(encoding)
+        return [
+            np.concatenate((cells, box_shares(objects, detector.words, detector.nouns, config.grid)))
+            for objects in encoding.objects
+        ]
+
+    def _caption(self, hypothesis: Hypothesis, places: NDArray[np.float32]) -> Caption:
         return Caption(
             text=sentence(self.tokenizer.decode(hypothesis.tokens)),
             log_probability=hypothesis.log_probability,
             confidence=self._confidence(hypothesis),
             alternatives=(),
             word_attention=tuple(
-                WordAttention(word.text, self._over_grid(hypothesis.attention[list(word.places)]))
+                WordAttention(word.text, self._over_grid(hypothesis.attention[list(word.places)], places))
                 for word in self.tokenizer.words(hypothesis.tokens)
             ),
         )
@@ -271,9 +294,12 @@ class Captioner:
         calibration = self.bundle.config.calibration
         return math.exp(mean) if calibration is None else calibration.confidence(mean)
 
-    def _over_grid(self, attention: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Mean of a word's tokens on the picture's grid, as shares of it: float32 [T, P] -> [rows, cols]."""
-        grid: NDArray[np.float32] = attention.mean(axis=0).reshape(self.bundle.config.grid)
+    def _over_grid(self, attention: NDArray[np.float32], places: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Mean of a word's tokens on the picture's grid, as shares of it: float32 [T, P] -> [rows, cols].
+
+        A visual token counts where it is: places float32 [P, rows * cols].
+        """
+        grid: NDArray[np.float32] = (attention.mean(axis=0) @ places).reshape(self.bundle.config.grid)
         # The rest of the attention went to earlier words; a grid that got none at all is read as an even look.
         total = grid.sum()
         return grid / total if total > 0 else np.full_like(grid, 1 / grid.size)

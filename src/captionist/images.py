@@ -3,6 +3,7 @@
 bytes, or where they lie -> `decode` -> upright RGB, uint8 [H, W, 3] -> `prepare` -> a model's input, float32 [3, h, w]
 """
 
+import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple, Self
@@ -45,6 +46,11 @@ class Preprocessing:
 
 
 _DEFAULT_LIMITS = ImageLimits()
+
+# (height, width) of what a detector reads: about as many pixels each, and sides that its strides divide.
+_SCENES = ((256, 256), (256, 288), (288, 256), (224, 320), (320, 224), (192, 384), (384, 192))
+SCENE_SIDE = 384
+"""The longest side of what a detector reads, in pixels."""
 
 
 class FilePartStat(NamedTuple):
@@ -147,6 +153,12 @@ def squeeze(rgb: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
     if size != rgb.shape[:2]:
         rgb = _uint8(cv2.resize(rgb, (width, height), interpolation=cv2.INTER_LINEAR))
     return rgb
+
+
+def scene_shape(height: int, width: int) -> tuple[int, int]:
+    """(height, width) that a picture of this size is squeezed to for a detector, which needs shapes kept: of a few
+    shapes, the one whose aspect ratio is nearest."""
+    return min(_SCENES, key=lambda scene: abs(math.log(scene[0] * width / (scene[1] * height))))
 
 
 def thumbnail(rgb: NDArray[np.uint8], max_side: int) -> NDArray[np.uint8]:

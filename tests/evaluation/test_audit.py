@@ -54,7 +54,7 @@ def test_teacher_forcing_asks_for_each_next_token_after_the_references_own(
 ) -> None:
     example = examples[1]
     tokens = captioner.tokenizer.encode(" " + clean_caption(example.references[0], captioner.bundle.config.lowercase))
-    step = captioner.decoder.prefill(captioner.encode([captioner.prepare(example.image)]))
+    step = captioner.decoder.prefill(captioner.encode([captioner.prepare(example.image)]).visual_tokens)
     expected = []
     for token in tokens[: captioner.decoder.max_tokens]:
         expected.append(int(step.logits.argmax()))

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from captionist.bundle import CONFIG, ENCODER, STEP, Bundle
 from captionist.errors import BundleError
+from captionist.inference.encoding import Prepared
 from captionist.inference.engine import Engine
 from captionist.inference.search import SearchOptions, search
 from captionist.inference.threads import available_cores
@@ -22,12 +23,12 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Engine:
 
 
 @pytest.fixture
-def pixels() -> NDArray[np.float32]:
-    return np.random.default_rng(0).normal(size=(3, 3, SIZE, SIZE)).astype(np.float32)
+def visual_tokens(engine: Engine) -> NDArray[np.float32]:
+    pixels = np.random.default_rng(0).normal(size=(3, 3, SIZE, SIZE)).astype(np.float32)
+    return engine.encode([Prepared(picture, None) for picture in pixels]).visual_tokens
 
 
-def test_the_cache_grows_by_one_position_a_step(engine: Engine, pixels: NDArray[np.float32]) -> None:
-    visual_tokens = engine.encode(pixels)
+def test_the_cache_grows_by_one_position_a_step(engine: Engine, visual_tokens: NDArray[np.float32]) -> None:
     assert visual_tokens.shape == (3, PREFIX, WIDTH)
     step = engine.decoder.prefill(visual_tokens)
     vocabulary = step.logits.shape[1]
@@ -39,9 +40,9 @@ def test_the_cache_grows_by_one_position_a_step(engine: Engine, pixels: NDArray[
         assert step.state.keys.shape == step.state.values.shape == (3, 1, HEADS, length, WIDTH // HEADS)
 
 
-def test_reordered_rows_go_on_as_their_originals_would(engine: Engine, pixels: NDArray[np.float32]) -> None:
+def test_reordered_rows_go_on_as_their_originals_would(engine: Engine, visual_tokens: NDArray[np.float32]) -> None:
     decoder = engine.decoder
-    step = decoder.step(np.array([1, 2, 3]), decoder.prefill(engine.encode(pixels)).state)
+    step = decoder.step(np.array([1, 2, 3]), decoder.prefill(visual_tokens).state)
     rows, tokens = np.array([2, 0, 2]), np.array([4, 5, 6])
     mixed = decoder.step(tokens, decoder.reorder(step.state, rows))
     for place, row in enumerate(rows):
@@ -51,9 +52,8 @@ def test_reordered_rows_go_on_as_their_originals_would(engine: Engine, pixels: N
         assert row in (0, 2)
 
 
-def test_log_probabilities_are_those_of_the_graphs(engine: Engine, pixels: NDArray[np.float32]) -> None:
+def test_log_probabilities_are_those_of_the_graphs(engine: Engine, visual_tokens: NDArray[np.float32]) -> None:
     """Every caption is fed again token by token, without beams."""
-    visual_tokens = engine.encode(pixels)
     options = SearchOptions(num_beams=3, num_captions=3, max_tokens=6)
     for picture, found in enumerate(search(engine.decoder, visual_tokens, 3, options)):
         for hypothesis in found:
@@ -103,7 +103,7 @@ def test_a_configuration_that_contradicts_the_graphs_is_an_error(
 
 def test_a_graph_that_fails_as_it_runs_is_an_error_of_one_line(engine: Engine) -> None:
     with pytest.raises(BundleError, match=r"^encoder\.onnx failed .*$"):
-        engine.encode(np.zeros((1, 3, SIZE, SIZE + 1), np.float32))
+        engine.encode([Prepared(np.zeros((3, SIZE, SIZE + 1), np.float32), None)])
 
 
 def test_no_threads_are_refused(tmp_path: Path) -> None:

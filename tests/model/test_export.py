@@ -22,6 +22,7 @@ from captionist.evaluation.calibration import calibrates
 from captionist.evaluation.mistakes import Mistakes
 from captionist.evaluation.report import ReportRow
 from captionist.images import ImageFile, decode, prepare
+from captionist.inference.encoding import Encoding, Prepared
 from captionist.inference.engine import Engine
 from captionist.inference.search import SearchOptions, search
 from captionist.model.card import model_card
@@ -78,7 +79,7 @@ def test_graphs_say_what_the_model_says(
     pixels = np.stack([prepare(decode(path), model.preprocessing) for path in examples])
     with torch.inference_mode():
         theirs = model.encode(torch.from_numpy(pixels))
-    ours = engine.encode(pixels)
+    ours = engine.encode([Prepared(picture, None) for picture in pixels]).visual_tokens
     greedy, torch_decoder = SearchOptions(num_beams=1), TorchDecoder(model)
     captions = [h[0].tokens for h in search(torch_decoder, theirs, len(pixels), greedy)]
     assert [h[0].tokens for h in search(engine.decoder, ours, len(pixels), greedy)] == captions
@@ -102,11 +103,13 @@ def test_heads_say_what_the_model_says(
     with torch.inference_mode():
         tokens = [torch.tensor(encode_caption(model.tokenizer, text.lower().rstrip("."))) for text in sentences]
         expected = model.alignment.sentences(pad_sequence(tokens, batch_first=True, padding_value=IGNORE)).numpy()
-        visual_tokens = model.encode(torch.from_numpy(np.stack([captioner.prepare(example) for example in examples])))
+        visual_tokens = model.encode(
+            torch.from_numpy(np.stack([captioner.prepare(example).pixels for example in examples]))
+        )
         images = model.embed(visual_tokens).numpy()
     for written in (sentences, [text.replace(".", " .") for text in sentences]):
         assert np.abs(captioner.sentence_embeddings(written) - expected).max() < 1e-5
-    assert np.abs(captioner.image_embeddings(visual_tokens.numpy()) - images).max() < 1e-5
+    assert np.abs(captioner.image_embeddings(Encoding(visual_tokens.numpy(), None)) - images).max() < 1e-5
     found = np.stack([captioner.match(example, sentences) for example in examples])
     assert np.abs(found - images @ expected.T).max() < (0.05 if precision == "int8" else 1e-4)
     # They are named after what they show, in the order of the names but for the alphabet's.

@@ -17,6 +17,7 @@ from captionist.data import Example, clean_caption
 from captionist.evaluation.scorers import WEIGHTS, bleu, unsmoothed
 from captionist.evaluation.tokenize import tokenize
 from captionist.evaluation.words import Words
+from captionist.inference.encoding import Encoding
 
 _PADDED_LENGTH = 34  # the longest caption of Flickr8k with its start and end tokens, to which much code pads
 _MEMORISED = 0.9  # share of captions that a split by caption row leaves in training
@@ -72,21 +73,21 @@ def teacher_forced(
     texts = []
     for start in range(0, len(examples), _BATCH):
         batch = examples[start : start + _BATCH]
-        visual_tokens = captioner.encode([captioner.prepare(example.image) for example in batch])
+        encoding = captioner.encode([captioner.prepare(example.image) for example in batch])
         lowercase = captioner.bundle.config.lowercase
         given = [" " + clean_caption(example.references[0], lowercase) for example in batch]
         tokens = [captioner.tokenizer.encode(text)[: captioner.decoder.max_tokens] for text in given]
-        texts += [captioner.tokenizer.decode(row) for row in _predicted(captioner, visual_tokens, tokens)]
+        texts += [captioner.tokenizer.decode(row) for row in _predicted(captioner, encoding, tokens)]
         for _ in batch:
             advance()
     return texts
 
 
-def _predicted(captioner: Captioner, visual_tokens: object, tokens: Sequence[list[int]]) -> list[list[int]]:
+def _predicted(captioner: Captioner, encoding: Encoding, tokens: Sequence[list[int]]) -> list[list[int]]:
     """The likeliest token in the place of each given one. Rows are run to the longest; what is too much is dropped."""
     decoder, length = captioner.decoder, max(map(len, tokens))
     padded = np.array([row + [decoder.eos_id] * (length - len(row)) for row in tokens], dtype=np.int64)
-    step = decoder.prefill(visual_tokens)
+    step = decoder.prefill(encoding.visual_tokens)
     predicted = [step.logits.argmax(1)]
     for place in range(length - 1):
         step = decoder.step(padded[:, place], step.state)

@@ -54,8 +54,8 @@ class OwnAlignment:
 
     def images(self, pictures: Sequence[ImageFile]) -> Floats:
         """See `Judge`."""
-        pixels = [self._captioner.prepare(picture) for picture in pictures]
-        return self._captioner.image_embeddings(self._captioner.encode(pixels))
+        prepared = [self._captioner.prepare(picture) for picture in pictures]
+        return self._captioner.image_embeddings(self._captioner.encode(prepared))
 
     def sentences(self, texts: Sequence[str]) -> Floats:
         """See `Judge`; sentences are cleaned as they were for training."""

@@ -1,32 +1,45 @@
 """The graphs of a bundle on ONNX Runtime, behind the `Decoder` protocol.
 
-encoder.onnx: pixels [B, 3, H, W] -> visual_tokens [B, P, W]
+detector.onnx: see `inference.detector`
+encoder.onnx: pixels [B, 3, H, W], objects [B, K, 6] -> visual_tokens [B, P, W]
 prefill.onnx: visual_tokens [B, P, W] -> logits [B, V], attention [B, P], keys, values [B, L, heads, P + 1, width]
 step.onnx: tokens, picture int64 [R], prefix_keys, prefix_values [B, L, heads, P + 1, width],
     keys, values [R, L, heads, S, width]
     -> logits [R, V], attention [R, P], keys_out, values_out [R, L, heads, S + 1, width]
-image_head.onnx: visual_tokens [B, P, W] -> image_embeddings [B, E], unit vectors
+image_head.onnx: visual_tokens [B, P, W], objects [B, K, 6] -> image_embeddings [B, E], unit vectors
 sentence_head.onnx: sentences int64 [S, T], filled up with V -> sentence_embeddings [S, E], unit vectors
 
-The last two are there where the model has an alignment. W is D, what GPT-2 reads, and `AlignmentConfig.features`.
-All but tokens, picture and sentences are float32. Prefill reads the begin-of-text token after the visual ones; what it
-gives is held once for each picture, whatever its beams, and a row says by `picture` to which it belongs. S is 0 at
-first.
+The last two are there where the model has an alignment, detector.onnx and the inputs `objects` where it has a detector.
+W is D, what GPT-2 reads, and `AlignmentConfig.features`. All but scene, tokens, picture and sentences are float32.
+Prefill reads the begin-of-text token after the visual ones; what it gives is held once for each picture, whatever its
+beams, and a row says by `picture` to which it belongs. S is 0 at first.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from captionist.bundle import CONFIG, ENCODER, IMAGE_HEAD, PREFILL, SENTENCE_HEAD, STEP, Bundle, BundleConfig
+from captionist.bundle import (
+    CONFIG,
+    DETECTOR,
+    ENCODER,
+    IMAGE_HEAD,
+    PREFILL,
+    SENTENCE_HEAD,
+    STEP,
+    Bundle,
+    BundleConfig,
+)
 from captionist.errors import BundleError
+from captionist.inference import detector
 from captionist.inference.decoder import Step
-from captionist.inference.sessions import session_options
+from captionist.inference.detector import Detector
+from captionist.inference.encoding import Encoding, Prepared
+from captionist.inference.sessions import one_line, run, session_options
 from captionist.inference.threads import available_cores
 
 Floats = NDArray[np.float32]
@@ -35,6 +48,7 @@ Shapes = dict[str, tuple[int | None, ...]]
 
 _ALONE = 512
 _OUTPUTS = {
+    DETECTOR: detector.OUTPUTS,
     ENCODER: ["visual_tokens"],
     PREFILL: ["logits", "attention", "keys", "values"],
     STEP: ["logits", "attention", "keys_out", "values_out"],
@@ -42,12 +56,15 @@ _OUTPUTS = {
     SENTENCE_HEAD: ["sentence_embeddings"],
 }
 _INPUTS = {
+    DETECTOR: detector.INPUTS,
     ENCODER: ["pixels"],
     PREFILL: ["visual_tokens"],
     STEP: ["tokens", "picture", "prefix_keys", "prefix_values", "keys", "values"],
     IMAGE_HEAD: ["visual_tokens"],
     SENTENCE_HEAD: ["sentences"],
 }
+_SEEING = ENCODER, IMAGE_HEAD
+"""Whose inputs end with `objects` where there is a detector."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +89,7 @@ class OrtDecoder:
 
     def prefill(self, visual_tokens: Floats) -> Step:
         """visual_tokens: float32 [B, P, W]. One picture after the other, as in `Engine.encode`."""
-        read = [_run(self.prefill_session, PREFILL, {"visual_tokens": picture[None]}) for picture in visual_tokens]
+        read = [run(self.prefill_session, PREFILL, {"visual_tokens": picture[None]}) for picture in visual_tokens]
         logits, attention, keys, values = (np.concatenate(part) for part in zip(*read, strict=True))
         batch, layers, heads, _, width = keys.shape
         none = np.zeros((batch, layers, heads, 0, width), np.float32)
@@ -81,7 +98,7 @@ class OrtDecoder:
     def step(self, tokens: NDArray[np.int64], state: Cache) -> Step:
         """tokens: int64 [R]."""
         feeds = {name: getattr(state, name) for name in _INPUTS[STEP][1:]}
-        logits, attention, keys, values = _run(self.step_session, STEP, {"tokens": tokens, **feeds})
+        logits, attention, keys, values = run(self.step_session, STEP, {"tokens": tokens, **feeds})
         return Step(logits, attention, replace(state, keys=keys, values=values))
 
     def reorder(self, state: Cache, rows: NDArray[np.int64]) -> Cache:
@@ -100,9 +117,12 @@ class OrtAlignment:
     sentence_session: ort.InferenceSession
     filling: int
 
-    def images(self, visual_tokens: Floats) -> Floats:
-        """float32 [B, P, W] -> float32 [B, E]."""
-        embeddings: Floats = _run(self.image_session, IMAGE_HEAD, {"visual_tokens": visual_tokens})[0]
+    def images(self, encoding: Encoding) -> Floats:
+        """B pictures -> float32 [B, E]."""
+        feeds = {"visual_tokens": encoding.visual_tokens}
+        if encoding.objects is not None:
+            feeds["objects"] = encoding.objects
+        embeddings: Floats = run(self.image_session, IMAGE_HEAD, feeds)[0]
         return embeddings
 
     def sentences(self, tokens: Sequence[Sequence[int]]) -> Floats:
@@ -110,7 +130,7 @@ class OrtAlignment:
         table = np.full((len(tokens), max(map(len, tokens), default=0)), self.filling, np.int64)
         for row, sentence in zip(table, tokens, strict=True):
             row[: len(sentence)] = sentence
-        embeddings: Floats = _run(self.sentence_session, SENTENCE_HEAD, {"sentences": table})[0]
+        embeddings: Floats = run(self.sentence_session, SENTENCE_HEAD, {"sentences": table})[0]
         return embeddings
 
 
@@ -128,6 +148,9 @@ class Engine:
         options, shapes = session_options(threads or available_cores()), _shapes(bundle.config)
         # A small decoder has made its step before a second thread has woken up.
         small = bundle.config.decoder.width <= _ALONE
+        self._detector: Detector | None = None
+        if bundle.config.detector is not None:
+            self._detector = Detector(_load(bundle.path / DETECTOR, options, shapes))
         self._encoder = _load(bundle.path / ENCODER, options, shapes)
         self.decoder = OrtDecoder(
             _load(bundle.path / PREFILL, options, shapes),
@@ -143,13 +166,21 @@ class Engine:
                 filling=bundle.config.vocabulary_size,
             )
 
-    def encode(self, pixels: Floats) -> Floats:
-        """Pictures to visual tokens: float32 [B, 3, H, W] -> float32 [B, P, W].
+    def encode(self, pictures: Sequence[Prepared]) -> Encoding:
+        """What is seen in B pictures, at least one.
 
         One after the other: a batch would gain no time here, cost its size in memory, and in int8, where a product has
         one scale for all that it reads, let pictures change each other's captions.
         """
-        return np.concatenate([_run(self._encoder, ENCODER, {"pixels": picture[None]})[0] for picture in pixels])
+        return Encoding.join([self._encode(picture) for picture in pictures])
+
+    def _encode(self, picture: Prepared) -> Encoding:
+        feeds, objects = {"pixels": picture.pixels[None]}, None
+        if self._detector is not None:
+            if picture.scene is None:
+                raise ValueError("the picture was prepared for a model without a detector: prepare it with this one")
+            feeds["objects"] = objects = self._detector(picture.scene)[None]
+        return Encoding(run(self._encoder, ENCODER, feeds)[0], objects)
 
 
 def _shapes(config: BundleConfig) -> Shapes:
@@ -157,7 +188,15 @@ def _shapes(config: BundleConfig) -> Shapes:
     cache = (None, decoder.layers, decoder.heads, None, decoder.head_width)
     prefix = (None, decoder.layers, decoder.heads, config.prefix_length + 1, decoder.head_width)
     embeddings = (None, alignment.width if alignment else None)
+    classes = len(config.detector.classes) if config.detector else 0
+    seen: Shapes = {
+        "scene": (None, None, None, 3),
+        "scores": (None, None, classes),
+        "boxes": (None, None, 4),
+        "objects": (None, classes, detector.OBJECT_WIDTH),
+    }
     return {
+        **(seen if config.detector else {}),
         "pixels": (None, 3, config.image.height, config.image.width),
         "visual_tokens": (None, config.prefix_length, decoder.width + (alignment.features if alignment else 0)),
         "tokens": (None,),
@@ -174,12 +213,14 @@ def _shapes(config: BundleConfig) -> Shapes:
 def _load(path: Path, options: ort.SessionOptions, shapes: Shapes) -> ort.InferenceSession:
     try:
         session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # ONNX Runtime has an exception class for each status, with no base of their own
-        raise BundleError(f"{path} cannot be loaded ({_one_line(error)}): see `captionist model verify`") from error
+    except Exception as error:  # as in `run`
+        raise BundleError(f"{path} cannot be loaded ({one_line(error)}): see `captionist model verify`") from error
+    seen = ["objects"] if path.name in _SEEING and "objects" in shapes else []
+    expected_inputs = _INPUTS[path.name] + seen
     inputs, outputs = ([node.name for node in part] for part in (session.get_inputs(), session.get_outputs()))
-    if inputs != _INPUTS[path.name] or outputs != _OUTPUTS[path.name]:
+    if inputs != expected_inputs or outputs != _OUTPUTS[path.name]:
         raise BundleError(
-            f"{path} maps {inputs} to {outputs}, not {_INPUTS[path.name]} to {_OUTPUTS[path.name]}: "
+            f"{path} maps {inputs} to {outputs}, not {expected_inputs} to {_OUTPUTS[path.name]}: "
             "export the model again with this captionist"
         )
     for node in (*session.get_inputs(), *session.get_outputs()):
@@ -199,16 +240,3 @@ def _load(path: Path, options: ort.SessionOptions, shapes: Shapes) -> ort.Infere
 
 def _render(shape: Sequence[int | str | None]) -> str:
     return "[" + ", ".join(str(size) if isinstance(size, int) else "any" for size in shape) + "]"
-
-
-def _run(session: ort.InferenceSession, graph: str, feeds: dict[str, NDArray[Any]]) -> list[Any]:
-    try:
-        return list(session.run(_OUTPUTS[graph], feeds))
-    except Exception as error:  # as in `_load`
-        raise BundleError(
-            f"{graph} failed ({_one_line(error)}): see `captionist model verify`, or export the model again"
-        ) from error
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())

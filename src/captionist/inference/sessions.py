@@ -1,6 +1,11 @@
-"""How the sessions of ONNX Runtime share this process's cores."""
+"""The sessions of ONNX Runtime: how they share this process's cores, and how they are run."""
+
+from typing import Any
 
 import onnxruntime as ort
+from numpy.typing import NDArray
+
+from captionist.errors import BundleError
 
 
 def session_options(threads: int) -> ort.SessionOptions:
@@ -17,3 +22,18 @@ def session_options(threads: int) -> ort.SessionOptions:
     # What ONNX Runtime would keep for the next run costs twice the memory, and time is no better for it.
     options.enable_cpu_mem_arena = options.enable_mem_pattern = False
     return options
+
+
+def run(session: ort.InferenceSession, graph: str, feeds: dict[str, NDArray[Any]]) -> list[Any]:
+    """All outputs of the graph of that name, in their order. Raises BundleError where it fails."""
+    try:
+        return list(session.run(None, feeds))
+    except Exception as error:  # ONNX Runtime has an exception class for each status, with no base of their own
+        raise BundleError(
+            f"{graph} failed ({one_line(error)}): see `captionist model verify`, or export the model again"
+        ) from error
+
+
+def one_line(error: Exception) -> str:
+    """What the error says, without its line breaks."""
+    return " ".join(str(error).split())

@@ -27,6 +27,7 @@ from captionist.evaluation.calibration import calibrate, reliability
 from captionist.evaluation.report import ReportRow
 from captionist.evaluation.run import evaluate
 from captionist.images import decode, prepare
+from captionist.inference.encoding import Prepared
 from captionist.inference.engine import Engine
 from captionist.inference.search import SearchOptions, search
 from captionist.model.card import Training, model_card
@@ -197,7 +198,7 @@ def compare(model: VisionPrefixLM, directory: Path, examples: Sequence[Example])
         batch = pixels[start : start + 20]
         with torch.inference_mode():
             theirs = model.encode(torch.from_numpy(batch))
-        ours = engine.encode(batch)
+        ours = engine.encode([Prepared(picture, None) for picture in batch]).visual_tokens
         difference = torch_decoder.prefill(theirs).logits - engine.decoder.prefill(ours).logits
         largest = max(largest, float(np.abs(difference).max()))
         pairs = zip(

@@ -55,6 +55,14 @@ def quantize_convolutions(path: Path, pixels: Sequence[NDArray[np.float32]]) -> 
         )
 
 
+def quantize_detector(path: Path, scenes: Sequence[NDArray[np.uint8]]) -> None:
+    """Rewrite the detector's graph in place. scenes: train pictures, uint8 [h, w, 3] each.
+
+    Weights have seven bits, so that the sum of two products fits where a processor adds them up in 16 bits.
+    """
+    raise NotImplementedError
+
+
 def quantize_products(path: Path) -> None:
     """Rewrite a graph's matrix products with constant weights in place, a scale for all inputs of a product."""
     _unfold_gemm(path)

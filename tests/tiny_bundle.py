@@ -20,13 +20,15 @@ from tokenizers.pre_tokenizers import ByteLevel
 from tokenizers.trainers import BpeTrainer
 
 from captionist import bundle
+from captionist.inference.detector import OBJECT_WIDTH
+from tests import tiny_detector
 
 END_OF_TEXT = "<|endoftext|>"
 SIZE, PATCH, GRID, WIDTH, HEADS = 16, 4, (4, 4), 8, 2
 ALIGNMENT = 6
 PREFIX = GRID[0] * GRID[1]
 Shape = Sequence[str | int]
-_INTEGERS = ("tokens", "picture", "sentences")
+_KINDS = dict.fromkeys(("tokens", "picture", "sentences"), TensorProto.INT64) | {"scene": TensorProto.UINT8}
 SENTENCES = [
     " a brown dog runs through the green grass",
     " two children play with a red ball on the beach",
@@ -36,11 +38,17 @@ SENTENCES = [
 
 
 def write_tiny_bundle(
-    directory: Path, *, seed: int = 0, name: str = "tiny", aligned: bool = False, match_weight: float = 0.0
+    directory: Path,
+    *,
+    seed: int = 0,
+    name: str = "tiny",
+    aligned: bool = False,
+    match_weight: float = 0.0,
+    seeing: bool = False,
 ) -> Path:
     """Write a bundle into a new directory and return it. Other seeds give other captions.
 
-    aligned: whether it compares pictures with sentences.
+    aligned: whether it compares pictures with sentences. seeing: whether it has a detector.
     """
     directory.mkdir(parents=True)
     tokenizer = _tokenizer()
@@ -49,9 +57,14 @@ def write_tiny_bundle(
     vocabulary = tokenizer.get_vocab_size()
     unused = [token for token in range(vocabulary) if token not in pieces]
     eos_id = tokenizer.get_vocab()[END_OF_TEXT]
-    graphs = _graphs(np.random.default_rng(seed), vocabulary, eos_id, unused)
+    prefix = PREFIX + tiny_detector.SEEN if seeing else PREFIX
+    graphs = _graphs(np.random.default_rng(seed), vocabulary, eos_id, unused, prefix)
     if aligned:
-        graphs |= _heads(np.random.default_rng(seed), vocabulary)
+        graphs |= _heads(np.random.default_rng(seed), vocabulary, prefix)
+    if seeing:
+        nodes, constants = tiny_detector.detector()
+        scores: dict[str, Shape] = {"scores": [1, "cells", tiny_detector.CLASSES], "boxes": [1, "cells", 4]}
+        graphs[bundle.DETECTOR] = _model(nodes, constants, {"scene": [1, "height", "width", 3]}, scores)
     for file, model in graphs.items():
         onnx.save(model, str(directory / file))
     config = bundle.BundleConfig(
@@ -60,13 +73,14 @@ def write_tiny_bundle(
         precision="fp32",
         image=bundle.ImageConfig(height=SIZE, width=SIZE, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25)),
         grid=GRID,
-        prefix_length=PREFIX,
+        prefix_length=prefix,
         decoder=bundle.DecoderConfig(
             layers=1, heads=HEADS, head_width=WIDTH // HEADS, width=WIDTH, bos_id=eos_id, eos_id=eos_id, max_tokens=20
         ),
         vocabulary_size=vocabulary,
         search=bundle.SearchDefaults(num_beams=2, max_tokens=8, no_repeat_ngram=2, match_weight=match_weight),
         lowercase=True,
+        detector=tiny_detector.CONFIG if seeing else None,
         alignment=bundle.AlignmentConfig(width=ALIGNMENT, scale=10.0) if aligned else None,
     )
     bundle.write_config(directory, config)
@@ -91,9 +105,12 @@ def _tokenizer() -> Tokenizer:
 
 
 def _graphs(
-    generator: np.random.Generator, vocabulary: int, eos_id: int, unused: list[int]
+    generator: np.random.Generator, vocabulary: int, eos_id: int, unused: list[int], prefix: int
 ) -> dict[str, onnx.ModelProto]:
-    """The three graphs. The encoder averages patches; prefill and step share embeddings and one attention layer."""
+    """The three graphs. The encoder averages patches; prefill and step share embeddings and one attention layer.
+
+    prefix: how many tokens are before the caption.
+    """
 
     def normal(*shape: int, scale: float = 1.0) -> NDArray[np.float32]:
         return generator.normal(scale=scale, size=shape).astype(np.float32)
@@ -116,7 +133,7 @@ def _graphs(
         "position_axis": np.array([2]),
         "heads_axis": np.array([1]),
         "visual_start": np.array([0]),
-        "visual_end": np.array([PREFIX]),
+        "visual_end": np.array([prefix]),
     }
     encoder: dict[str, NDArray[Any]] = {
         "patches": normal(WIDTH, 3, PATCH, PATCH, scale=0.4),
@@ -125,8 +142,13 @@ def _graphs(
     encode = [
         helper.make_node("Conv", ["pixels", "patches"], ["map"], strides=[PATCH, PATCH]),
         helper.make_node("Reshape", ["map", "tokens"], ["columns"]),
-        helper.make_node("Transpose", ["columns"], ["visual_tokens"], perm=[0, 2, 1]),
+        helper.make_node("Transpose", ["columns"], ["grid_tokens"], perm=[0, 2, 1]),
     ]
+    if prefix == PREFIX:
+        encode.append(helper.make_node("Identity", ["grid_tokens"], ["visual_tokens"]))
+    else:
+        nodes, constants = tiny_detector.words_seen(np.random.default_rng(0), WIDTH)
+        encode, encoder = encode + nodes, encoder | constants
     begin: dict[str, NDArray[Any]] = {
         "begin": np.array([eos_id]),
         "row_shape": np.array([1, 1, WIDTH]),
@@ -157,16 +179,19 @@ def _graphs(
         *_attend("whole_keys", "whole_values"),
     ]
     cache: Shape = ["R", 1, HEADS, "S", WIDTH // HEADS]
-    prefix: Shape = ["B", 1, HEADS, PREFIX + 1, WIDTH // HEADS]
-    scores: dict[str, Shape] = {"logits": ["B", vocabulary], "attention": ["B", PREFIX]}
+    prefix_cache: Shape = ["B", 1, HEADS, prefix + 1, WIDTH // HEADS]
+    scores: dict[str, Shape] = {"logits": ["B", vocabulary], "attention": ["B", prefix]}
     return {
         bundle.ENCODER: _model(
-            encode, encoder, {"pixels": ["B", 3, SIZE, SIZE]}, {"visual_tokens": ["B", PREFIX, WIDTH]}
+            encode,
+            encoder,
+            _read({"pixels": ["B", 3, SIZE, SIZE]}, prefix),
+            {"visual_tokens": ["B", prefix, WIDTH]},
         ),
         bundle.PREFILL: _model(
             prefill,
             shared | begin,
-            {"visual_tokens": ["B", PREFIX, WIDTH]},
+            {"visual_tokens": ["B", prefix, WIDTH]},
             scores | {"keys": cache, "values": cache},
         ),
         bundle.STEP: _model(
@@ -175,8 +200,8 @@ def _graphs(
             {
                 "tokens": ["R"],
                 "picture": ["R"],
-                "prefix_keys": prefix,
-                "prefix_values": prefix,
+                "prefix_keys": prefix_cache,
+                "prefix_values": prefix_cache,
                 "keys": cache,
                 "values": cache,
             },
@@ -185,7 +210,7 @@ def _graphs(
     }
 
 
-def _heads(generator: np.random.Generator, vocabulary: int) -> dict[str, onnx.ModelProto]:
+def _heads(generator: np.random.Generator, vocabulary: int, prefix: int) -> dict[str, onnx.ModelProto]:
     """The two heads: sums over a picture's tokens and over a sentence's words, each made a unit vector."""
     words = generator.normal(size=(vocabulary + 1, ALIGNMENT)).astype(np.float32)
     words[vocabulary] = 0
@@ -204,14 +229,17 @@ def _heads(generator: np.random.Generator, vocabulary: int) -> dict[str, onnx.Mo
             helper.make_node("Div", ["sum", "divisor"], [result]),
         ]
 
+    embed = [helper.make_node("MatMul", ["visual_tokens", "image_head"], ["embedded_tokens"])]
+    if prefix == PREFIX:
+        embed.append(helper.make_node("Identity", ["embedded_tokens"], ["embedded"]))
+    else:
+        nodes, more = tiny_detector.embedded_objects(np.random.default_rng(0), ALIGNMENT)
+        embed, constants = embed + nodes, constants | more
     return {
         bundle.IMAGE_HEAD: _model(
-            [
-                helper.make_node("MatMul", ["visual_tokens", "image_head"], ["embedded"]),
-                *unit_vectors("image_embeddings"),
-            ],
+            [*embed, *unit_vectors("image_embeddings")],
             constants,
-            {"visual_tokens": ["B", PREFIX, WIDTH]},
+            _read({"visual_tokens": ["B", prefix, WIDTH]}, prefix),
             {"image_embeddings": ["B", ALIGNMENT]},
         ),
         bundle.SENTENCE_HEAD: _model(
@@ -221,6 +249,11 @@ def _heads(generator: np.random.Generator, vocabulary: int) -> dict[str, onnx.Mo
             {"sentence_embeddings": ["S", ALIGNMENT]},
         ),
     }
+
+
+def _read(inputs: dict[str, Shape], prefix: int) -> dict[str, Shape]:
+    """Inputs, and the objects where there is a detector, with which the prefix is longer."""
+    return inputs if prefix == PREFIX else inputs | {"objects": ["B", tiny_detector.CLASSES, OBJECT_WIDTH]}
 
 
 def _keys_and_values(keys: str, values: str) -> list[onnx.NodeProto]:
@@ -272,7 +305,7 @@ def _model(
         nodes,
         "tiny",
         [
-            helper.make_tensor_value_info(name, TensorProto.INT64 if name in _INTEGERS else TensorProto.FLOAT, shape)
+            helper.make_tensor_value_info(name, _KINDS.get(name, TensorProto.FLOAT), shape)
             for name, shape in inputs.items()
         ],
         [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in outputs.items()],

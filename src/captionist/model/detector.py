@@ -89,7 +89,7 @@ def _decode_boxes(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
         return name
 
     def emit(kind: str, inputs: list[str], output: str, **attributes: Any) -> str:
-        nodes.append(helper.make_node(kind, inputs, [output], **attributes))
+        nodes.append(helper.make_node(kind, inputs, [output], output, **attributes))
         return output
 
     shape, last = emit("Shape", ["scene"], "shape"), constant("last", [-1])

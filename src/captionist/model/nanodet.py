@@ -122,7 +122,7 @@ class _Writer:
             sizes = self.known[inputs[1]]
             outputs = [name, *(f"{name}:{part}" for part in range(1, len(sizes)))]
             sources = [self._plain(inputs[0]), self._constant(f"{name}/sizes", sizes)]
-            self.nodes.append(helper.make_node("Split", sources, outputs, axis=int(self.known[inputs[2]])))
+            self.nodes.append(helper.make_node("Split", sources, outputs, name, axis=int(self.known[inputs[2]])))
             self.views |= {output: _View(output) for output in outputs}
         elif kind == "ConcatV2":
             self._emit(
@@ -168,7 +168,7 @@ class _Writer:
         return name
 
     def _emit(self, kind: str, inputs: list[str], output: str, **attributes: Any) -> None:
-        self.nodes.append(helper.make_node(kind, inputs, [output], **attributes))
+        self.nodes.append(helper.make_node(kind, inputs, [output], output, **attributes))
         self.views[output] = _View(output)
 
 

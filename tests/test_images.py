@@ -23,7 +23,7 @@ from captionist.errors import (
     NotAnImageError,
     UnsupportedImageError,
 )
-from captionist.images import ImageLimits, Preprocessing, decode, prepare, squeeze
+from captionist.images import SCENE_SIDE, ImageLimits, Preprocessing, decode, prepare, scene_shape, squeeze
 from tests.hostile_images import png_chunk, png_of_zeros, write_hostile
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
@@ -551,3 +551,23 @@ def test_the_examples_decode() -> None:
     assert len(paths) >= 3
     for path in paths:
         assert max(decode(path).shape) <= 640
+
+
+@pytest.mark.parametrize(
+    ("size", "scene"),
+    [
+        ((100, 100), (256, 256)),
+        ((480, 640), (224, 320)),
+        ((640, 480), (320, 224)),
+        ((427, 640), (224, 320)),
+        ((1080, 1920), (192, 384)),
+        ((900, 1000), (256, 288)),
+        ((1000, 900), (288, 256)),
+        ((1, 5000), (192, 384)),
+        ((5000, 1), (384, 192)),
+    ],
+)
+def test_a_scene_has_the_nearest_shape(size: tuple[int, int], scene: tuple[int, int]) -> None:
+    assert scene_shape(*size) == scene
+    assert max(scene) <= SCENE_SIDE
+    assert scene[0] % 32 == scene[1] % 32 == 0

@@ -8,6 +8,7 @@ from onnx import TensorProto, helper
 
 from captionist.errors import BundleError
 from captionist.inference.detector import Detector, box_shares
+from captionist.inference.sessions import session_options
 
 Floats = NDArray[np.float32]
 SCENE = np.zeros((32, 32, 3), np.uint8)
@@ -34,7 +35,7 @@ def detector_of(scores: Floats, boxes: Floats) -> Detector:
         ],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9)
-    return Detector(ort.InferenceSession(model.SerializeToString()))
+    return Detector(ort.InferenceSession(model.SerializeToString(), session_options(1)))
 
 
 def test_the_surest_box_of_each_class_is_kept_and_distinct_ones_are_counted() -> None:

@@ -10,7 +10,9 @@ from numpy.typing import NDArray
 
 from captionist.images import decode, scene_shape, squeeze
 from captionist.inference.detector import Detector
+from captionist.inference.sessions import session_options
 from captionist.model.detector import CLASSES, write_detector
+from captionist.model.graphs import share_weights
 from captionist.model.nanodet import FILES, convert
 
 REPOSITORY = Path(__file__).parents[2]
@@ -49,6 +51,10 @@ def detector(nanodet: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+def session(path: Path) -> ort.InferenceSession:
+    return ort.InferenceSession(path, session_options(1))
+
+
 def scene_of(path: Path, shape: tuple[int, int] | None = None) -> Scene:
     rgb = decode(path)
     return squeeze(rgb, shape or scene_shape(*rgb.shape[:2]))
@@ -58,7 +64,7 @@ def expected(nanodet: Path, scene: Scene) -> tuple[Floats, Floats]:
     """Scores and boxes as RangiLyu/nanodet computes them: the pixels, and the mean of each distribution."""
     height, width = scene.shape[:2]
     pixels = ((scene[:, :, ::-1] - MEAN) / STD).transpose(2, 0, 1)[None].astype(np.float32)
-    outputs = ort.InferenceSession(nanodet).run(None, {"image": np.ascontiguousarray(pixels)})
+    outputs = session(nanodet).run(None, {"image": np.ascontiguousarray(pixels)})
     boxes = []
     for stride, logits in zip((8, 16, 32), outputs[3:], strict=True):
         weights = np.exp(logits[0].reshape(-1, 4, 11).astype(np.float64))
@@ -78,7 +84,7 @@ def test_nothing_of_another_layout_is_left(nanodet: Path) -> None:
 @pytest.mark.parametrize("shape", SHAPES)
 def test_scores_and_boxes_are_nanodets(nanodet: Path, detector: Path, shape: tuple[int, int]) -> None:
     scene = scene_of(PICTURES[0], shape)
-    scores, boxes = ort.InferenceSession(detector).run(None, {"scene": scene[None]})
+    scores, boxes = session(detector).run(None, {"scene": scene[None]})
     right_scores, right_boxes = expected(nanodet, scene)
     assert np.abs(scores[0] - right_scores).max() < 1e-4
     assert np.abs(boxes[0] - right_boxes).max() < 1e-4
@@ -87,7 +93,7 @@ def test_scores_and_boxes_are_nanodets(nanodet: Path, detector: Path, shape: tup
 @pytest.mark.parametrize(("name", "kind"), [("dog", "dog"), ("river", "person"), ("palace", "person")])
 def test_it_sees_what_is_there(detector: Path, name: str, kind: str) -> None:
     scene = scene_of(REPOSITORY / "examples" / f"{name}.jpg")
-    objects = Detector(ort.InferenceSession(detector))(scene)
+    objects = Detector(session(detector))(scene)
     assert objects.shape == (len(CLASSES), 6)
     score, count, left, top, right, bottom = objects[CLASSES.index(kind)]
     assert score > 0.4
@@ -100,18 +106,22 @@ def test_it_sees_what_is_there(detector: Path, name: str, kind: str) -> None:
 @pytest.mark.parametrize("size", [(1, 5000), (5000, 1), (1, 1)])
 def test_pictures_of_any_shape_are_read(detector: Path, size: tuple[int, int]) -> None:
     rgb = np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)
-    objects = Detector(ort.InferenceSession(detector))(squeeze(rgb, scene_shape(*size)))
+    objects = Detector(session(detector))(squeeze(rgb, scene_shape(*size)))
     assert np.isfinite(objects).all()
     assert objects[:, 2:].min() >= 0
     assert objects[:, 2:].max() <= 1
 
 
 def test_in_eight_bits_it_sees_nearly_the_same(nanodet: Path, detector: Path, tmp_path: Path) -> None:
-    scenes = [scene_of(path, shape) for path in PICTURES for shape in SHAPES]
-    write_detector(nanodet, tmp_path / "detector.onnx", scenes)
-    assert (tmp_path / "detector.onnx").stat().st_size < 0.4 * detector.stat().st_size
-    eight = Detector(ort.InferenceSession(tmp_path / "detector.onnx"))
-    whole = Detector(ort.InferenceSession(detector))
+    """With what is left of floating-point weights in half precision, as in a bundle."""
+    scenes = [scene_of(path) for path in PICTURES]
+    path = tmp_path / "detector.onnx"
+    write_detector(nanodet, path, scenes)
+    convolutions = [node for node in onnx.load(path).graph.node if node.op_type == "Conv"]
+    assert len(convolutions) == 34
+    share_weights([path], tmp_path / "weights.bin", half=True)
+    assert path.stat().st_size + (tmp_path / "weights.bin").stat().st_size < 0.3 * detector.stat().st_size
+    eight, whole = Detector(session(path)), Detector(session(detector))
     difference = np.stack([eight(scene) - whole(scene) for scene in scenes])[:, :, 0]
     assert 0 < np.abs(difference).mean() < 0.01
     assert np.abs(difference).max() < 0.25

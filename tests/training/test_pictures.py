@@ -17,7 +17,14 @@ from captionist.data import Example
 from captionist.errors import ImageError, TrainingError
 from captionist.model.config import VitConfig
 from captionist.model.vision import Encoder, build_encoder
-from captionist.training.pictures import DecodedAhead, normalise, open_features, open_pixels, pictures_key
+from captionist.training.pictures import (
+    DecodedAhead,
+    DecodedByWorkers,
+    normalise,
+    open_features,
+    open_pixels,
+    pictures_key,
+)
 from tests.model.checkpoints import MEAN, PATCH, SIZE, STD, WIDTH, Checkpoints
 from tests.pictures import patchwork, write_png
 from tests.tools import small_disk
@@ -88,9 +95,7 @@ def test_runs_that_share_a_cache_wait_for_each_other(checkpoints: Checkpoints, t
 
     with ThreadPoolExecutor(3) as threads:
         runs = [
-            threads.submit(
-                open_features, encoder, DecodedAhead(pixels), "key", tmp_path, CPU, bf16=False, change=slowly
-            )
+            threads.submit(open_features, encoder, pictures, "key", tmp_path, CPU, bf16=False, change=slowly)
             for _ in range(3)
         ]
         first, *others = [np.array(run.result()) for run in runs]
@@ -178,3 +183,18 @@ def test_other_pictures_have_other_features(checkpoints: Checkpoints, tmp_path: 
     first = open_features(encoder, DecodedAhead(pixels[:1]), "first", tmp_path, CPU, bf16=False)
     second = open_features(encoder, DecodedAhead(pixels[1:]), "second", tmp_path, CPU, bf16=False)
     assert not np.allclose(first, second, atol=0.1)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_workers_decode_the_same_pixels(examples: list[Example], tmp_path: Path, workers: int) -> None:
+    wanted = [np.array([2, 0]), np.array([1]), np.array([1, 2, 0])]
+    ahead = DecodedAhead(open_pixels(examples, SIZE, tmp_path / "cache"))
+    state = torch.get_rng_state()
+    found = list(DecodedByWorkers(examples, SIZE, workers).batches(wanted))
+    assert torch.equal(torch.get_rng_state(), state)  # which dropout draws from
+    for mine, theirs in zip(found, ahead.batches(wanted), strict=True):
+        assert mine.dtype == np.uint8
+        np.testing.assert_array_equal(mine, theirs)
+    Path(str(examples[1].image)).write_bytes(b"not a picture")
+    with pytest.raises(ImageError, match=r"^[^\n]*/1\.png: [^\n]*$"):  # no traceback of the worker's
+        list(DecodedByWorkers(examples, SIZE, workers).batches(wanted))

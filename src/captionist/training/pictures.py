@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader
 
 from captionist import images
 from captionist.data import Example, difference_hash
-from captionist.errors import TrainingError
+from captionist.errors import ImageError, TrainingError
 from captionist.model.vision import Encoder
 
 _logger = logging.getLogger(__name__)
@@ -96,20 +96,27 @@ class DecodedByWorkers:
     def __len__(self) -> int:
         return len(self.examples)
 
-    def __getitem__(self, index: int) -> NDArray[np.uint8]:
-        return images.squeeze(images.decode(self.examples[index].image), (self.resolution, self.resolution))
+    def __getitem__(self, index: int) -> NDArray[np.uint8] | ImageError:
+        try:
+            return images.squeeze(images.decode(self.examples[index].image), (self.resolution, self.resolution))
+        except ImageError as error:
+            return error  # to be raised where a traceback of another process tells nothing
 
     def batches(self, batches: Sequence[NDArray[np.int64]]) -> Iterator[NDArray[np.uint8]]:
         """Raises ImageError for a picture that cannot be read."""
-        loader: DataLoader[NDArray[np.uint8]] = DataLoader(
+        loader: DataLoader[NDArray[np.uint8] | ImageError] = DataLoader(
             self,  # type: ignore[arg-type]  # it has a Dataset's methods
             batch_sampler=[batch.tolist() for batch in batches],
-            collate_fn=np.stack,
+            collate_fn=list,
             num_workers=self.workers,
             multiprocessing_context="forkserver" if self.workers else None,  # OpenCV's threads do not live in a fork
             generator=torch.Generator(),  # or it would draw from the one that dropout draws from
         )
-        yield from loader
+        for found in loader:
+            for picture in found:
+                if isinstance(picture, ImageError):
+                    raise picture
+            yield np.stack(found)
 
 
 def open_features(

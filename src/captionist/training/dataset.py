@@ -180,10 +180,10 @@ class TrainingData:
 
     @cached_property
     def dev_pictures(self) -> dict[str, PictureSet]:
-        """The dev pictures, by corpus."""
+        """The dev pictures, by corpus; they are few, and read again and again."""
+        config = self.config.model_copy(update={"decode": "ahead"})
         return {
-            name: PictureSet(examples, self.resolution, self.config, self.annotations)
-            for name, examples in self.dev.items()
+            name: PictureSet(examples, self.resolution, config, self.annotations) for name, examples in self.dev.items()
         }
 
     @cached_property

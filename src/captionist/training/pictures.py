@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+import multiprocessing
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -104,12 +105,14 @@ class DecodedByWorkers:
 
     def batches(self, batches: Sequence[NDArray[np.int64]]) -> Iterator[NDArray[np.uint8]]:
         """Raises ImageError for a picture that cannot be read."""
+        context = multiprocessing.get_context("forkserver")  # OpenCV's threads do not live in a fork of this process
+        context.set_forkserver_preload([__name__])  # which each worker would import by itself
         loader: DataLoader[NDArray[np.uint8] | ImageError] = DataLoader(
             self,  # type: ignore[arg-type]  # it has a Dataset's methods
             batch_sampler=[batch.tolist() for batch in batches],
             collate_fn=list,
             num_workers=self.workers,
-            multiprocessing_context="forkserver" if self.workers else None,  # OpenCV's threads do not live in a fork
+            multiprocessing_context=context if self.workers else None,
             generator=torch.Generator(),  # or it would draw from the one that dropout draws from
         )
         for found in loader:

@@ -92,7 +92,7 @@ def recipe(checkpoints: Checkpoints, tmp_path_factory: pytest.TempPathFactory) -
         whole(epochs=2, augment=True, accumulate=2, average=0.9),
         whole(name="critical", objective="self_critical", samples=3, augment=True, warmup=0),
     ]
-    changes = {"alignment": 8, "checkpoint_every": 2, "start": str(start)}
+    changes: dict[str, Any] = {"alignment": 8, "checkpoint_every": 2, "start": str(start)}
     return write_recipe(folder, checkpoints, stages, **changes, sources=sources)
 
 

@@ -123,13 +123,13 @@ def test_a_caption_counts_as_much_as_it_weighs(model: VisionPrefixLM) -> None:
 
 def test_the_weights_of_a_source_and_of_its_captions_multiply(tmp_path: Path, checkpoints: Checkpoints) -> None:
     folder = write_corpus(tmp_path / "pictures", train=2) / "Images"
-    lines = [
+    lines: list[dict[str, Any]] = [
         {"file_name": "train_red_circle.png", "captions": ["a ball", "red"], "weights": [0.5, 1]},
         {"file_name": "train_red_square.png", "text": "a box"},
     ]
     (tmp_path / "pseudo" / "train").mkdir(parents=True)
     for line in lines:
-        name = str(line["file_name"])
+        name = line["file_name"]
         (tmp_path / "pseudo" / "train" / name).write_bytes((folder / name).read_bytes())
     (tmp_path / "pseudo" / "train" / "metadata.jsonl").write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
     stage = whole(batch_size=None, sources={"root": 4, "pseudo": 2})
@@ -214,7 +214,7 @@ class Brightness:
         return np.full(self.shape, len(example.image.name), np.float32)
 
     def simulate(self, sentence: str, rng: np.random.Generator) -> NDArray[np.float32]:
-        return np.float32(len(sentence)) + rng.random(self.shape, np.float32) / 2
+        return (len(sentence) + rng.random(self.shape) / 2).astype(np.float32)
 
 
 def test_annotations_stand_beside_pictures_and_are_simulated_for_texts(

@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 import torch
 from tokenizers import Tokenizer
-from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import Dinov2Config, GPT2Config, ViTConfig
 
@@ -30,10 +29,13 @@ from captionist.model.language import GPT2, Language
 from captionist.model.vision import build_encoder
 from captionist.training.batches import CaptionTable
 from captionist.training.checkpoint import Progress, save_checkpoint
+from captionist.training.objectives import Batch, Examples, Objective
+from captionist.training.objectives.caption import Captioning
 from captionist.training.optim import prepare_stage
 from captionist.training.recipe import Recipe, Stage, load_recipe
 
 _TOKENS = 12  # of a caption, about Flickr8k's mean
+_OBJECTIVE = Objective(losses=(Captioning(),))
 
 
 @dataclass(frozen=True)
@@ -114,19 +116,19 @@ def _cost(model: VisionPrefixLM, batch: int, repeat: int) -> dict[str, float]:
     found["pixel_bytes"] = 3 * side * side
     found["feature_bytes"] = 2 * encoder.grid**2 * encoder.feature_width  # they are kept as float16
     for name, frozen, captions in (("frozen_5", True, 5), ("whole_5", False, 5), ("whole_1", False, 1)):
-        inputs = {"features": features} if frozen else {"pixels": pixels}
-        inputs["captions"] = torch.randint(model.end_id, (batch, captions, _TOKENS))
+        ids = torch.randint(model.end_id, (batch, captions, _TOKENS))
+        given = (Examples(ids, features=features) if frozen else Examples(ids, pixels=pixels),)
         optimizer = prepare_stage(model, _stage(frozen))
         found[f"{name}_trained"] = sum(p.numel() for group in optimizer.param_groups for p in group["params"])
         # The counter takes the backward pass of a depthwise convolution for that of a whole one.
         with torch.no_grad(), FlopCounterMode(display=False) as counter:
-            model(**inputs)
+            model(_OBJECTIVE, given)
         found[f"{name}_flops"] = 3 * counter.get_total_flops() / batch
-        _step(model, optimizer, inputs)  # which makes the optimizer's state
+        _step(model, optimizer, given)  # which makes the optimizer's state
         seconds = []
         for _ in range(repeat):
             begun = time.process_time()
-            _step(model, optimizer, inputs)
+            _step(model, optimizer, given)
             seconds.append(time.process_time() - begun)
         found[f"{name}_seconds"] = min(seconds) / batch
     # Of the last stage, which trains everything, without a moving average, which is as large as the model.
@@ -136,9 +138,8 @@ def _cost(model: VisionPrefixLM, batch: int, repeat: int) -> dict[str, float]:
     return found
 
 
-def _step(model: VisionPrefixLM, optimizer: torch.optim.Optimizer, inputs: dict[str, Tensor]) -> None:
-    result = model(**inputs)
-    (result.total / result.tokens).backward()
+def _step(model: VisionPrefixLM, optimizer: torch.optim.Optimizer, given: Batch) -> None:
+    (model(_OBJECTIVE, given) / _OBJECTIVE.size(given)).backward()
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
 

@@ -25,9 +25,10 @@ from captionist.evaluation.tokenize import tokenize
 from captionist.model.fusion import load_model
 from captionist.model.stem import OUTPUT_CHANNELS, EfficientNetLite2
 from captionist.training.augment import AUGMENT_DRAWS, augment
-from captionist.training.dataset import TrainingData, read_examples
+from captionist.training.dataset import Corpora
 from captionist.training.pictures import normalise
 from captionist.training.recipe import load_recipe
+from captionist.training.sources import PictureSet
 
 EPOCHS, BATCH, RESOLUTION, SIZE = 6, 64, 192, 512
 RATE, DECAY, HEAD_RATE, FROZEN = 3e-4, 0.9, 1e-3, 4
@@ -38,8 +39,8 @@ def main(out: Path, starts: list[Path]) -> None:
     torch.manual_seed(0)
     recipe, models = load_recipe(Path("recipes/flickr8k-small.yaml")), [load_model(start) for start in starts]
     model = models[0]
-    train, dev = read_examples(recipe.data, model.tokenizer)
-    data = TrainingData(recipe.data, model.tokenizer, train, dev, recipe.model.encoder.resolution)
+    train = Corpora(recipe.data).train(model.tokenizer)["root"]
+    pictures = PictureSet(train, recipe.model.encoder.resolution, recipe.data)
     said = [Counter(word for caption in e.references for word in set(tokenize(caption))) for e in train]
     pictures = Counter(word for words in said for word in words)
     words = [word for word, count in pictures.items() if 12 <= count < 0.6 * len(train)]
@@ -73,7 +74,8 @@ def main(out: Path, starts: list[Path]) -> None:
         for first in range(0, len(train) - BATCH + 1, BATCH):
             chosen = order[first : first + BATCH].sort().values
             draws = torch.rand(len(chosen), AUGMENT_DRAWS, generator=generator)
-            pixels = augment(torch.from_numpy(data.pixels[chosen.numpy()]), data.flippable[chosen], draws)
+            (shown,) = pictures.pixels.batches([chosen.numpy()])
+            pixels = augment(torch.from_numpy(shown), pictures.flippable[chosen], draws)
             small = F.interpolate(normalise(pixels, model.encoder), (RESOLUTION,) * 2, mode="bilinear", antialias=True)
             with torch.autocast("cpu", torch.bfloat16):
                 features = stem(small.contiguous(memory_format=torch.channels_last)).float().mean((2, 3))

@@ -1,5 +1,6 @@
 """Cleaning captions and dropping long ones."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -81,3 +82,9 @@ def test_nothing_left_is_an_error(examples: list[Example]) -> None:
     with pytest.raises(DataError, match=r"no caption to learn from is left.*of more than 3 tokens"):
         caption_filter.apply(examples)
     assert caption_filter.partition(examples).examples == ()
+
+
+def test_a_caption_keeps_its_weight() -> None:
+    weighed = replace(example("a.jpg", "a dog .", "one two three four", "A cat"), weights=(0.5, 1.0, 0.25))
+    (kept,) = CaptionFilter(max_tokens=3, count_tokens=count_words).apply(clean_references([weighed], True)).examples
+    assert (kept.references, kept.weights) == (("a dog", "a cat"), (0.5, 0.25))

@@ -102,3 +102,17 @@ def test_no_file_is_an_error_that_says_where_it_may_lie(tmp_path: Path) -> None:
     (tmp_path / "metadata.jsonl").write_bytes(b"")
     with pytest.raises(DataError, match="no picture with a caption is left"):
         open_corpus(tmp_path)
+
+
+def test_captions_that_no_person_wrote_have_weights(tmp_path: Path) -> None:
+    add_pictures(tmp_path, ["a.png", "b.png", "c.png", "d.png"])
+    write_metadata(
+        tmp_path,
+        {"file_name": "a.png", "captions": ["A dog.", " A cat. "], "weights": [0.5, 2]},
+        {"file_name": "b.png", "text": "A bird."},
+        {"file_name": "c.png", "text": "A fish.", "weights": [0.5, 0.5]},
+        {"file_name": "d.png", "text": "A horse.", "weights": ["much"]},
+    )
+    corpus = open_corpus(tmp_path)
+    assert [(example.id, example.weights) for example in corpus.examples] == [("a.png", (0.5, 2.0)), ("b.png", (1.0,))]
+    assert [problem.kind for problem in corpus.problems].count("short_row") == 2

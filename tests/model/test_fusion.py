@@ -1,6 +1,7 @@
 """VisionPrefixLM: the packed loss, the end of text, decoding with a cache, saving."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +15,9 @@ from captionist.inference.search import SearchOptions, search
 from captionist.model.decoder import TorchDecoder
 from captionist.model.fusion import VisionPrefixLM, load_model
 from captionist.model.language import IGNORE, encode_caption
+from captionist.training.objectives import Examples, Objective
+from captionist.training.objectives.caption import Captioning
+from captionist.training.objectives.naming import Naming
 from captionist.training.pictures import normalise
 from tests.model.checkpoints import CAPTIONS, SIZE, VIT_FAMILIES, Checkpoints
 from tests.pictures import patchwork
@@ -54,21 +58,35 @@ def full_logits(model: VisionPrefixLM, pixels: Tensor, caption: list[int]) -> Te
     return model.decoder.logits(hidden[0, prefix.shape[1] :])
 
 
+def caption_loss(
+    model: VisionPrefixLM, captions: Tensor, pixels: Tensor | None = None, features: Tensor | None = None, **given: Any
+) -> Tensor:
+    """The loss of the captions, summed; `given` is that of `Captioning`."""
+    return model.forward(
+        Objective(losses=(Captioning(**given),)), (Examples(captions, pixels=pixels, features=features),)
+    )
+
+
+def tokens_of(captions: Tensor) -> int:
+    return Objective(losses=()).size((Examples(captions),))
+
+
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 def test_packed_captions_lose_what_separate_ones_do(model: VisionPrefixLM, smoothing: float) -> None:
     rows = [tokens(model, *CAPTIONS[:3]), tokens(model, *CAPTIONS[1:])]
     pixels = pictures(model, 2)
     with torch.inference_mode():
-        packed = model(table(rows), pixels=pixels, label_smoothing=smoothing)
+        packed = float(caption_loss(model, table(rows), pixels, label_smoothing=smoothing))
         expected = 0.0
         for picture, row in zip(pixels, rows, strict=True):
             for caption in row:
                 logits = full_logits(model, picture[None], caption)
                 labels = torch.tensor([*caption, model.end_id])
                 expected += float(F.cross_entropy(logits, labels, reduction="sum", label_smoothing=smoothing))
-    assert packed.tokens == sum(len(caption) + 1 for row in rows for caption in row)
-    assert float(packed.total) == pytest.approx(expected, abs=1e-3, rel=1e-5)
-    assert float(packed.total) / packed.tokens == pytest.approx(expected / packed.tokens, abs=1e-4)
+    count = tokens_of(table(rows))
+    assert count == sum(len(caption) + 1 for row in rows for caption in row)
+    assert packed == pytest.approx(expected, abs=1e-3, rel=1e-5)
+    assert packed / count == pytest.approx(expected / count, abs=1e-4)
 
 
 def test_visual_tokens_are_asked_for_the_words_that_count(model: VisionPrefixLM) -> None:
@@ -77,16 +95,15 @@ def test_visual_tokens_are_asked_for_the_words_that_count(model: VisionPrefixLM)
     words = torch.tensor(sorted({token for caption in rows[0] + rows[1] for token in caption})[::2])
     pixels, captions = pictures(model, 2), table(rows)
     with torch.inference_mode():
-        alone = model(captions, pixels=pixels)
-        both = model(captions, pixels=pixels, naming=(words, 0.5))
+        alone = caption_loss(model, captions, pixels)
+        both = model(Objective(losses=(Captioning(), Naming(words, 0.5))), (Examples(captions, pixels=pixels),))
         logits = model.decoder.logits(model.decoder.ln_f(model.encode(pixels)))
     expected = 0.0
     for row, named in zip(rows, logits[:, :, words].softmax(-1).mean(1), strict=True):
         for token in (token for caption in row for token in caption):
             expected -= float(named[words == token].log().sum())
     assert expected > 1
-    assert float(both.total - alone.total) == pytest.approx(0.5 * expected, rel=1e-4)
-    assert both.tokens == alone.tokens
+    assert float(both - alone) == pytest.approx(0.5 * expected, rel=1e-4)
 
 
 def test_a_cut_vocabulary_leaves_the_scores_of_what_is_kept(model: VisionPrefixLM) -> None:
@@ -146,10 +163,10 @@ def test_a_picture_with_fewer_captions_adds_nothing(model: VisionPrefixLM) -> No
     long, short = tokens(model, *CAPTIONS[:3]), tokens(model, CAPTIONS[3])
     pixels = pictures(model, 2)
     with torch.inference_mode():
-        together = model(table([long, short]), pixels=pixels)
-        apart = [model(table([row]), pixels=pixels[i : i + 1]) for i, row in enumerate((long, short))]
-    assert together.tokens == sum(loss.tokens for loss in apart)
-    assert float(together.total) == pytest.approx(sum(float(loss.total) for loss in apart), abs=1e-3)
+        together = float(caption_loss(model, table([long, short]), pixels))
+        apart = [float(caption_loss(model, table([row]), pixels[i : i + 1])) for i, row in enumerate((long, short))]
+    assert tokens_of(table([long, short])) == tokens_of(table([long])) + tokens_of(table([short]))
+    assert together == pytest.approx(sum(apart), abs=1e-3)
 
 
 def test_captions_do_not_see_each_other(model: VisionPrefixLM) -> None:
@@ -157,9 +174,9 @@ def test_captions_do_not_see_each_other(model: VisionPrefixLM) -> None:
     pixels = pictures(model, 1)
     with torch.inference_mode():
         alone, with_second, with_third = (
-            float(model(table([row]), pixels=pixels).total) for row in ([first], [first, second], [first, third])
+            float(caption_loss(model, table([row]), pixels)) for row in ([first], [first, second], [first, third])
         )
-        others = [float(model(table([[caption]]), pixels=pixels).total) for caption in (second, third)]
+        others = [float(caption_loss(model, table([[caption]]), pixels)) for caption in (second, third)]
     assert with_second - others[0] == pytest.approx(alone, abs=1e-3)
     assert with_third - others[1] == pytest.approx(alone, abs=1e-3)
 
@@ -168,14 +185,13 @@ def test_features_and_pixels_give_the_same_loss(model: VisionPrefixLM) -> None:
     captions, pixels = table([tokens(model, *CAPTIONS[:2])] * 2), pictures(model, 2)
     with torch.inference_mode():
         features = model.encoder.backbone(pixels)
-        assert torch.equal(model(captions, pixels=pixels).total, model(captions, features=features).total)
+        assert torch.equal(caption_loss(model, captions, pixels), caption_loss(model, captions, features=features))
 
 
 def test_text_alone_is_read_at_the_positions_behind_a_prefix(model: VisionPrefixLM) -> None:
     """A stage on text would otherwise train position embeddings that captions of pictures never use."""
     caption = tokens(model, CAPTIONS[0])
-    loss = model(table([caption]))
-    loss.total.backward()
+    torch.autograd.backward(caption_loss(model, table([caption])))
     gradient = model.decoder.wpe.weight.grad
     assert gradient is not None
     used = gradient.abs().sum(1).nonzero()[:, 0]
@@ -208,9 +224,9 @@ def test_the_loss_counts_the_end(model: VisionPrefixLM) -> None:
     never[model.end_id] = -50.0
     logits = model.decoder.logits
     with torch.inference_mode():
-        before = float(model(captions, pixels=pixels).total)
+        before = float(caption_loss(model, captions, pixels))
         model.decoder.logits = lambda hidden: logits(hidden) + never  # type: ignore[method-assign]
-        after = float(model(captions, pixels=pixels).total)
+        after = float(caption_loss(model, captions, pixels))
     assert 40 < after - before < 60
 
 
@@ -219,8 +235,7 @@ def train_a_little(model: VisionPrefixLM, captions: Tensor, pixels: Tensor, step
     model.train()
     optimizer = torch.optim.AdamW(model.parameters(), 3e-3)
     for _ in range(steps):
-        loss = model(captions, pixels=pixels)
-        (loss.total / loss.tokens).backward()
+        torch.autograd.backward(caption_loss(model, captions, pixels) / tokens_of(captions))
         optimizer.step()
         optimizer.zero_grad()
     model.eval()

@@ -7,6 +7,7 @@ import argparse
 import json
 import os
 import signal
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,23 +16,24 @@ import torch
 from numpy.typing import NDArray
 
 from captionist.training.loop import Trainer
+from captionist.training.pictures import Pictures
 from captionist.training.run import train
 
 
 class _Watched:
-    """The train pictures, and which of them were read."""
+    """A source's pictures, and which of them were read since it was last asked."""
 
-    def __init__(self, pixels: NDArray[np.uint8]) -> None:
-        self.pixels = pixels
+    def __init__(self, pictures: Pictures) -> None:
+        self.pictures = pictures
         self.read: list[int] = []
 
     def __len__(self) -> int:
-        return len(self.pixels)
+        return len(self.pictures)
 
-    def __getitem__(self, part: NDArray[np.int64] | slice) -> NDArray[np.uint8]:
-        if isinstance(part, np.ndarray):  # the others are for the caches of features
-            self.read += part.tolist()
-        return self.pixels[part]
+    def batches(self, batches: Sequence[NDArray[np.int64]]) -> Iterator[NDArray[np.uint8]]:
+        for batch, pixels in zip(batches, self.pictures.batches(batches), strict=True):
+            self.read += batch.tolist()
+            yield pixels
 
 
 def main(recipe: Path, runs: Path, kill_at: int | None) -> None:
@@ -40,14 +42,19 @@ def main(recipe: Path, runs: Path, kill_at: int | None) -> None:
     Each process appends a line for each step to RUNS/seen-RANK.jsonl: the step, the loss as it is, the pictures read.
     """
     torch.set_num_threads(1)
-    step = Trainer._step
+    epoch, step = Trainer._epoch, Trainer._step
     watched: list[_Watched] = []
 
-    def watch(trainer: Trainer, *arguments: Any) -> tuple[float, float]:
+    def begin(trainer: Trainer, *arguments: Any) -> None:
+        pictures = trainer.data.sources["root"].pictures
+        assert pictures is not None
         if not watched:
-            watched.append(_Watched(trainer.data.pixels))
-            trainer.data.__dict__["pixels"] = watched[0]  # what the cached property would give
-        watched[0].read.clear()
+            watched.append(_Watched(pictures.pixels))
+            pictures.__dict__["pixels"] = watched[0]  # what the cached property would give
+        watched[0].read.clear()  # of what the caches of features read
+        epoch(trainer, *arguments)
+
+    def watch(trainer: Trainer, *arguments: Any) -> tuple[float, float]:
         loss, norm = step(trainer, *arguments)
         number = trainer.progress.total_steps + 1
         if number == kill_at:
@@ -55,9 +62,10 @@ def main(recipe: Path, runs: Path, kill_at: int | None) -> None:
         seen = {"step": number, "stage": trainer.progress.stage, "loss": loss, "read": watched[0].read}
         with (runs / f"seen-{trainer.accelerator.process_index}.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(seen) + "\n")
+        watched[0].read.clear()
         return loss, norm
 
-    Trainer._step = watch  # type: ignore[method-assign,assignment]
+    Trainer._epoch, Trainer._step = begin, watch  # type: ignore[method-assign,assignment]
     runs.mkdir(exist_ok=True)
     train(recipe, [], next(runs.glob("tiny-*"), None), runs)
 

@@ -17,7 +17,12 @@ Json = dict[str, Any]
 
 
 def write_recipe(
-    folder: Path, checkpoints: Checkpoints, stages: list[Json], alignment: int | None = None, **changes: Any
+    folder: Path,
+    checkpoints: Checkpoints,
+    stages: list[Json],
+    alignment: int | None = None,
+    sources: Json | None = None,
+    **changes: Any,
 ) -> Path:
     """A recipe on the corpus in folder/corpus, which is made if it is not there; `changes` are top-level keys."""
     corpus = folder / "corpus"
@@ -28,7 +33,7 @@ def write_recipe(
         "seed": 7,
         "precision": "fp32",
         "log_every": 1,
-        "data": {"root": str(corpus), "cache": str(folder / "cache"), "leak_check": False},
+        "data": {"root": str(corpus), "cache": str(folder / "cache"), "leak_check": False, "sources": sources or {}},
         "model": {
             "encoder": {
                 "family": "vit",

@@ -7,6 +7,7 @@ import torch
 from captionist.errors import TrainingError
 from captionist.model.language import IGNORE
 from captionist.training.batches import CaptionTable, check_shares, epoch_batches, share, uniform_draws
+from captionist.training.objectives.objective import count_tokens
 from captionist.training.recipe import Stage
 from tests.training.runs import frozen, heads
 
@@ -52,13 +53,15 @@ def test_shares_are_disjoint_and_complete(processes: int, parts: int) -> None:
     [(heads(batch_size=15), 20, 2), (heads(), 15, 2), (frozen(), 20, 5), (frozen(batch_size=5, accumulate=3), 20, 2)],
 )
 def test_processes_that_would_wait_in_vain_are_refused(stage: dict[str, object], examples: int, processes: int) -> None:
-    check_shares(Stage.model_validate(stage), examples, 1)
+    settings = Stage.model_validate(stage)
+    sizes = {name: min(count, examples) for name, count in settings.shares.items()}
+    check_shares(settings, sizes, 1)
     with pytest.raises(TrainingError, match="change its batch_size"):
-        check_shares(Stage.model_validate(stage), examples, processes)
+        check_shares(settings, sizes, processes)
 
 
 def test_uneven_shares_of_as_many_parts_are_taken() -> None:
-    check_shares(Stage.model_validate(frozen(batch_size=5, accumulate=2)), 20, 2)
+    check_shares(Stage.model_validate(frozen(batch_size=5, accumulate=2)), {"root": 5}, 2)
 
 
 def test_draws_follow_from_the_key_alone() -> None:
@@ -78,7 +81,6 @@ def test_a_table_is_filled_to_the_longest() -> None:
         [[9, 0, IGNORE], [IGNORE] * 3],
         [[5, 6, 7], [8, IGNORE, IGNORE]],
     ]
-    assert table.tokens(chosen) == (2 + 1) + (3 + 1) + (1 + 1)
 
 
 def test_every_batch_has_room_for_the_most_captions() -> None:
@@ -92,13 +94,21 @@ def test_unpacked_every_caption_has_a_row_and_knows_its_picture() -> None:
     assert len(table) == 3
     assert table.pictures(np.array([2, 0, 1])).tolist() == [2, 0, 0]
     assert table.rows(np.array([1, 2])).tolist() == [[[3, IGNORE, IGNORE]], [[4, 5, 6]]]
-    assert table.tokens(np.arange(3)) == packed.tokens(np.arange(3)) == 9
     assert packed.pictures(np.array([2, 1])).tolist() == [2, 1]
 
 
 def test_counted_tokens_are_those_of_the_loss() -> None:
-    """The loss divides by this number, so it must be what the model counts: tokens, and one end a caption."""
+    """The loss divides by this number: tokens, and one end a caption; a caption that is not there has none."""
     table = CaptionTable([[[5, 6, 7], [8]], [[9, 0]]])
-    rows = table.rows(np.array([0, 1]))
-    captions = int((rows != IGNORE).any(2).sum())
-    assert table.tokens(np.array([0, 1])) == int((rows != IGNORE).sum()) + captions
+    assert count_tokens(table.rows(np.array([0, 1]))) == (3 + 1) + (1 + 1) + (2 + 1)
+
+
+def test_weights_stand_beside_their_captions() -> None:
+    captions = [[[1, 2], [3]], [[4, 5, 6]]]
+    table = CaptionTable(captions, weights=[[0.5, 0.25], [2]])
+    weights, single = table.weights(np.array([1, 0])), table.unpacked().weights(np.array([1, 2]))
+    assert weights is not None
+    assert single is not None
+    assert weights.tolist() == [[2, 0], [0.5, 0.25]]
+    assert single.tolist() == [[0.25], [2]]
+    assert CaptionTable(captions).weights(np.array([1, 0])) is None

@@ -8,9 +8,13 @@ import torch
 from torch import Tensor
 
 from captionist.errors import RecipeError
-from captionist.model.fusion import VisionPrefixLM, load_model
+from captionist.model.fusion import load_model
 from captionist.model.language import IGNORE
 from captionist.model.vision import HybridEncoder
+from captionist.training.objectives import Examples, Objective
+from captionist.training.objectives.caption import Captioning
+from captionist.training.objectives.contrastive import Contrast
+from captionist.training.objectives.objective import Loss
 from captionist.training.recipe import load_recipe
 from captionist.training.run import train
 from tests.model.checkpoints import Checkpoints
@@ -53,13 +57,13 @@ def test_beside_captioning_the_losses_add_up(checkpoints: Checkpoints) -> None:
     captions = torch.tensor([[[5, 6, 7], [8, 9, IGNORE]], [[6, 4, IGNORE], [7, 7, 3]]])
     pixels = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 
-    def loss(model: VisionPrefixLM, contrast: float, captioning: bool) -> float:
+    def loss(*losses: Loss) -> float:
         with torch.inference_mode():
-            return float(model(captions, pixels=pixels, contrast=contrast, captioning=captioning).total)
+            return float(model(Objective(losses=losses), (Examples(captions, pixels=pixels),)))
 
-    both = loss(model, 0.5, True)
-    assert both == pytest.approx(loss(model, 0, True) + loss(model, 0.5, False), abs=1e-4)
-    assert loss(model, 0.5, False) > 0.1
+    both = loss(Captioning(), Contrast(0.5))
+    assert both == pytest.approx(loss(Captioning()) + loss(Contrast(0.5)), abs=1e-4)
+    assert loss(Contrast(0.5)) > 0.1
 
 
 def test_a_run_beside_captioning(checkpoints: Checkpoints, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from captionist.evaluation.compare import compare_captions, held_out
 from captionist.model.export import _common_captions, _train_examples, export
 from captionist.model.fusion import load_model
 from captionist.model.language import load_tokenizer
-from captionist.training.dataset import read_examples
+from captionist.training.dataset import Corpora
 from captionist.training.recipe import load_recipe
 from captionist.training.run import train
 from tests.model.checkpoints import Checkpoints, make_checkpoints
@@ -70,7 +70,8 @@ def test_the_simulated_export_is_what_training_reads(corpora: tuple[Path, Path],
     assert len(exported.examples) == 160
     config = load_recipe(write_recipe(feedback.parent, checkpoints, [whole()])).data
     config = config.model_copy(update={"root": original, "also": (feedback,), "repeat": 2})
-    examples, dev = read_examples(config, load_tokenizer(checkpoints.path("gpt2")))
+    read = Corpora(config)
+    examples, dev = read.train(load_tokenizer(checkpoints.path("gpt2")))["root"], read.dev()["root"]
     assert len(dev) == len(NAMES)
     ids = [example.id for example in examples]
     added = [name for name in ids if name.startswith("feedback/")]

@@ -11,7 +11,7 @@ from captionist import images
 from captionist.data import Example
 from captionist.errors import DataError, ImageError, RecipeError
 from captionist.model.language import load_tokenizer
-from captionist.training.dataset import read_examples, read_text
+from captionist.training.dataset import Corpora
 from captionist.training.recipe import DataConfig, load_recipe
 from tests.model.checkpoints import Checkpoints
 from tests.pictures import patchwork, write_png
@@ -40,8 +40,8 @@ def names(examples: tuple[Example, ...]) -> list[str]:
 
 
 def read(config: DataConfig, checkpoints: Checkpoints) -> tuple[list[str], list[str]]:
-    train, dev = read_examples(config, load_tokenizer(checkpoints.path("gpt2")))
-    return names(train), names(dev)
+    corpora = Corpora(config)
+    return names(corpora.train(load_tokenizer(checkpoints.path("gpt2")))["root"]), names(corpora.dev()["root"])
 
 
 def test_copies_of_dev_in_the_same_corpus_are_left_out(
@@ -78,9 +78,9 @@ def test_text_loses_the_captions_of_evaluation_pictures(
     text.write_text("Picture number 30 .\n\nA dog .\nIT IS THE 20\npicture number 3\n", encoding="utf-8")
     config = DataConfig(root=corpus, cache=tmp_path / "cache", text=(text,), exclude=(tmp_path / "other",))
     with caplog.at_level(logging.INFO, "captionist"):
-        assert read_text(config) == ["a dog", "picture number 3"]
+        assert Corpora(config).text() == ["a dog", "picture number 3"]
     assert "left out 2 of 4 captions of data.text" in caplog.text
-    assert len(read_text(DataConfig(root=corpus, text=(text,), leak_check=False))) == 4
+    assert len(Corpora(DataConfig(root=corpus, text=(text,), leak_check=False)).text()) == 4
 
 
 def test_pictures_are_hashed_once(corpus: Path, tmp_path: Path, checkpoints: Checkpoints) -> None:

@@ -17,7 +17,14 @@ from captionist.data import Example
 from captionist.errors import ImageError, TrainingError
 from captionist.model.config import VitConfig
 from captionist.model.vision import Encoder, build_encoder
-from captionist.training.pictures import normalise, open_features, open_pixels, pictures_key
+from captionist.training.pictures import (
+    DecodedAhead,
+    DecodedByWorkers,
+    normalise,
+    open_features,
+    open_pixels,
+    pictures_key,
+)
 from tests.model.checkpoints import MEAN, PATCH, SIZE, STD, WIDTH, Checkpoints
 from tests.pictures import patchwork, write_png
 from tests.tools import small_disk
@@ -32,7 +39,7 @@ def examples(tmp_path: Path) -> list[Example]:
 
 
 def features_of(encoder: Encoder, pixels: NDArray[np.uint8], cache: Path) -> NDArray[np.float16]:
-    return open_features(encoder, pixels, "key", cache, CPU, bf16=False)
+    return open_features(encoder, DecodedAhead(pixels), "key", cache, CPU, bf16=False)
 
 
 def test_pixels_are_the_squeezed_pictures_in_order(examples: list[Example], tmp_path: Path) -> None:
@@ -79,7 +86,7 @@ def test_a_full_disk_is_an_error_and_leaves_nothing(examples: list[Example], tmp
 def test_runs_that_share_a_cache_wait_for_each_other(checkpoints: Checkpoints, tmp_path: Path) -> None:
     encoder = build_encoder(checkpoints.vit(), None)
     pixels = np.stack([images.squeeze(patchwork(seed), (SIZE, SIZE)) for seed in range(40)])
-    filled: list[int] = []
+    pictures, filled = DecodedAhead(pixels), list[int]()
 
     def slowly(batch: Tensor, start: int) -> Tensor:
         filled.append(start)
@@ -88,7 +95,7 @@ def test_runs_that_share_a_cache_wait_for_each_other(checkpoints: Checkpoints, t
 
     with ThreadPoolExecutor(3) as threads:
         runs = [
-            threads.submit(open_features, encoder, pixels, "key", tmp_path, CPU, bf16=False, change=slowly)
+            threads.submit(open_features, encoder, pictures, "key", tmp_path, CPU, bf16=False, change=slowly)
             for _ in range(3)
         ]
         first, *others = [np.array(run.result()) for run in runs]
@@ -162,8 +169,10 @@ def test_changed_pictures_are_what_the_backbone_sees(checkpoints: Checkpoints, t
         starts.append(start)
         return batch.flip(1)
 
-    changed = open_features(encoder, pixels, "changed", tmp_path, CPU, bf16=False, change=upside_down)
-    turned = open_features(encoder, np.ascontiguousarray(pixels[:, ::-1]), "turned", tmp_path, CPU, bf16=False)
+    changed = open_features(encoder, DecodedAhead(pixels), "changed", tmp_path, CPU, bf16=False, change=upside_down)
+    turned = open_features(
+        encoder, DecodedAhead(np.ascontiguousarray(pixels[:, ::-1])), "turned", tmp_path, CPU, bf16=False
+    )
     assert starts == [0, 32]
     np.testing.assert_array_equal(changed, turned)
 
@@ -171,6 +180,21 @@ def test_changed_pictures_are_what_the_backbone_sees(checkpoints: Checkpoints, t
 def test_other_pictures_have_other_features(checkpoints: Checkpoints, tmp_path: Path) -> None:
     encoder = build_encoder(checkpoints.vit(), None)
     pixels = np.stack([images.squeeze(patchwork(seed), (SIZE, SIZE)) for seed in range(2)])
-    first = open_features(encoder, pixels[:1], "first", tmp_path, CPU, bf16=False)
-    second = open_features(encoder, pixels[1:], "second", tmp_path, CPU, bf16=False)
+    first = open_features(encoder, DecodedAhead(pixels[:1]), "first", tmp_path, CPU, bf16=False)
+    second = open_features(encoder, DecodedAhead(pixels[1:]), "second", tmp_path, CPU, bf16=False)
     assert not np.allclose(first, second, atol=0.1)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_workers_decode_the_same_pixels(examples: list[Example], tmp_path: Path, workers: int) -> None:
+    wanted = [np.array([2, 0]), np.array([1]), np.array([1, 2, 0])]
+    ahead = DecodedAhead(open_pixels(examples, SIZE, tmp_path / "cache"))
+    state = torch.get_rng_state()
+    found = list(DecodedByWorkers(examples, SIZE, workers).batches(wanted))
+    assert torch.equal(torch.get_rng_state(), state)  # which dropout draws from
+    for mine, theirs in zip(found, ahead.batches(wanted), strict=True):
+        assert mine.dtype == np.uint8
+        np.testing.assert_array_equal(mine, theirs)
+    Path(str(examples[1].image)).write_bytes(b"not a picture")
+    with pytest.raises(ImageError, match=r"^[^\n]*/1\.png: [^\n]*$"):  # no traceback of the worker's
+        list(DecodedByWorkers(examples, SIZE, workers).batches(wanted))

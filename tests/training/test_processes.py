@@ -72,7 +72,7 @@ def assert_same_losses(runs: Path, reference: Path) -> None:
 
 @pytest.fixture(scope="module")
 def recipe(checkpoints: Checkpoints, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Every objective that sees pictures, in 20 steps, with all that is random for an example and no dropout.
+    """Every objective that sees pictures, in 20 steps, one of them on three sources, all that is random but dropout.
 
     The frozen stages come first, since features are cached in half precision: what two processes' weights differ by in
     the eighth digit, those of a backbone that was trained before could differ by in the fourth. The model has learnt a
@@ -80,16 +80,20 @@ def recipe(checkpoints: Checkpoints, tmp_path_factory: pytest.TempPathFactory) -
     """
     folder = tmp_path_factory.mktemp("processes")
     write_corpus(folder / "corpus", second_captions=True)
+    (folder / "text.txt").write_text("a green ball\nit is a blue line\na square\n", encoding="utf-8")
+    sources = {"more": {"corpus": str(write_corpus(folder / "more", train=8)), "weight": 0.5}}
+    sources["extra"] = {"text": [str(folder / "text.txt")]}
     before = write_recipe(folder, checkpoints, [whole(epochs=10)], alignment=8).rename(folder / "before.yaml")
     alone(before, folder / "before")
     start = next((folder / "before").glob("tiny-*")) / "last"
     stages = [
         heads(epochs=1, batch_size=4),
-        frozen(augment=True, views=2, naming=0.2),
+        frozen(augment=True, views=2, naming=0.2, batch_size=None, sources={"root": 4, "extra": 2, "more": 2}),
         whole(epochs=2, augment=True, accumulate=2, average=0.9),
         whole(name="critical", objective="self_critical", samples=3, augment=True, warmup=0),
     ]
-    return write_recipe(folder, checkpoints, stages, alignment=8, checkpoint_every=2, start=str(start))
+    changes: dict[str, Any] = {"alignment": 8, "checkpoint_every": 2, "start": str(start)}
+    return write_recipe(folder, checkpoints, stages, **changes, sources=sources)
 
 
 @pytest.fixture(scope="module")

@@ -22,7 +22,7 @@ PATIENCE = 300.0  # seconds; far more than any moment takes to come, even on a b
 
 
 def recipe_in(folder: Path, checkpoints: Checkpoints) -> Path:
-    """Everything that has a state of its own is on: dropout, augmentation, moving averages, accumulation."""
+    """Everything that has a state of its own is on: dropout, augmentation, averages, accumulation, several sources."""
     folder.mkdir()
     write_corpus(folder / "corpus", second_captions=True)
     stages = [
@@ -31,8 +31,12 @@ def recipe_in(folder: Path, checkpoints: Checkpoints) -> Path:
         frozen(name="single", batch_size=3, packed=False, naming=0.5, feature_dropout=0.3),
         whole(epochs=2, batch_size=2, average=0.9, augment=True, accumulate=2),
         frozen(name="critical", objective="self_critical", batch_size=2, samples=2),
+        whole(name="mixed", batch_size=None, sources={"root": 2, "extra": 2, "more": 3}, augment=True, accumulate=2),
     ]
-    recipe = write_recipe(folder, checkpoints, stages, checkpoint_every=3)
+    (folder / "text.txt").write_text("a green ball\nit is a blue line\na square\n", encoding="utf-8")
+    sources = {"more": {"corpus": str(write_corpus(folder / "more", train=8)), "weight": 0.5}}
+    sources["extra"] = {"text": [str(folder / "text.txt")]}
+    recipe = write_recipe(folder, checkpoints, stages, sources=sources, checkpoint_every=3)
     recipe.write_text(recipe.read_text(encoding="utf-8").replace("dropout: 0.0", "dropout: 0.2"), encoding="utf-8")
     return recipe
 
@@ -125,6 +129,7 @@ def test_killed_at_the_worst_moments(uninterrupted: Path, checkpoints: Checkpoin
         inside_an_epoch(3),
         scored(5),
         inside_an_epoch(4),
+        inside_an_epoch(5),
     )
     for moment in moments:
         kill_when(recipe, runs, moment)

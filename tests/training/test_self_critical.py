@@ -8,11 +8,11 @@ import torch
 
 from captionist.model.fusion import VisionPrefixLM, load_model
 from captionist.model.language import IGNORE
-from captionist.training.dataset import TrainingData, read_examples
+from captionist.training.dataset import Corpora, TrainingData
+from captionist.training.objectives.self_critical import SelfCritic, sample_captions
 from captionist.training.pictures import normalise
 from captionist.training.recipe import load_recipe
 from captionist.training.run import train
-from captionist.training.self_critical import SelfCritic, sample_captions
 from tests.model.checkpoints import Checkpoints
 from tests.training.runs import frozen, whole, write_recipe
 
@@ -24,9 +24,18 @@ def model(overfitted: Path) -> VisionPrefixLM:
 
 @pytest.fixture(scope="module")
 def data(overfitted: Path, model: VisionPrefixLM) -> TrainingData:
-    config = load_recipe(overfitted / "recipe.yaml").data
-    train_examples, dev = read_examples(config, model.tokenizer)
-    return TrainingData(config, model.tokenizer, train_examples, dev, model.config.encoder.resolution)
+    return read(overfitted, model)
+
+
+def read(run: Path, model: VisionPrefixLM) -> TrainingData:
+    config = load_recipe(run / "recipe.yaml").data
+    corpora = Corpora(config)
+    train = corpora.train(model.tokenizer)
+    return TrainingData(config, model.tokenizer, train, corpora.dev(), model.config.encoder.resolution)
+
+
+def critic_of(data: TrainingData) -> SelfCritic:
+    return SelfCritic(data.tokenizer, {"root": data.sources["root"].references})
 
 
 def test_samples_follow_the_models_distribution(model: VisionPrefixLM) -> None:
@@ -51,11 +60,11 @@ def test_samples_end_and_are_filled(model: VisionPrefixLM) -> None:
 
 
 def test_a_reference_beats_a_wrong_caption_and_advantages_cancel(data: TrainingData) -> None:
-    right, wrong = (data.captions.rows(np.array([index]))[0] for index in (0, 1))
+    right, wrong = (data.sources["root"].table(True).rows(np.array([index]))[0] for index in (0, 1))
     length = max(right.shape[1], wrong.shape[1])
     both = torch.full((1, 2, length), IGNORE)
     both[0, 0, : right.shape[1]], both[0, 1, : wrong.shape[1]] = right[0], wrong[0]
-    advantages = SelfCritic(data).advantages(both, np.array([0]))
+    advantages = critic_of(data).advantages(both, "root", np.array([0]))
     assert advantages[0, 0] > 0
     assert advantages.sum().item() == pytest.approx(0, abs=1e-6)
 
@@ -63,14 +72,16 @@ def test_a_reference_beats_a_wrong_caption_and_advantages_cancel(data: TrainingD
 def mean_reward(run: Path) -> float:
     """Mean CIDEr-D of many samples of a run's last model, over its train pictures."""
     model = load_model(run / "last").eval()
-    config = load_recipe(run / "recipe.yaml").data
-    examples, dev = read_examples(config, model.tokenizer)
-    data = TrainingData(config, model.tokenizer, examples, dev, model.config.encoder.resolution)
+    data = read(run, model)
+    pictures = data.sources["root"].pictures
+    assert pictures is not None
+    rows = np.arange(len(pictures.examples))
+    (pixels,) = pictures.pixels.batches([rows])
     with torch.no_grad():
-        prefix = model.encode(normalise(torch.from_numpy(np.array(data.pixels)), model.encoder))
+        prefix = model.encode(normalise(torch.from_numpy(pixels), model.encoder))
     torch.manual_seed(0)
-    captions = sample_captions(model, prefix, torch.rand(len(examples), 50, config.max_caption_tokens))
-    return float(np.mean(SelfCritic(data).rewards(captions, np.arange(len(examples))).numpy()))
+    captions = sample_captions(model, prefix, torch.rand(len(rows), 50, data.config.max_caption_tokens))
+    return float(np.mean(critic_of(data).rewards(captions, "root", rows).numpy()))
 
 
 def test_it_raises_the_expected_reward(tmp_path: Path, checkpoints: Checkpoints) -> None:

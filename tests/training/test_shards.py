@@ -10,7 +10,7 @@ import pytest
 
 from captionist import images
 from captionist.model.language import load_tokenizer
-from captionist.training.dataset import read_examples
+from captionist.training.dataset import Corpora
 from captionist.training.pictures import open_pixels, pictures_key
 from captionist.training.recipe import DataConfig
 from tests.data.tars import DOG, PALACE, RIVER, write_tar
@@ -27,7 +27,8 @@ def test_copies_of_dev_are_left_out_and_the_others_decoded(
     shard = write_tar(root / "train-000000.tar", *captions, *pictures)
     write_tar(root / "dev-000000.tar", ("1.jpg", DOG), ("1.txt", "there is a dog"))
     with caplog.at_level(logging.INFO, "captionist"):
-        train, dev = read_examples(DataConfig(root=root, cache=cache), load_tokenizer(checkpoints.path("gpt2")))
+        corpora = Corpora(DataConfig(root=root, cache=cache))
+        train, dev = corpora.train(load_tokenizer(checkpoints.path("gpt2")))["root"], corpora.dev()["root"]
     assert [example.id for example in (*train, *dev)] == [
         "train-000000.tar/2.jpg",
         "train-000000.tar/3.jpg",

@@ -105,14 +105,16 @@ class CaptionFilter:
         for example in examples:
             captions += len(example.references)
             short = []
-            for caption in example.references:
+            for place, caption in enumerate(example.references):
                 tokens = self.count_tokens(caption)
                 if tokens <= self.max_tokens:
-                    short.append(caption)
+                    short.append(place)
                 else:
                     dropped.append(DroppedCaption(example.id, caption, tokens))
             if short:
-                kept.append(replace(example, references=tuple(short)))
+                references = tuple(example.references[place] for place in short)
+                weights = tuple(example.weights[place] for place in short) if example.weights else ()
+                kept.append(replace(example, references=references, weights=weights))
             else:
                 emptied.append(example.id)
         return FilterResult(tuple(kept), self.max_tokens, captions, tuple(dropped), tuple(emptied))

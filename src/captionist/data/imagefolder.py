@@ -1,8 +1,9 @@
 """Reads a plain folder of pictures with `metadata.jsonl`, the imagefolder convention of Hugging Face's datasets.
 
 Each line is a JSON object: `file_name`, the picture's path from that `metadata.jsonl` on, and its caption as `text` or
-`caption`, or several as a list in `captions` (a list in the other two is read as well). The file lies in the root, or
-in each of the folders that are the splits: `train/`; `validation/`, `valid/`, `val/` or `dev/`; `test/`.
+`caption`, or several as a list in `captions` (a list in the other two is read as well). `weights`, a number for each,
+says how much they count in training. The file lies in the root, or in each of the folders that are the splits:
+`train/`; `validation/`, `valid/`, `val/` or `dev/`; `test/`.
 
 A picture's split is the first folder on its way from the root. Where no picture is in such a folder, each goes to
 train, dev or test by a hash of its path. Pictures are not opened, and none is looked for outside the root.
@@ -10,8 +11,11 @@ train, dev or test by a hash of its path. Pictures are not opened, and none is l
 
 import contextlib
 import json
+import math
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from captionist.data.building import build, captions_of, files_in, gather
 from captionist.data.records import Corpus, Problem
@@ -40,12 +44,26 @@ def read(root: Path) -> Corpus:
     labels = _metadata_files(root)
     if not labels:
         raise DataError(f"{root}: not a folder of captioned pictures. Looked for {LOOKS_FOR}.")
-    captions = gather((row for label in labels for row in _rows(root, label, problems)), problems)
+    weights: dict[tuple[str, str], float] = {}
+    captions = gather((row for label in labels for row in _rows(root, label, problems, weights)), problems)
     pictures = _pictures_beside(root, captions.keys() | set(labels))
     splits = {name: SPLIT_FOLDERS[top] for name in captions if (top := _top_folder(name)) in SPLIT_FOLDERS}
     if splits:
-        return build(root, "imagefolder", "the folder that a picture is in", captions, splits, pictures, problems)
-    return build(root, "imagefolder", HASH_SPLIT_ORIGIN, captions, split_by_name, pictures, problems)
+        corpus = build(root, "imagefolder", "the folder that a picture is in", captions, splits, pictures, problems)
+    else:
+        corpus = build(root, "imagefolder", HASH_SPLIT_ORIGIN, captions, split_by_name, pictures, problems)
+    return _weighed(corpus, weights) if weights else corpus
+
+
+def _weighed(corpus: Corpus, weights: dict[tuple[str, str], float]) -> Corpus:
+    """The same examples with the weights of their captions, by picture and caption."""
+    return replace(
+        corpus,
+        examples=tuple(
+            replace(example, weights=tuple(weights.get((example.id, text), 1.0) for text in example.references))
+            for example in corpus.examples
+        ),
+    )
 
 
 def _metadata_files(root: Path) -> list[str]:
@@ -69,8 +87,10 @@ def _pictures_beside(root: Path, names: set[str]) -> dict[str, tuple[Path, int]]
     return pictures
 
 
-def _rows(root: Path, label: str, problems: list[Problem]) -> Iterator[tuple[str, str, str]]:
-    """(place, path from the root, caption) of each caption in the file."""
+def _rows(
+    root: Path, label: str, problems: list[Problem], weights: dict[tuple[str, str], float]
+) -> Iterator[tuple[str, str, str]]:
+    """(place, path from the root, caption) of each caption in the file; those with a weight are added to `weights`."""
     folder = PurePosixPath(label).parent
     for place, line in read_lines(root / label, label, problems):
         try:
@@ -85,5 +105,17 @@ def _rows(root: Path, label: str, problems: list[Problem]) -> Iterator[tuple[str
         captions = captions_of(entry)
         if not captions:
             problems.append(Problem("short_row", place, f"{name}: no caption, as text, caption or captions"))
+        picture = str(folder / name.strip())
+        given = entry.get("weights")
+        if given is not None and not _are_weights(given, len(captions)):
+            problems.append(Problem("short_row", place, f"{name}: weights must be a number from 0 on for each caption"))
+            continue
+        weights |= {(picture, caption.strip()): float(w) for caption, w in zip(captions, given or [], strict=False)}
         for caption in captions:
-            yield place, str(folder / name.strip()), caption
+            yield place, picture, caption
+
+
+def _are_weights(found: Any, count: int) -> bool:
+    if not isinstance(found, list) or len(found) != count:
+        return False
+    return all(isinstance(w, int | float) and not isinstance(w, bool) and 0 <= w < math.inf for w in found)

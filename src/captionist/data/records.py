@@ -45,6 +45,8 @@ class Example:
     """As they stand in the corpus, white space at the ends removed; never empty."""
     split: str
     """One of SPLITS; "none" is a picture that the corpus assigns to no split."""
+    weights: tuple[float, ...] = ()
+    """How much each reference counts in training, if the corpus says so; empty: all alike, 1."""
 
 
 @dataclass(frozen=True, slots=True)

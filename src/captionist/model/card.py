@@ -92,6 +92,8 @@ def _stage(stage: Stage) -> str:
         what += (
             ", backbone frozen" if stage.frozen == "backbone" else f", the backbone's first {stage.frozen} parts frozen"
         )
+    if stage.sources:
+        what += "; of each step's examples " + ", ".join(f"{n} from {name}" for name, n in stage.sources.items())
     return f"- {stage.name}, epochs: {stage.epochs}; on {what}"
 
 

@@ -35,7 +35,8 @@ from captionist.model.decoder import TorchDecoder
 from captionist.model.fusion import VisionPrefixLM, load_model
 from captionist.model.graphs import Precision, round_to_half, write_graphs
 from captionist.model.language import encode_caption
-from captionist.training.recipe import Recipe, load_recipe
+from captionist.training.dataset import Corpora
+from captionist.training.recipe import TEXT, Recipe, load_recipe
 
 _logger = logging.getLogger(__name__)
 
@@ -214,16 +215,21 @@ def _train_examples(recipe: Recipe) -> tuple[Example, ...]:
     """Of all corpora, those of `data.also` repeated. Raises DataError where one has none, or cannot be read."""
     root, others = open_with(recipe.data.root, recipe.data.also, recipe.data.format)
     added = [example for corpus in others for example in corpus.split("train")]
-    return (*root.split("train"), *added * recipe.data.repeat)
+    sources = [open_corpus(each.corpus, each.format) for each in recipe.data.sources.values() if each.corpus]
+    more = [example for corpus in sources for example in corpus.split("train")]
+    return (*root.split("train"), *added * recipe.data.repeat, *more)
 
 
 def _common_captions(model: VisionPrefixLM, recipe: Recipe, train: Sequence[Example]) -> list[str]:
-    """The train captions but for those with a rare token.
+    """The train captions, and those of sources without pictures, but for those with a rare token.
 
     The output layer is a third of what a step reads, and half of it are tokens that a model of these captions never
     writes; a word that is lost can still be spelt by its parts.
     """
     captions = [caption for example in clean_references(train, recipe.data.lowercase) for caption in example.references]
+    for name in recipe.text_sources:
+        if name != TEXT:  # whose words a run's vocabulary is not made of, either
+            captions += Corpora(recipe.data, recipe.validation.corpora).text(name)
     ids = [encode_caption(model.tokenizer, caption) for caption in captions]
     count = Counter(token for caption in ids for token in caption)
     least = _RARE * count.total()

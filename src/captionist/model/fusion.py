@@ -7,8 +7,9 @@ five captions for little more than the cost of one and gives the loss of five se
 
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -31,12 +32,19 @@ from captionist.model.language import (
 )
 from captionist.model.vision import Encoder, build_encoder
 
+Given = TypeVar("Given")
 
-class TokenLoss(NamedTuple):
-    """Cross-entropy summed over `tokens` predicted tokens, captions' ends included, and what stands beside it."""
 
-    total: Tensor
-    tokens: int
+class Read(NamedTuple):
+    """What GPT-2 expects at each of N places of captions, their ends included.
+
+    logits float [N, V]; labels int64 [N], the token that does stand there; captions int64 [N], the caption that each
+    place is in: of C captions a picture, c of picture b is number b * C + c.
+    """
+
+    logits: Tensor
+    labels: Tensor
+    captions: Tensor
 
 
 class Decoded(NamedTuple):
@@ -116,50 +124,22 @@ class VisionPrefixLM(nn.Module):
         assert self.alignment is not None
         return self.alignment.images(visual_tokens[..., self.decoder.config.n_embd :])
 
-    def forward(
-        self,
-        captions: Tensor,
-        pixels: Tensor | None = None,
-        features: Tensor | None = None,
-        label_smoothing: float = 0,
-        weights: Tensor | None = None,
-        naming: tuple[Tensor, float] | None = None,
-        contrast: float = 0,
-        captioning: bool = True,
-        feature_dropout: float = 0,
-    ) -> TokenLoss:
-        """The loss of C captions for each of B pictures.
+    def unseen(self, rows: int) -> Tensor:
+        """The visual tokens of texts without pictures: none, float [rows, 0, W]."""
+        return self.decoder.wte.weight.new_zeros(rows, 0, self.token_width)
 
-        Args: captions int64 [B, C, T], filled with IGNORE behind each caption, or whole where a picture has fewer;
-        one of pixels float [B, 3, H, W] and features float [B, F, C]; neither: a language model on text alone;
-        weights float [B, C]: what each caption's loss is multiplied by; naming: token ids int64 [W] that the visual
-        tokens must name where the captions have them, and the weight of that loss; contrast: the weight of a loss
-        by which `alignment` finds each picture's captions among all of them, and the reverse; captioning:
-        False where these two are to be all; feature_dropout as in `project`.
+    def forward(self, objective: Callable[["VisionPrefixLM", Given], Tensor], given: Given) -> Tensor:
+        """What `objective` makes of this model: the one way in for DDP and FSDP, which wrap what trains."""
+        return objective(self, given)
+
+    def read(self, visual_tokens: Tensor, captions: Tensor) -> Read:
+        """Read C captions for each of B pictures.
+
+        Args: visual_tokens float [B, P, W], or [B, 0, W] where there are no pictures; captions int64 [B, C, T], filled
+        with IGNORE behind each caption, or whole where a picture has fewer.
         """
-        if features is not None:
-            visual_tokens = self.project(features, feature_dropout)
-        elif pixels is not None:
-            visual_tokens = self.encode(pixels, feature_dropout)
-        else:
-            visual_tokens = self.decoder.wte.weight.new_zeros(len(captions), 0, self.decoder.config.n_embd)
         prefix = visual_tokens[..., : self.decoder.config.n_embd]
-        total, tokens = prefix.new_zeros((), dtype=torch.float32), 0
-        if captioning:
-            total, tokens = self._caption_loss(prefix, captions, label_smoothing, weights)
-        if naming is not None:
-            total = total + naming[1] * self._naming_loss(prefix, captions.flatten(1), naming[0])
-        if contrast:
-            assert self.alignment is not None  # the recipe has been checked
-            images, sentences = self.embed(visual_tokens), self.alignment.sentences(captions)
-            total = total + contrast * self.alignment.loss(images, sentences)
-        return TokenLoss(total, tokens)
-
-    def _caption_loss(
-        self, prefix: Tensor, captions: Tensor, label_smoothing: float, weights: Tensor | None
-    ) -> TokenLoss:
-        """Cross-entropy, summed, of the captions; all as in `forward`."""
-        count = captions.shape[1]
+        batch, count, _ = captions.shape
         inputs, labels = self._shift(captions)
         length = inputs.shape[2]
         packed = torch.cat((prefix, self.decoder.wte(inputs).flatten(1, 2).to(prefix.dtype)), 1)
@@ -167,29 +147,10 @@ class VisionPrefixLM(nn.Module):
         positions = torch.cat((torch.arange(prefix.shape[1], device=packed.device), text.repeat(count)))
         mask = _packed_mask(prefix.shape[1], count, length, packed.device)
         hidden, _, _ = self.decoder(packed, positions, mask)
-        counted = labels.flatten(1) != IGNORE
-        logits = self.decoder.logits(hidden[:, prefix.shape[1] :][counted])
-        loss = F.cross_entropy(
-            logits.float(), labels.flatten(1)[counted], reduction="none", label_smoothing=label_smoothing
-        )
-        if weights is not None:
-            loss = loss * weights.repeat_interleave(length, dim=1)[counted]
-        return TokenLoss(loss.sum(), int(counted.sum()))
-
-    def _naming_loss(self, prefix: Tensor, tokens: Tensor, words: Tensor) -> Tensor:
-        """Cross-entropy, summed, of drawing a picture's words, in any order, from what its visual tokens name.
-
-        What a visual token names is what the output layer would read from it: a distribution over the ids `words`
-        int64 [W]. A picture's own is the mean of those. Of its captions' tokens int64 [B, T], the other ids do not
-        count. It tells the projection at once what takes the language model long to pass on.
-        """
-        place = words.new_full((self.decoder.wte.num_embeddings,), IGNORE)
-        place[words] = torch.arange(len(words), device=words.device)
-        named = F.linear(self.decoder.ln_f(prefix), self.decoder.wte.weight[words]).float().log_softmax(-1)
-        picture = named.logsumexp(1) - math.log(prefix.shape[1])
-        targets = torch.where(tokens == IGNORE, IGNORE, place[tokens.clamp(min=0)])
-        counted = targets != IGNORE
-        return -(picture.gather(1, targets.clamp(min=0)) * counted).sum()
+        labels = labels.flatten(1)
+        counted = labels != IGNORE
+        owners = torch.arange(batch * count, device=packed.device).repeat_interleave(length).view(batch, -1)
+        return Read(self.decoder.logits(hidden[:, prefix.shape[1] :][counted]), labels[counted], owners[counted])
 
     def _shift(self, captions: Tensor) -> tuple[Tensor, Tensor]:
         """Inputs that begin, and labels that end, with <|endoftext|>: int64 [B, C, T + 1] each.

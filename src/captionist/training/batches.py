@@ -1,6 +1,6 @@
 """Which examples each step sees. Everything follows from the seed, so that a resumed run sees the same ones."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -15,9 +15,14 @@ from captionist.training.recipe import Stage
 class CaptionTable:
     """Token ids of captions, a row for each picture or, unpacked, for each caption."""
 
-    def __init__(self, captions: Sequence[Sequence[list[int]]], pictures: Sequence[int] | None = None) -> None:
-        """pictures: the picture of each row; by default its own number."""
-        self._captions = captions
+    def __init__(
+        self,
+        captions: Sequence[Sequence[list[int]]],
+        pictures: Sequence[int] | None = None,
+        weights: Sequence[Sequence[float]] | None = None,
+    ) -> None:
+        """pictures: the picture of each row, by default its own number; weights: how much each caption counts."""
+        self._captions, self._weights = captions, weights
         self._count = max((len(row) for row in captions), default=0)
         self._pictures = np.arange(len(captions)) if pictures is None else np.asarray(pictures)
 
@@ -27,7 +32,8 @@ class CaptionTable:
     def unpacked(self) -> "CaptionTable":
         """The same captions, each in a row of its own."""
         pairs = [(picture, caption) for picture, row in enumerate(self._captions) for caption in row]
-        return CaptionTable([[caption] for _, caption in pairs], [picture for picture, _ in pairs])
+        weights = None if self._weights is None else [[weight] for row in self._weights for weight in row]
+        return CaptionTable([[caption] for _, caption in pairs], [picture for picture, _ in pairs], weights)
 
     def pictures(self, indices: NDArray[np.int64]) -> NDArray[np.int64]:
         """The pictures of the rows asked for."""
@@ -35,7 +41,7 @@ class CaptionTable:
         return found
 
     def rows(self, indices: NDArray[np.int64]) -> Tensor:
-        """int64 [B, C, T] for the rows asked for, filled with IGNORE; see `VisionPrefixLM.forward`.
+        """int64 [B, C, T] for the rows asked for, filled with IGNORE; see `VisionPrefixLM.read`.
 
         C is that of the whole table, so that processes can exchange what they make of it.
         """
@@ -47,15 +53,14 @@ class CaptionTable:
                 table[row, column, : len(caption)] = torch.tensor(caption)
         return table
 
-    def tokens(self, indices: NDArray[np.int64]) -> int:
-        """How many tokens the loss of these rows counts, ends of text included."""
-        return sum(len(caption) + 1 for index in indices for caption in self._captions[index])
-
-
-def count_tokens(captions: Tensor) -> int:
-    """How many tokens the loss of these captions counts: int64 [B, C, T], filled with IGNORE."""
-    lengths = (captions != IGNORE).sum(2)
-    return int((lengths + (lengths > 0)).sum())
+    def weights(self, indices: NDArray[np.int64]) -> Tensor | None:
+        """float32 [B, C] for the rows asked for, 0 where a row has fewer captions; none where all captions count 1."""
+        if self._weights is None:
+            return None
+        table = torch.zeros(len(indices), self._count)
+        for row, index in enumerate(indices):
+            table[row, : len(self._weights[index])] = torch.tensor(self._weights[index])
+        return table
 
 
 def uniform_draws(key: Sequence[int], size: int, count: int) -> Tensor:
@@ -84,19 +89,24 @@ def share(batch: NDArray[np.int64], process: int, processes: int, parts: int) ->
     return [part for part in np.array_split(mine, parts) if len(part)]
 
 
-def check_shares(stage: Stage, examples: int, processes: int) -> None:
-    """Raises TrainingError where processes would wait for each other in vain, since their shares differ too much."""
-    size = min(stage.batch_size, examples)
-    if stage.contrasts and size % processes:
-        raise TrainingError(
-            f"stage {stage.name}: a contrastive step's pictures must be shared evenly, but {size} are not by "
-            f"{processes} processes: change its batch_size."
+def check_shares(stage: Stage, sizes: Mapping[str, int], processes: int) -> None:
+    """Raises TrainingError where processes would wait for each other in vain, since their shares differ too much.
+
+    sizes: the examples of a step from each source.
+    """
+    for source, size in sizes.items():
+        of = f" of {source}" if len(sizes) > 1 else ""
+        change = f"change its {'sources' if stage.sources else 'batch_size'}"
+        if stage.contrasts and size % processes:
+            raise TrainingError(
+                f"stage {stage.name}: a contrastive step's pictures must be shared evenly, but {size}{of} are not by "
+                f"{processes} processes: {change}."
+            )
+        smallest, largest = (
+            len(share(np.arange(size), process, processes, stage.accumulate)) for process in (processes - 1, 0)
         )
-    smallest, largest = (
-        len(share(np.arange(size), process, processes, stage.accumulate)) for process in (processes - 1, 0)
-    )
-    if smallest < largest:
-        raise TrainingError(
-            f"stage {stage.name}: {size} examples a step are not enough for {processes} processes with as many parts "
-            f"each (accumulate: {stage.accumulate}): change its batch_size."
-        )
+        if smallest < largest:
+            raise TrainingError(
+                f"stage {stage.name}: {size} examples{of} a step are not enough for {processes} processes with as many "
+                f"parts each (accumulate: {stage.accumulate}): {change}."
+            )

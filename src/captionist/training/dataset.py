@@ -1,12 +1,13 @@
-"""A corpus, made ready for a run: captions as token ids, pictures as arrays."""
+"""What a recipe's `data` and `validation` name, read, cleaned and made ready for a run."""
 
 import logging
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from tokenizers import Tokenizer
 from torch import Tensor
 
@@ -25,81 +26,113 @@ from captionist.data import (
 )
 from captionist.errors import DataError
 from captionist.model.language import encode_caption
-from captionist.training.augment import may_flip
-from captionist.training.batches import CaptionTable
-from captionist.training.pictures import open_hashes, open_pixels, pictures_key
-from captionist.training.recipe import DataConfig
+from captionist.training.annotations import Annotation
+from captionist.training.pictures import open_hashes
+from captionist.training.recipe import ROOT, TEXT, DataConfig, DevConfig
+from captionist.training.sources import PictureSet, PictureSource, Source, TextSource
 
 _logger = logging.getLogger(__name__)
 _FEWEST, _MOST = 10, 0.4  # pictures of which a word is said: fewer teach nothing, more are "a" and "is"
-_TEXT_GROUP = 5  # captions of one packed sequence in a stage on text alone, as many as a picture of Flickr8k has
+_TEXT_GROUP = 5  # captions of one packed sequence of the source `text`, as many as a picture of Flickr8k has
 
 
-def read_examples(config: DataConfig, tokenizer: Tokenizer) -> tuple[tuple[Example, ...], tuple[Example, ...]]:
-    """The train examples, cleaned, without leaks and long captions, and the dev examples, untouched.
+class Corpora:
+    """The corpora and texts of a recipe, opened; nothing of dev and test reaches what is for training."""
 
-    The train examples of `data.also` stand behind those of the root, each `data.repeat` times: a picture that is there
-    several times comes up several times in an epoch, at places that are shuffled apart, and augmented in other ways.
-    Raises DataError where a corpus has no train examples or the root no dev, and as `data.open_with` does, ImageError
-    where a picture that is to be compared cannot be read.
-    """
-    corpus, others = open_with(config.root, config.also, config.format)
-    for each in (corpus, *others):
-        if each.problems:
-            _logger.warning("%d problems in %s: see `captionist data inspect`", len(each.problems), each.root)
-    caption_filter = CaptionFilter(
-        max_tokens=config.max_caption_tokens, count_tokens=lambda text: len(encode_caption(tokenizer, text))
-    )
+    def __init__(self, config: DataConfig, dev: Mapping[str, DevConfig] | None = None) -> None:
+        """dev: the corpora that score the run; none: the root. Raises DataError as `data.open_with` does."""
+        self.config, self._dev_configs = config, dev or {}
+        self._root, self._also = open_with(config.root, config.also, config.format)
+        self._others = {
+            name: _named(open_corpus(source.corpus, source.format), name)
+            for name, source in config.sources.items()
+            if source.corpus
+        }
+        self._dev = {name: open_corpus(each.corpus, each.format) for name, each in self._dev_configs.items()}
+        for corpus in (self._root, *self._also, *self._others.values(), *self._dev.values()):
+            if corpus.problems:
+                _logger.warning("%d problems in %s: see `captionist data inspect`", len(corpus.problems), corpus.root)
 
-    def train(each: Corpus) -> tuple[Example, ...]:
-        filtered = caption_filter.apply(clean_references(each.split("train"), config.lowercase))
-        _logger.info("%s: %d pictures, %s", each.name, len(filtered.examples), filtered)
+    def dev(self) -> dict[str, tuple[Example, ...]]:
+        """The dev examples, untouched. Raises DataError for a corpus that has none."""
+        limit = self.config.limit
+        if not self._dev:
+            return {ROOT: self._root.split("dev")[:limit]}
+        return {
+            name: corpus.split("dev")[:limit][: self._dev_configs[name].limit] for name, corpus in self._dev.items()
+        }
+
+    def train(self, tokenizer: Tokenizer) -> dict[str, tuple[Example, ...]]:
+        """The train examples by source, cleaned, without leaks and long captions.
+
+        Those of `data.also` stand behind those of the root, each `data.repeat` times: a picture that is there several
+        times comes up several times in an epoch, at places that are shuffled apart, and augmented in other ways.
+        Raises DataError where a corpus has no train examples or none is left, ImageError where a picture that is to be
+        compared cannot be read.
+        """
+        own, added = self._read(self._root, tokenizer), [e for each in self._also for e in self._read(each, tokenizer)]
+        kept = self._without_leaks((*own, *added), self.config.root)
+        own, added = tuple(e for e in own if e in kept), [e for e in added if e in kept]
+        found = {ROOT: (*own, *added * self.config.repeat)}
+        for name, corpus in self._others.items():
+            examples = self._read(corpus, tokenizer)[: self.config.sources[name].limit]
+            kept = self._without_leaks(examples, corpus.root)
+            found[name] = tuple(example for example in examples if example in kept)
+        return found
+
+    def text(self, name: str = TEXT) -> list[str]:
+        """The captions of a source without pictures, cleaned, without those of evaluation pictures.
+
+        Raises DataError for a file that cannot be read, or where none is left.
+        """
+        files = self.config.text if name == TEXT else self.config.sources[name].text
+        lines = _lines(files)[: None if name == TEXT else self.config.sources[name].limit]
+        if lines and self.config.leak_check:
+            kept = leave_out_lines(lines, self._evaluation)
+            dropped = len(lines) - len(kept)
+            where = "data.text" if name == TEXT else name
+            _logger.info("left out %d of %d captions of %s: evaluation pictures have them", dropped, len(lines), where)
+            lines = kept
+        if name != TEXT and not lines:
+            raise DataError(f"data.sources.{name}: no caption to learn from is left in {', '.join(map(str, files))}.")
+        return [clean_caption(line, self.config.lowercase) for line in lines]
+
+    def _read(self, corpus: Corpus, tokenizer: Tokenizer) -> tuple[Example, ...]:
+        config = self.config
+        caption_filter = CaptionFilter(
+            max_tokens=config.max_caption_tokens, count_tokens=lambda text: len(encode_caption(tokenizer, text))
+        )
+        filtered = caption_filter.apply(clean_references(corpus.split("train"), config.lowercase))
+        _logger.info("%s: %d pictures, %s", corpus.name, len(filtered.examples), filtered)
         return filtered.examples[: config.limit]
 
-    own, added = train(corpus), tuple(example for each in others for example in train(each))
-    if config.leak_check:
-        kept = _without_leaks((*own, *added), config, (corpus, *others))
-        own, added = tuple(e for e in own if e in kept), tuple(e for e in added if e in kept)
-    return (*own, *added * config.repeat), corpus.split("dev")[: config.limit]
+    def _without_leaks(self, train: tuple[Example, ...], root: Path) -> set[Example]:
+        """Those that are in no dev or test split, neither of these corpora nor of those in `data.exclude`."""
+        if not self.config.leak_check:
+            return set(train)
+        cache, evaluation = self.config.cache, self._evaluation
+        checked = leave_out(train, evaluation, open_hashes(train, cache), open_hashes(evaluation, cache))
+        _logger.info("%s", checked)
+        if not checked.kept:
+            raise DataError(f"{root}: nothing is left to learn from: {checked}. See data.exclude, data.leak_check.")
+        return set(checked.kept)
+
+    @cached_property
+    def _evaluation(self) -> tuple[Example, ...]:
+        # A feedback export may be all train; a corpus that is named to be kept out and has nothing for it is a mistake.
+        corpora = (self._root, *self._also, *self._others.values(), *self._dev.values())
+        own = [example for corpus in corpora for example in corpus.examples if example.split in EVALUATION_SPLITS]
+        excluded = [example for root in self.config.exclude for example in evaluation_examples(open_corpus(root))]
+        return tuple({example.image: example for example in (*own, *excluded)}.values())
 
 
-def _without_leaks(train: tuple[Example, ...], config: DataConfig, corpora: tuple[Corpus, ...]) -> set[Example]:
-    """Those that are in no dev or test split, neither of these corpora nor of those in `data.exclude`."""
-    evaluation = _evaluation(config, corpora)
-    checked = leave_out(train, evaluation, open_hashes(train, config.cache), open_hashes(evaluation, config.cache))
-    _logger.info("%s", checked)
-    if not checked.kept:
-        raise DataError(f"{config.root}: nothing is left to learn from: {checked}. See data.exclude, data.leak_check.")
-    return set(checked.kept)
+def _named(corpus: Corpus, name: str) -> Corpus:
+    return replace(corpus, name=name, examples=tuple(replace(e, id=f"{name}/{e.id}") for e in corpus.examples))
 
 
-def _evaluation(config: DataConfig, corpora: tuple[Corpus, ...]) -> tuple[Example, ...]:
-    # A feedback export may be all train; a corpus that is named to be kept out and has nothing for it is a mistake.
-    own = [example for corpus in corpora for example in corpus.examples if example.split in EVALUATION_SPLITS]
-    excluded = [example for root in config.exclude for example in evaluation_examples(open_corpus(root))]
-    return (*own, *excluded)
-
-
-def read_text(config: DataConfig) -> list[str]:
-    """The captions of `data.text`, cleaned, without those of evaluation pictures.
-
-    Raises DataError for a file that cannot be read.
-    """
-    if not config.text:
-        return []
-    lines = _text_lines(config)
-    if config.leak_check:
-        corpus, others = open_with(config.root, config.also, config.format)
-        kept = leave_out_lines(lines, _evaluation(config, (corpus, *others)))
-        dropped = len(lines) - len(kept)
-        _logger.info("left out %d of %d captions of data.text: evaluation pictures have them", dropped, len(lines))
-        lines = kept
-    return [clean_caption(line, config.lowercase) for line in lines]
-
-
-def _text_lines(config: DataConfig) -> list[str]:
+def _lines(files: Iterable[Path]) -> list[str]:
     lines: list[str] = []
-    for path in config.text:
+    for path in files:
         try:
             text = path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
@@ -114,63 +147,49 @@ class TrainingData:
 
     config: DataConfig
     tokenizer: Tokenizer
-    train: tuple[Example, ...]
-    dev: tuple[Example, ...]
+    train: Mapping[str, tuple[Example, ...]]
+    """The train pictures, by source."""
+    dev: Mapping[str, tuple[Example, ...]]
     resolution: int
+    texts: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """Captions without pictures, by source."""
+    annotations: Sequence[Annotation] = ()
 
     @cached_property
-    def captions(self) -> CaptionTable:
-        """Each train picture's captions."""
-        return CaptionTable([[encode_caption(self.tokenizer, c) for c in e.references] for e in self.train])
+    def sources(self) -> dict[str, Source]:
+        """All that stages can draw from."""
+        found: dict[str, Source] = {}
+        for name, examples in self.train.items():
+            pictures = PictureSet(examples, self.resolution, self.config, self.annotations)
+            found[name] = PictureSource(name, pictures, self.tokenizer, self._weight(name))
+        for name, captions in self.texts.items():
+            own = [caption for example in self.train[ROOT] for caption in example.references] if name == TEXT else []
+            found[name] = TextSource(
+                name,
+                [*own, *captions],
+                self.tokenizer,
+                self.config.max_caption_tokens,
+                self._weight(name),
+                _TEXT_GROUP if name == TEXT else 1,
+                self.annotations,
+            )
+        return found
+
+    def _weight(self, name: str) -> float:
+        return self.config.sources[name].weight if name in self.config.sources else 1.0
 
     @cached_property
-    def single_captions(self) -> CaptionTable:
-        """Each train picture's captions, unpacked."""
-        return self.captions.unpacked()
+    def dev_pictures(self) -> dict[str, PictureSet]:
+        """The dev pictures, by corpus; they are few, and read again and again."""
+        config = self.config.model_copy(update={"decode": "ahead"})
+        return {
+            name: PictureSet(examples, self.resolution, config, self.annotations) for name, examples in self.dev.items()
+        }
 
     @cached_property
     def words(self) -> Tensor:
         """int64 [W]: tokens that tell pictures apart, said of some of the train pictures, but not of most."""
-        said = np.zeros(self.tokenizer.get_vocab_size())
-        for example in self.train:
+        said, pictures = np.zeros(self.tokenizer.get_vocab_size()), [e for some in self.train.values() for e in some]
+        for example in pictures:
             said[list({t for c in example.references for t in encode_caption(self.tokenizer, c)})] += 1
-        return torch.from_numpy(np.flatnonzero((said >= _FEWEST) & (said < _MOST * len(self.train))))
-
-    @cached_property
-    def flippable(self) -> Tensor:
-        """bool [N]: the train pictures that may be mirrored."""
-        return torch.tensor([may_flip(example.references) for example in self.train])
-
-    @cached_property
-    def pixels(self) -> NDArray[np.uint8]:
-        """The train pictures, uint8 [N, R, R, 3]."""
-        return open_pixels(self.train, self.resolution, self.config.cache)
-
-    @cached_property
-    def dev_pixels(self) -> NDArray[np.uint8]:
-        """The dev pictures, uint8 [N, R, R, 3]."""
-        return open_pixels(self.dev, self.resolution, self.config.cache)
-
-    def open_pictures(self) -> None:
-        """Decode train and dev pictures, where that has not been done."""
-        _ = self.pixels, self.dev_pixels
-
-    @cached_property
-    def key(self) -> str:
-        """Names the train pictures, for caches."""
-        return pictures_key(self.train, self.resolution)
-
-    @cached_property
-    def dev_key(self) -> str:
-        """Names the dev pictures, for caches."""
-        return pictures_key(self.dev, self.resolution)
-
-    @cached_property
-    def text(self) -> CaptionTable:
-        """The train captions and those of `data.text`, grouped as if each few were one picture's."""
-        captions = [c for example in self.train for c in example.references] + read_text(self.config)
-        # Neighbours describe the same picture; packed together they would make batches less varied.
-        order = np.random.default_rng(0).permutation(len(captions))
-        ids = [encode_caption(self.tokenizer, captions[index]) for index in order]
-        short = [caption for caption in ids if len(caption) <= self.config.max_caption_tokens]
-        return CaptionTable([short[i : i + _TEXT_GROUP] for i in range(0, len(short), _TEXT_GROUP)])
+        return torch.from_numpy(np.flatnonzero((said >= _FEWEST) & (said < _MOST * len(pictures))))

@@ -2,6 +2,7 @@
 
 import csv
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +13,17 @@ from captionist.training.checkpoint import Progress
 
 _STEP_FIELDS = ("step", "stage", "epoch", "loss", "rate", "gradient_norm", "pictures_per_second")
 _RECALLS = tuple(f"{way}_{rank}" for way in ("image_to_text", "text_to_image") for rank in (1, 5, 10))
-_EPOCH_FIELDS = ("step", "stage", "epoch", "cider", "bleu_4", "distinct", "seconds", *_RECALLS)
+_SCORES = ("cider", "bleu_4", "distinct")
+_EPOCH_FIELDS = ("step", "stage", "epoch", *_SCORES, "seconds", *_RECALLS)
 
 
 class RunLog:
     """The log of one run directory; a resumed run first drops what the killed one wrote after its checkpoint."""
 
-    def __init__(self, run: Path, progress: Progress) -> None:
+    def __init__(self, run: Path, progress: Progress, corpora: Sequence[str] = ()) -> None:
+        """corpora: those whose scores stand beside the mean, each as `NAME/...`."""
         self.run = run
+        self._fields = (*_EPOCH_FIELDS, *(f"{corpus}/{m}" for corpus in corpora for m in (*_SCORES, *_RECALLS)))
         _drop_after(run / "steps.csv", progress.total_steps)
         _drop_after(run / "epochs.csv", progress.total_steps - progress.to_validate)
         self._events = SummaryWriter(str(run / "tensorboard"), purge_step=progress.total_steps + 1)
@@ -32,8 +36,8 @@ class RunLog:
 
     def epoch(self, **values: Any) -> None:
         """One line of epochs.csv, and loss.png drawn again."""
-        _append(self.run / "epochs.csv", _EPOCH_FIELDS, values)
-        for name in ("cider", "bleu_4"):
+        _append(self.run / "epochs.csv", self._fields, values)
+        for name in (name for name in values if name.rpartition("/")[2] in ("cider", "bleu_4")):
             self._events.add_scalar(f"dev/{name}", values[name], values["step"])
         self._events.flush()
         draw(self.run)

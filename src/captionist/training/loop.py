@@ -10,37 +10,29 @@ import math
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from accelerate import Accelerator
 from numpy.typing import NDArray
 from torch import Tensor
 
 from captionist.errors import TrainingError
 from captionist.model.fusion import VisionPrefixLM
-from captionist.training.augment import AUGMENT_DRAWS, augment
-from captionist.training.batches import (
-    CaptionTable,
-    check_shares,
-    count_tokens,
-    epoch_batches,
-    share,
-    uniform_draws,
-)
+from captionist.training.batches import check_shares
 from captionist.training.checkpoint import Progress, save_checkpoint
 from captionist.training.dataset import TrainingData
+from captionist.training.feed import Feed
+from captionist.training.frozen import FrozenBackbone
 from captionist.training.logs import RunLog
+from captionist.training.objectives import Batch, Examples, Objective, build_objective, look
 from captionist.training.optim import WeightAverage, learning_rate, prepare_stage
-from captionist.training.pictures import Change, normalise, open_features
+from captionist.training.pictures import normalise
 from captionist.training.progress import Reporter
 from captionist.training.recipe import Recipe, Stage
-from captionist.training.self_critical import SelfCritic, sample_captions
 from captionist.training.sharding import (
     bring_up_to_date,
     cut_like,
@@ -50,7 +42,8 @@ from captionist.training.sharding import (
     wants_sharding,
     whole,
 )
-from captionist.training.validate import Validator
+from captionist.training.sources import PictureSet
+from captionist.training.validate import Validators
 
 _logger = logging.getLogger(__name__)
 
@@ -60,12 +53,13 @@ class _StageState:
     """What exists only while its stage runs."""
 
     stage: Stage
+    objective: Objective
+    feed: Feed
     trained: VisionPrefixLM  # whose parameters the optimizer moves: the model, or its sharded copy
     wrapped: Any  # that, as accelerate wraps it
     optimizer: Any
     average: WeightAverage | None
-    features: list[NDArray[np.float16]]  # of the pictures, and of every augmented view of them
-    dev_features: NDArray[np.float16] | None
+    dev_features: dict[str, NDArray[np.float16]] = field(default_factory=dict)  # by corpus
 
 
 class Trainer:
@@ -85,33 +79,40 @@ class Trainer:
         self.accelerator, self.progress, self._restored = accelerator, progress, state
         self.device = accelerator.device
         self.main = accelerator.is_main_process
-        self.log = RunLog(run, progress) if self.main else None
-        self.validator = Validator(
+        self.validators = Validators(
             data.dev, recipe.validation, recipe.data.lowercase, accelerator.process_index, accelerator.num_processes
         )
+        self.log = RunLog(run, progress, self.validators.columns) if self.main else None
         model.to(self.device)
-
-    @cached_property
-    def critic(self) -> SelfCritic:
-        """What self-critical stages reward captions by."""
-        return SelfCritic(self.data)
 
     def train(self) -> None:
         """Run to the end of the last stage. Raises TrainingError where the loss is not finite."""
         with Reporter(self.main) as reporter:
             for index in range(self.progress.stage, len(self.recipe.stages)):
-                state = self._begin(self.recipe.stages[index])
+                state = self._begin(self.recipe.stages[index], index)
                 self._stage(state, index, reporter)
                 self.accelerator.free_memory()
         if self.log:
             self.model.save(self.run / "last")
             self.log.close()
 
-    def _begin(self, stage: Stage) -> _StageState:
-        check_shares(stage, len(self._table(stage)), self.accelerator.num_processes)
+    def _begin(self, stage: Stage, index: int) -> _StageState:
+        objective, sources = build_objective(stage, self.data), [self.data.sources[name] for name in stage.shares]
+        process, processes = self.accelerator.process_index, self.accelerator.num_processes
+        feed = Feed(
+            stage,
+            (self.recipe.seed, index),
+            sources,
+            self.model.encoder,
+            self.device,
+            objective.draws,
+            process,
+            processes,
+        )
+        check_shares(stage, feed.sizes, processes)
         trained, optimizer = self.model, prepare_stage(self.model, stage)
         if wants_sharding():
-            trained = shard(self.model, self.device, self.accelerator.num_processes)
+            trained = shard(self.model, self.device, processes)
             optimizer = prepare_stage(trained, stage)
         average = WeightAverage(trained, stage.average) if stage.average else None
         if self._restored is not None:
@@ -120,35 +121,28 @@ class Trainer:
                 restored = self._restored["average"]
                 average.weights = {name: cut_like(restored[name], mine) for name, mine in average.weights.items()}
             self._restored = None
-        features, dev_features = [], None
-        if stage.objective != "text":
-            with self.accelerator.main_process_first():  # which alone fills the caches
-                self.data.open_pictures()
-                if stage.frozen == "backbone":
-                    features = [self._features(view) for view in range(1 + stage.views * stage.augment)]
-                    dev_features = self._open_features(self.data.dev_pixels, self.data.dev_key)
-        wrapped: Any = trained
+        state = _StageState(stage, objective, feed, trained, trained, optimizer, average)
+        with self.accelerator.main_process_first():  # which alone fills the caches
+            self._open_pictures(state)
         if not wants_sharding():
-            wrapped, optimizer = self.accelerator.prepare(trained, optimizer)
-        return _StageState(stage, trained, wrapped, optimizer, average, features, dev_features)
+            state.wrapped, state.optimizer = self.accelerator.prepare(trained, optimizer)
+        return state
 
-    def _features(self, view: int) -> NDArray[np.float16]:
-        """The backbone's features of the train pictures (view 0), or of one augmentation of each, drawn for good."""
-        if view == 0:
-            return self._open_features(self.data.pixels, self.data.key)
-
-        def change(pixels: Tensor, start: int) -> Tensor:
-            flippable = self.data.flippable[start : start + len(pixels)]
-            return augment(
-                pixels, flippable, uniform_draws((self.recipe.seed, view, start), len(pixels), AUGMENT_DRAWS)
+    def _open_pictures(self, state: _StageState) -> None:
+        """Decode the pictures of the stage, and let a frozen backbone see them, where that has not been done."""
+        stage = state.stage
+        train = {source.name: source.pictures for source in state.feed.sources if source.pictures is not None}
+        dev = self.data.dev_pictures if stage.scored else {}
+        for pictures in (*train.values(), *dev.values()):
+            pictures.open()
+        if stage.frozen == "backbone":
+            bf16 = self.accelerator.mixed_precision == "bf16"
+            backbone = FrozenBackbone(self.model.encoder, self.recipe.data.cache, self.recipe.seed, self.device, bf16)
+            views = range(1 + stage.views * stage.augment)
+            state.feed.features.update(
+                {name: [backbone.features(pictures, view) for view in views] for name, pictures in train.items()}
             )
-
-        key = f"{self.data.key} {self.recipe.seed} {view} {AUGMENT_DRAWS} {self.data.flippable.tolist()}"
-        return self._open_features(self.data.pixels, key, change)
-
-    def _open_features(self, pixels: NDArray[np.uint8], key: str, change: Change | None = None) -> NDArray[np.float16]:
-        bf16 = self.accelerator.mixed_precision == "bf16"
-        return open_features(self.model.encoder, pixels, key, self.recipe.data.cache, self.device, bf16, change)
+            state.dev_features = {name: backbone.features(pictures) for name, pictures in dev.items()}
 
     def _stage(self, state: _StageState, index: int, reporter: Reporter) -> None:
         stage, progress = state.stage, self.progress
@@ -164,25 +158,22 @@ class Trainer:
         self.progress = progress.model_copy(update={"stage": index + 1, "epoch": 0, "step": 0})
 
     def _epoch(self, state: _StageState, index: int, reporter: Reporter) -> None:
-        stage, progress = state.stage, self.progress
-        table = self._table(stage)
-        batches = epoch_batches(len(table), stage.batch_size, (self.recipe.seed, index, progress.epoch))
-        steps = len(batches) * stage.epochs
-        reporter.stage(stage.name, steps, progress.epoch * len(batches) + progress.step)
-        # Dropout would make the samples of self-critical training another model's than the one that is trained.
+        stage, feed, progress = state.stage, state.feed, self.progress
+        steps = feed.steps * stage.epochs
+        reporter.stage(stage.name, steps, progress.epoch * feed.steps + progress.step)
         for model in (self.model, state.trained):
-            model.train(stage.objective != "self_critical")
-        since, pictures = time.monotonic(), 0
-        for batch in batches[progress.step :]:
-            done = progress.epoch * len(batches) + progress.step
+            model.train(state.objective.dropout)
+        since, examples = time.monotonic(), 0
+        for parts in feed.epoch(progress.epoch, progress.step):
+            done = progress.epoch * feed.steps + progress.step
             rate = learning_rate(done, steps, stage.warmup)
-            loss, norm = self._step(state, index, batch, done, rate)
+            loss, norm = self._step(state, parts, (self.recipe.seed, index, done), rate)
             progress.step += 1
             progress.total_steps += 1
-            pictures += len(batch)
+            examples += sum(feed.sizes.values())
             reporter.advance(loss)
             if self.log and (progress.total_steps % self.recipe.log_every == 0):
-                speed = pictures / (time.monotonic() - since)
+                speed = examples / (time.monotonic() - since)
                 self.log.step(
                     step=progress.total_steps,
                     stage=stage.name,
@@ -192,106 +183,51 @@ class Trainer:
                     gradient_norm=round(norm, 4),
                     pictures_per_second=round(speed, 2),
                 )
-                since, pictures = time.monotonic(), 0
-            if progress.total_steps % self.recipe.checkpoint_every == 0 and progress.step < len(batches):
+                since, examples = time.monotonic(), 0
+            if progress.total_steps % self.recipe.checkpoint_every == 0 and progress.step < feed.steps:
                 self._checkpoint(state)
         progress.epoch += 1
         progress.step = 0
-        progress.to_validate = stage.objective != "text"
+        progress.to_validate = stage.scored
         self._checkpoint(state)
 
     def _step(
-        self, state: _StageState, index: int, batch: NDArray[np.int64], done: int, rate: float
+        self, state: _StageState, parts: tuple[Batch, ...], key: tuple[int, int, int], rate: float
     ) -> tuple[float, float]:
-        stage = state.stage
-        process, processes = self.accelerator.process_index, self.accelerator.num_processes
-        key = (self.recipe.seed, index, done)
+        process, processes, objective = self.accelerator.process_index, self.accelerator.num_processes, state.objective
         torch.manual_seed(int(np.random.SeedSequence((*key, process)).generate_state(1)[0]))  # for dropout
-        draws = uniform_draws(key, len(batch), self._draws(stage))
         for group in state.optimizer.param_groups:
             group["lr"] = group["initial_lr"] * rate
-        shares = share(np.arange(len(batch)), process, processes, stage.accumulate)
-        if stage.objective == "self_critical":
+        if objective.prepares:
             bring_up_to_date(self.model, state.trained)
-            sampled = [self._sampled(state, batch[part], draws[part]) for part in shares]
-            counts = torch.tensor(sum(count_tokens(part["captions"]) for part in sampled), device=self.device)
-            parts, tokens = iter(sampled), max(int(self.accelerator.reduce(counts)), 1)
-        else:
-            # One at a time, as accumulation is there to save memory.
-            parts = (self._inputs(state, batch[part], draws[part]) for part in shares)
-            tokens = len(batch) if stage.objective == "contrastive" else self._table(stage).tokens(batch)
+            with torch.no_grad(), self.accelerator.autocast():
+                parts = tuple(objective.prepare(self.model, part) for part in parts)
+        sizes = torch.tensor(sum(objective.size(part) for part in parts), device=self.device)
+        size = max(int(self.accelerator.reduce(sizes)), 1)
         total = torch.zeros((), device=self.device)
         for number, part in enumerate(parts):
             # Only the last part's backward pass makes the processes exchange gradients; sharded, they have no room for
             # whole ones and always do.
-            last = number == len(shares) - 1 or wants_sharding()
+            last = number == len(parts) - 1 or wants_sharding()
             with nullcontext() if last else self.accelerator.no_sync(state.wrapped):
                 with self.accelerator.autocast():
-                    result = state.wrapped(**part, label_smoothing=stage.label_smoothing)
-                # Gradients are averaged over the processes, but the loss is one over all tokens of the global batch.
-                self.accelerator.backward(result.total * processes / tokens)
-            total += result.total.detach()
-        loss = float(self.accelerator.reduce(total)) / tokens
+                    result = state.wrapped(objective, part)
+                # Gradients are averaged over the processes, but the loss is one over the whole of the global batch.
+                self.accelerator.backward(result * processes / size)
+            total += result.detach()
+        loss = float(self.accelerator.reduce(total)) / size
         if not math.isfinite(loss):
             raise TrainingError(
-                f"The loss is {loss} in stage {stage.name}, epoch {self.progress.epoch + 1}, step "
+                f"The loss is {loss} in stage {state.stage.name}, epoch {self.progress.epoch + 1}, step "
                 f"{self.progress.step + 1}. The last checkpoint in {self.run} is from before: lower the rates or clip "
                 "harder, and start the run again."
             )
-        norm = self.accelerator.clip_grad_norm_(state.trained.parameters(), stage.clip)
+        norm = self.accelerator.clip_grad_norm_(state.trained.parameters(), state.stage.clip)
         state.optimizer.step()
         state.optimizer.zero_grad(set_to_none=True)
         if state.average:
-            state.average.update(state.trained, done)
+            state.average.update(state.trained, key[2])
         return loss, float(whole(norm))
-
-    def _table(self, stage: Stage) -> CaptionTable:
-        if stage.objective == "text":
-            return self.data.text
-        return self.data.captions if stage.packed else self.data.single_captions
-
-    def _draws(self, stage: Stage) -> int:
-        """How many uniform numbers an example takes: for view, augmentation, and each token of samples."""
-        samples = stage.samples if stage.objective == "self_critical" else 0
-        return 1 + AUGMENT_DRAWS + samples * self.recipe.data.max_caption_tokens
-
-    def _inputs(self, state: _StageState, part: NDArray[np.int64], draws: Tensor) -> dict[str, Any]:
-        """The model's arguments for these rows of the stage's table; draws float [B, D], D as in `_draws`."""
-        table = self._table(state.stage)
-        inputs: dict[str, Any] = {"captions": table.rows(part).to(self.device)}
-        if state.stage.objective == "text":
-            return inputs
-        stage = state.stage
-        inputs["feature_dropout"] = stage.feature_dropout
-        if stage.naming and len(self.data.words):
-            inputs["naming"] = (self.data.words.to(self.device), stage.naming)
-        if stage.contrasts:
-            inputs["contrast"] = stage.contrastive or 1.0
-            inputs["captioning"] = stage.objective == "caption"
-        part = table.pictures(part)
-        if state.features:
-            views = (draws[:, 0] * len(state.features)).long()
-            chosen = np.stack([state.features[view][index] for view, index in zip(views, part, strict=True)])
-            return inputs | {"features": torch.from_numpy(chosen).to(self.device).float()}
-        pixels = torch.from_numpy(self.data.pixels[part]).to(self.device)
-        if stage.augment:
-            pixels = augment(pixels, self.data.flippable[part], draws[:, 1 : 1 + AUGMENT_DRAWS])
-        normalised = normalise(pixels, self.model.encoder)
-        if stage.resolution:
-            normalised = F.interpolate(normalised, (stage.resolution,) * 2, mode="bilinear", antialias=True)
-        return inputs | {"pixels": normalised}
-
-    def _sampled(self, state: _StageState, part: NDArray[np.int64], draws: Tensor) -> dict[str, Any]:
-        """As `_inputs`, but with captions that the model writes itself, each weighed by its advantage."""
-        inputs = self._inputs(state, part, draws)
-        with torch.no_grad(), self.accelerator.autocast():
-            if "features" in inputs:
-                visual_tokens = self.model.project(inputs["features"])
-            else:
-                visual_tokens = self.model.encode(inputs["pixels"])
-            tokens = draws[:, 1 + AUGMENT_DRAWS :].view(len(part), state.stage.samples, -1)
-            captions = sample_captions(self.model, visual_tokens, tokens)
-        return inputs | {"captions": captions, "weights": self.critic.advantages(captions, part)}
 
     def _checkpoint(self, state: _StageState) -> None:
         bring_up_to_date(self.model, state.trained)
@@ -308,13 +244,14 @@ class Trainer:
             state.average.swap(state.trained)
         bring_up_to_date(self.model, state.trained)
         self.model.eval()
+        encode = {name: self._encoder(state, name) for name in self.data.dev}
         with torch.inference_mode(), self.accelerator.autocast():
-            captions = self.validator.captions(self.model, self._encoder(state))
-            recalls = self.validator.recalls(self.model, self._encoder(state)) if state.stage.contrasts else {}
+            captions = self.validators.captions(self.model, encode)
+            recalls = self.validators.recalls(self.model, encode) if state.stage.contrasts else {}
         progress = self.progress
         progress.to_validate = False
         if self.log:
-            scores = self.validator.scores(captions) | recalls
+            scores = self.validators.scores(captions, recalls)
             self.log.epoch(
                 step=progress.total_steps,
                 stage=state.stage.name,
@@ -322,7 +259,7 @@ class Trainer:
                 seconds=round(time.monotonic() - begun, 1),
                 **{name: round(score, 3) for name, score in scores.items()},
             )
-            self.log.samples(dict(zip((e.id for e in self.data.dev), captions, strict=True)))
+            self.log.samples(self.validators.by_picture(captions))
             _logger.info("%s epoch %d: %s", state.stage.name, progress.epoch, scores)
             # Heads that train by themselves leave the captions, and so their score, as they are.
             equal = state.stage.contrasts and scores["cider"] == progress.best
@@ -333,12 +270,17 @@ class Trainer:
             state.average.swap(state.trained)
         self._checkpoint(state)
 
-    def _encoder(self, state: _StageState) -> Callable[[VisionPrefixLM, int, int], Tensor]:
-        # Copied, because torch wants no memory that it may not write to.
+    def _encoder(self, state: _StageState, corpus: str) -> Callable[[VisionPrefixLM, int, int], Tensor]:
+        pictures: PictureSet = self.data.dev_pictures[corpus]
+
         def encode(model: VisionPrefixLM, start: int, stop: int) -> Tensor:
-            if state.dev_features is not None:
-                return model.project(torch.from_numpy(np.array(state.dev_features[start:stop])).to(self.device).float())
-            pixels = torch.from_numpy(np.array(self.data.dev_pixels[start:stop])).to(self.device)
-            return model.encode(normalise(pixels, model.encoder))
+            rows = np.arange(start, stop)
+            annotations = {name: a.to(self.device) for name, a in pictures.annotations(rows).items()}
+            captions = torch.zeros(len(rows), 0, 0, dtype=torch.long)
+            if corpus in state.dev_features:
+                features = torch.from_numpy(state.dev_features[corpus][rows]).to(self.device).float()
+                return look(model, Examples(captions, features=features, annotations=annotations))
+            pixels = torch.from_numpy(next(pictures.pixels.batches([rows]))).to(self.device)
+            return look(model, Examples(captions, pixels=normalise(pixels, model.encoder), annotations=annotations))
 
         return encode

@@ -2,20 +2,23 @@
 
 import hashlib
 import logging
+import multiprocessing
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from filelock import FileLock
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.utils.data import DataLoader
 
 from captionist import images
 from captionist.data import Example, difference_hash
-from captionist.errors import TrainingError
+from captionist.errors import ImageError, TrainingError
 from captionist.model.vision import Encoder
 
 _logger = logging.getLogger(__name__)
@@ -44,7 +47,7 @@ def open_pixels(examples: Sequence[Example], resolution: int, cache: Path) -> ND
             row[:] = images.squeeze(images.decode(example.image), (resolution, resolution))
 
     path = cache / f"pixels-{pictures_key(examples, resolution)}.npy"
-    return _open_array(path, np.uint8, (len(examples), resolution, resolution, 3), decode)
+    return open_array(path, np.uint8, (len(examples), resolution, resolution, 3), decode)
 
 
 def open_hashes(examples: Sequence[Example], cache: Path) -> NDArray[np.uint64]:
@@ -56,12 +59,72 @@ def open_hashes(examples: Sequence[Example], cache: Path) -> NDArray[np.uint64]:
     def hash_all(hashes: NDArray[Any]) -> None:
         hashes[:] = [difference_hash(example.image) for example in examples]
 
-    return _open_array(cache / f"hashes-{pictures_key(examples, 64)}.npy", np.uint64, (len(examples),), hash_all)
+    return open_array(cache / f"hashes-{pictures_key(examples, 64)}.npy", np.uint64, (len(examples),), hash_all)
+
+
+class Pictures(Protocol):
+    """Pictures to read, many times and in any order."""
+
+    def __len__(self) -> int: ...
+
+    def batches(self, batches: Sequence[NDArray[np.int64]]) -> Iterator[NDArray[np.uint8]]:
+        """The pictures of these numbers, int64 [B] each: uint8 [B, R, R, 3], RGB, one after the other."""
+
+
+@dataclass(frozen=True)
+class DecodedAhead:
+    """Pictures in an array, such as `open_pixels` gives."""
+
+    pixels: NDArray[np.uint8]
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    def batches(self, batches: Sequence[NDArray[np.int64]]) -> Iterator[NDArray[np.uint8]]:
+        for batch in batches:
+            yield self.pixels[batch]
+
+
+@dataclass(frozen=True)
+class DecodedByWorkers:
+    """Pictures that processes decode while the last ones are learnt from: of any number of them none is kept."""
+
+    examples: Sequence[Example]
+    resolution: int
+    workers: int
+    """0: this process decodes them, when it needs them."""
+
+    def __len__(self) -> int:
+        return len(self.examples)
+
+    def __getitem__(self, index: int) -> NDArray[np.uint8] | ImageError:
+        try:
+            return images.squeeze(images.decode(self.examples[index].image), (self.resolution, self.resolution))
+        except ImageError as error:
+            return error  # to be raised where a traceback of another process tells nothing
+
+    def batches(self, batches: Sequence[NDArray[np.int64]]) -> Iterator[NDArray[np.uint8]]:
+        """Raises ImageError for a picture that cannot be read."""
+        context = multiprocessing.get_context("forkserver")  # OpenCV's threads do not live in a fork of this process
+        context.set_forkserver_preload([__name__])  # which each worker would import by itself
+        loader: DataLoader[NDArray[np.uint8] | ImageError] = DataLoader(
+            self,  # type: ignore[arg-type]  # it has a Dataset's methods
+            batch_sampler=[batch.tolist() for batch in batches],
+            collate_fn=list,
+            num_workers=self.workers,
+            multiprocessing_context=context if self.workers else None,
+            generator=torch.Generator(),  # or it would draw from the one that dropout draws from
+        )
+        for found in loader:
+            for picture in found:
+                if isinstance(picture, ImageError):
+                    raise picture
+            yield np.stack(found)
 
 
 def open_features(
     encoder: Encoder,
-    pixels: NDArray[np.uint8],
+    pictures: Pictures,
     key: str,
     cache: Path,
     device: torch.device,
@@ -76,9 +139,11 @@ def open_features(
 
     def run_backbone(features: NDArray[Any]) -> None:
         encoder.eval()
+        starts = range(0, len(pictures), 32)
+        rows = [np.arange(start, min(start + 32, len(pictures))) for start in starts]
         with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, bf16):
-            for start in range(0, len(pixels), 32):
-                batch = torch.from_numpy(np.array(pixels[start : start + 32])).to(device)
+            for start, pixels in zip(starts, pictures.batches(rows), strict=True):
+                batch = torch.from_numpy(pixels).to(device)
                 if change:
                     batch = change(batch, start)
                 found = encoder.backbone(normalise(batch, encoder))
@@ -89,7 +154,7 @@ def open_features(
         for tensor in module.state_dict().values():
             digest.update(tensor.cpu().numpy().tobytes())
     path = cache / f"features-{digest.hexdigest()[:16]}.npy"
-    return _open_array(path, np.float16, (len(pixels), encoder.grid**2, encoder.feature_width), run_backbone)
+    return open_array(path, np.float16, (len(pictures), encoder.grid**2, encoder.feature_width), run_backbone)
 
 
 def normalise(pixels: Tensor, encoder: Encoder) -> Tensor:
@@ -99,7 +164,7 @@ def normalise(pixels: Tensor, encoder: Encoder) -> Tensor:
     return (scaled - mean) / std
 
 
-def _open_array(
+def open_array(
     path: Path, dtype: type[np.generic], shape: tuple[int, ...], fill: Callable[[NDArray[Any]], None]
 ) -> NDArray[Any]:
     """The array of that file, memory-mapped; filled first where there is none yet.

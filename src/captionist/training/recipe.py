@@ -1,7 +1,7 @@
 """A recipe: the YAML file that fully determines a training run."""
 
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -14,6 +14,28 @@ class _Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+ROOT, TEXT = "root", "text"
+"""The sources that every recipe has: `data.root` with `data.also`, and their captions with those of `data.text`."""
+_NAME = r"^[a-z0-9][a-z0-9_-]*$"
+Name = Annotated[str, Field(pattern=_NAME)]
+
+
+class SourceConfig(_Part):
+    """Where some of a step's examples come from: pictures with captions, or captions alone."""
+
+    corpus: Path | None = Field(None, description="a corpus, whose train split trains")
+    format: str = "auto"
+    text: tuple[Path, ...] = Field((), description="files of captions without pictures, one a line; each is an example")
+    weight: float = Field(1.0, gt=0, description="what the loss of each caption is multiplied by")
+    limit: int | None = Field(None, ge=1, description="only so many pictures, or captions")
+
+    @model_validator(mode="after")
+    def _one_of_two(self) -> Self:
+        if (self.corpus is None) is (not self.text):
+            raise ValueError("give either corpus or text")
+        return self
+
+
 class DataConfig(_Part):
     """Which captions and pictures a run sees."""
 
@@ -24,6 +46,10 @@ class DataConfig(_Part):
     )
     repeat: int = Field(1, ge=1, description="how many times an epoch shows the pictures of `also`")
     text: tuple[Path, ...] = Field((), description="files of captions, one a line, for stages with objective text")
+    sources: dict[Name, SourceConfig] = Field({}, description="more that stages can draw from: see `Stage.sources`")
+    annotations: tuple[str, ...] = Field(
+        (), description="arrays beside each picture that the model is given, too: see training.annotations"
+    )
     exclude: tuple[Path, ...] = Field(
         (), description="other corpora whose dev and test pictures and captions are kept out of training too"
     )
@@ -32,12 +58,28 @@ class DataConfig(_Part):
     max_caption_tokens: int = Field(20, ge=1, description="training captions of more GPT-2 tokens are dropped")
     limit: int | None = Field(None, ge=1, description="only so many train and dev pictures, to try a recipe out")
     cache: Path = Field(Path("cache"), description="where decoded pictures and features are kept between runs")
+    decode: Literal["auto", "ahead", "workers"] = Field(
+        "auto",
+        description="ahead: a source's pictures are decoded once, into the cache; workers: processes decode them as "
+        "they are needed; auto: ahead where they take less than 8 GB",
+    )
+    workers: int = Field(2, ge=0, description="how many processes decode a source's pictures; 0: the run itself does")
 
     @model_validator(mode="after")
     def _nothing_is_excluded_without_the_check(self) -> Self:
         if self.exclude and not self.leak_check:
             raise ValueError("exclude needs leak_check: true")
         return self
+
+    @model_validator(mode="after")
+    def _names_are_free(self) -> Self:
+        if taken := {ROOT, TEXT} & self.sources.keys():
+            raise ValueError(f"sources: {taken.pop()} is what every recipe has; choose another name")
+        return self
+
+    def has_pictures(self, source: str) -> bool:
+        """Whether the examples of that source are pictures."""
+        return source == ROOT or (source != TEXT and self.sources[source].corpus is not None)
 
 
 class Rates(_Part):
@@ -61,7 +103,17 @@ class Stage(_Part):
     )
     samples: int = Field(5, ge=2, description="captions that self_critical draws for each picture")
     epochs: int = Field(ge=0, description="0: what the run starts from is scored and kept, no more")
-    batch_size: int = Field(ge=1, description="pictures (or captions: see packed) in a step, over all processes")
+    batch_size: int | None = Field(
+        None,
+        ge=1,
+        description="pictures (or captions: see packed) in a step, over all processes, where they are the root's; for "
+        "objective text, groups of five captions of the root's and data.text",
+    )
+    sources: dict[Name, Annotated[int, Field(ge=1)]] = Field(
+        {},
+        description="instead of batch_size: how many examples a step takes from each source, of root, text and "
+        "data.sources; an epoch is one round of the first, the others go round in their own time",
+    )
     packed: bool = Field(
         True,
         description="a picture's captions share a step, which saves most of the picture's cost; false: each caption is "
@@ -109,6 +161,8 @@ class Stage(_Part):
 
     @model_validator(mode="after")
     def _what_goes_together(self) -> Self:
+        if (self.batch_size is None) is (not self.sources):
+            raise ValueError("give either batch_size or sources")
         if self.objective != "caption" and not self.packed:
             raise ValueError(f"packed: false is for objective caption, not for {self.objective}")
         if self.objective != "caption" and self.contrastive:
@@ -123,13 +177,36 @@ class Stage(_Part):
         return self
 
     @property
+    def shares(self) -> dict[str, int]:
+        """How many examples a step takes from each source; the first one's round is an epoch."""
+        return self.sources or {TEXT if self.objective == "text" else ROOT: self.batch_size or 0}
+
+    @property
+    def scored(self) -> bool:
+        """Whether its epochs end with a dev score: a stage on text alone sees no pictures."""
+        return self.objective != "text"
+
+    @property
     def contrasts(self) -> bool:
         """Whether pictures and sentences are compared."""
         return self.objective == "contrastive" or self.contrastive > 0
 
 
+class DevConfig(_Part):
+    """A corpus whose dev split is scored after each epoch."""
+
+    corpus: Path
+    format: str = "auto"
+    limit: int | None = Field(None, ge=1, description="only the first so many pictures")
+    weight: float = Field(1.0, ge=0, description="in the mean by which the best epoch is chosen")
+
+
 class ValidationConfig(_Part):
     """How dev captions are written after each epoch; an exported bundle searches in the same way."""
+
+    corpora: dict[Name, DevConfig] = Field(
+        {}, description="the best epoch has the highest mean of their CIDEr-D, by weight; none: the root's dev alone"
+    )
 
     num_beams: int = Field(3, ge=1)
     length_penalty: float = Field(1.0, description="see `inference.options.SearchOptions`")
@@ -137,7 +214,13 @@ class ValidationConfig(_Part):
         0.0, ge=0, description="of the exported bundle alone, whose model must have an alignment; see `SearchOptions`"
     )
     batch_size: int = Field(50, ge=1)
-    limit: int | None = Field(None, ge=1, description="only the first so many dev pictures")
+    limit: int | None = Field(None, ge=1, description="only the first so many dev pictures of a corpus")
+
+    @model_validator(mode="after")
+    def _something_counts(self) -> Self:
+        if self.corpora and not any(corpus.weight for corpus in self.corpora.values()):
+            raise ValueError("corpora: give at least one a weight above 0")
+        return self
 
 
 class Recipe(_Part):
@@ -177,6 +260,29 @@ class Recipe(_Part):
                         f"{encoder.resolution}, the model's own"
                     )
         return self
+
+    @model_validator(mode="after")
+    def _the_stages_draw_from_what_there_is(self) -> Self:
+        known = (ROOT, TEXT, *self.data.sources)
+        for stage in self.stages:
+            for name in stage.shares:
+                if name not in known:
+                    raise ValueError(f"stage {stage.name}: no source is called {name}; there are {', '.join(known)}")
+            pictured = [name for name in stage.shares if self.data.has_pictures(name)]
+            text = [name for name in stage.shares if name not in pictured]
+            if stage.objective == "text" and pictured:
+                raise ValueError(f"stage {stage.name}: {pictured[0]} has pictures; objective caption takes both")
+            if stage.objective in ("self_critical", "contrastive") and text:
+                raise ValueError(f"stage {stage.name}: {text[0]} has no pictures, which {stage.objective} needs")
+            if stage.objective == "caption" and not pictured:
+                raise ValueError(f"stage {stage.name}: no source has pictures; objective text takes such")
+        return self
+
+    @property
+    def text_sources(self) -> tuple[str, ...]:
+        """The sources without pictures that some stage draws from."""
+        used = dict.fromkeys(name for stage in self.stages for name in stage.shares)
+        return tuple(name for name in used if not self.data.has_pictures(name))
 
     @field_validator("notes", mode="before")
     @classmethod

@@ -15,14 +15,16 @@ from accelerate import Accelerator
 from accelerate.utils import InitProcessGroupKwargs, broadcast_object_list
 
 from captionist.bundle import TRAINING_HEADING, Bundle
+from captionist.data import Example
 from captionist.errors import BundleError, RecipeError, TrainingError
 from captionist.model.fusion import VisionPrefixLM, build_model, load_model
 from captionist.model.language import load_tokenizer
 from captionist.model.restore import load_bundle
+from captionist.training.annotations import build_annotations
 from captionist.training.checkpoint import Progress, latest_checkpoint, read_progress, read_state
-from captionist.training.dataset import TrainingData, read_examples
+from captionist.training.dataset import Corpora, TrainingData
 from captionist.training.loop import Trainer
-from captionist.training.recipe import Recipe, dump_recipe, load_recipe
+from captionist.training.recipe import TEXT, Recipe, dump_recipe, load_recipe
 
 _logger = logging.getLogger(__name__)
 _ENVIRONMENT = "environment.json"
@@ -51,16 +53,20 @@ def train(recipe: Path, overrides: list[str], resume: Path | None = None, runs: 
     with _log_to(run, accelerator):
         torch.manual_seed(settings.seed)
         checkpoint = latest_checkpoint(run) if resume else None
-        train_examples, dev = read_examples(settings.data, load_tokenizer(settings.model.decoder.weights))
+        annotations = build_annotations(settings)
+        corpora = Corpora(settings.data, settings.validation.corpora)
+        examples = corpora.train(load_tokenizer(settings.model.decoder.weights))
+        texts = {name: corpora.text(name) for name in settings.text_sources}
         if checkpoint:
             model = load_model(checkpoint)
         elif settings.start:
             model = _load_start(settings)
         else:
-            model = build_model(settings.model, [caption for e in train_examples for caption in e.references])
+            model = build_model(settings.model, _vocabulary(examples, texts))
         _logger.info("%.1f million parameters, %d tokens", _millions(model), model.tokenizer.get_vocab_size())
-        dev = dev[: settings.validation.limit]
-        data = TrainingData(settings.data, model.tokenizer, train_examples, dev, settings.model.encoder.resolution)
+        limit, side = settings.validation.limit, settings.model.encoder.resolution
+        dev = {name: some[:limit] for name, some in corpora.dev().items()}
+        data = TrainingData(settings.data, model.tokenizer, examples, dev, side, texts, annotations)
         # What a run goes on from is scored first, so that nothing worse is kept as its best.
         progress = read_progress(checkpoint) if checkpoint else Progress(to_validate=bool(settings.start))
         state = read_state(checkpoint) if checkpoint else None
@@ -69,6 +75,12 @@ def train(recipe: Path, overrides: list[str], resume: Path | None = None, runs: 
         except KeyboardInterrupt:
             raise TrainingError(f"Stopped. Go on with: captionist train {recipe} --resume {run}") from None
     return run
+
+
+def _vocabulary(examples: dict[str, tuple[Example, ...]], texts: dict[str, list[str]]) -> list[str]:
+    """What a model's words may be cut to. `data.text` has never counted: its rare words are spelt by their parts."""
+    captions = [caption for some in examples.values() for example in some for caption in example.references]
+    return captions + [text for name, some in texts.items() if name != TEXT for text in some]
 
 
 def _load_start(recipe: Recipe) -> VisionPrefixLM:

@@ -1,6 +1,6 @@
 """Dev captions after an epoch, and their scores."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -67,4 +67,48 @@ class Validator:
             "cider": 100 * float(np.mean(self._cider.score(words, self._references))),
             "bleu_4": 100 * bleu(self._references, words)[3],
             "distinct": float(len(set(captions))),
+        }
+
+
+class Validators:
+    """Scores a model on the dev pictures of one corpus or several; what counts is the mean, by their weights."""
+
+    def __init__(
+        self,
+        dev: Mapping[str, Sequence[Example]],
+        config: ValidationConfig,
+        lowercase: bool,
+        process: int,
+        processes: int,
+    ) -> None:
+        self._each = {name: Validator(some, config, lowercase, process, processes) for name, some in dev.items()}
+        weights = {name: config.corpora[name].weight if config.corpora else 1.0 for name in dev}
+        self._weights = {name: weight / sum(weights.values()) for name, weight in weights.items()}
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The corpora whose scores stand beside their mean; none where there is but one."""
+        return tuple(self._each) if len(self._each) > 1 else ()
+
+    def captions(self, model: VisionPrefixLM, encode: Mapping[str, Encode]) -> dict[str, list[str]]:
+        """A caption for every picture, by corpus; see `Validator.captions`."""
+        return {name: each.captions(model, encode[name]) for name, each in self._each.items()}
+
+    def recalls(self, model: VisionPrefixLM, encode: Mapping[str, Encode]) -> dict[str, dict[str, float]]:
+        """By corpus; see `Validator.recalls`."""
+        return {name: each.recalls(model, encode[name]) for name, each in self._each.items()}
+
+    def scores(self, captions: Mapping[str, list[str]], recalls: Mapping[str, dict[str, float]]) -> dict[str, float]:
+        """The means of `Validator.scores` and of the recalls; where there are several corpora, `NAME/...` of each."""
+        found = {name: each.scores(captions[name]) | recalls.get(name, {}) for name, each in self._each.items()}
+        measures = next(iter(found.values()))
+        mean = {m: sum(self._weights[name] * scores[m] for name, scores in found.items()) for m in measures}
+        return mean | {f"{name}/{m}": score for name in self.columns for m, score in found[name].items()}
+
+    def by_picture(self, captions: Mapping[str, list[str]]) -> dict[str, str]:
+        """The captions by their pictures' ids, behind the corpus's name where there are several."""
+        return {
+            f"{name}/{example.id}" if self.columns else example.id: caption
+            for name, each in self._each.items()
+            for example, caption in zip(each.examples, captions[name], strict=True)
         }

@@ -4,40 +4,84 @@ The baseline of a sample is the mean reward of the picture's other samples (Luo 
 Self-Critical Sequence Training"), which needs no greedy captions.
 """
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from tokenizers import Tokenizer
 from torch import Tensor
 
 from captionist.evaluation.cider import CiderD
 from captionist.evaluation.tokenize import tokenize
 from captionist.model.fusion import VisionPrefixLM
 from captionist.model.language import IGNORE
-from captionist.training.dataset import TrainingData
+from captionist.training.objectives.examples import Batch, Examples, look
+from captionist.training.objectives.objective import Objective
 
 
 class SelfCritic:
     """Rewards captions of train pictures by CIDEr-D, with the document frequencies of the train references."""
 
-    def __init__(self, data: TrainingData) -> None:
-        self._tokenizer = data.tokenizer
-        self._references = [[tokenize(reference) for reference in example.references] for example in data.train]
-        self._cider = CiderD(self._references)
+    def __init__(self, tokenizer: Tokenizer, references: Mapping[str, Sequence[Sequence[str]]]) -> None:
+        """references: by source, each picture's."""
+        self._tokenizer = tokenizer
+        self._references = {
+            source: [[tokenize(reference) for reference in picture] for picture in pictures]
+            for source, pictures in references.items()
+        }
+        self._cider = CiderD([picture for pictures in self._references.values() for picture in pictures])
 
-    def rewards(self, captions: Tensor, indices: NDArray[np.int64]) -> Tensor:
-        """CIDEr-D, from 0 to 10, of captions int64 [B, C, T] for the train pictures `indices` [B]: float32 [B, C]."""
+    def rewards(self, captions: Tensor, source: str, rows: NDArray[np.int64]) -> Tensor:
+        """CIDEr-D, from 0 to 10, of captions int64 [B, C, T] for a source's pictures `rows` [B]: float32 [B, C]."""
         batch, count, _ = captions.shape
-        rows = [[int(token) for token in row if token != IGNORE] for row in captions.flatten(0, 1).cpu()]
-        words = [tokenize(self._tokenizer.decode(row)) for row in rows]
-        references = [self._references[index] for index in indices for _ in range(count)]
+        ids = [[int(token) for token in row if token != IGNORE] for row in captions.flatten(0, 1).cpu()]
+        words = [tokenize(self._tokenizer.decode(row)) for row in ids]
+        references = [self._references[source][row] for row in rows for _ in range(count)]
         scores = self._cider.score(words, references)
         return torch.from_numpy(scores).float().view(batch, count).to(captions.device)
 
-    def advantages(self, captions: Tensor, indices: NDArray[np.int64]) -> Tensor:
+    def advantages(self, captions: Tensor, source: str, rows: NDArray[np.int64]) -> Tensor:
         """How much better than the picture's other samples each caption is; shapes as in `rewards`."""
-        rewards = self.rewards(captions, indices)
+        rewards = self.rewards(captions, source, rows)
         others = (rewards.sum(1, keepdim=True) - rewards) / (captions.shape[1] - 1)
         return rewards - others
+
+
+@dataclass(frozen=True, kw_only=True)
+class SelfCritical(Objective):
+    """Losses on captions that the model writes itself, each weighed by its advantage."""
+
+    critic: SelfCritic
+    samples: int
+    """How many captions of each picture."""
+    max_tokens: int
+
+    @property
+    def dropout(self) -> bool:
+        return False  # it would make the samples another model's than the one that is trained
+
+    @property
+    def prepares(self) -> bool:
+        return True
+
+    @property
+    def draws(self) -> int:
+        return self.samples * self.max_tokens
+
+    def prepare(self, model: VisionPrefixLM, batch: Batch) -> Batch:
+        """The same examples with other captions."""
+        return tuple(self._sampled(model, examples) for examples in batch)
+
+    def _sampled(self, model: VisionPrefixLM, examples: Examples) -> Examples:
+        assert examples.draws is not None
+        assert examples.rows is not None
+        draws = examples.draws.view(len(examples.rows), self.samples, self.max_tokens)
+        captions = sample_captions(model, look(model, examples), draws)
+        advantages = self.critic.advantages(captions, examples.source, examples.rows)
+        weights = advantages if examples.weights is None else advantages * examples.weights.mean(1, keepdim=True)
+        return replace(examples, captions=captions, weights=weights)
 
 
 @torch.no_grad()

@@ -1,0 +1,60 @@
+"""What else a picture tells, beside its pixels: an array for each, computed once and given to the model by name.
+
+An annotation may be dear to compute, as a detector's objects are. Texts without pictures are given one that a picture
+of theirs might have had. A recipe names those that it wants in `data.annotations`; the model gets them as arguments of
+`encode`, `project` and `unseen` of that name.
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from captionist.data import Example
+from captionist.errors import RecipeError
+from captionist.training.pictures import open_array, pictures_key
+from captionist.training.recipe import Recipe
+
+
+class Annotation(Protocol):
+    """One array a picture. Its name is the model's argument."""
+
+    name: str
+    shape: tuple[int, ...]
+    version: str
+    """Another one for whatever computes other arrays, such as a hash of a detector's weights: it names the cache."""
+
+    def compute(self, example: Example) -> NDArray[np.float32]:
+        """That of a picture, as it lies on the disk: float32 `shape`."""
+
+    def simulate(self, sentence: str, rng: np.random.Generator) -> NDArray[np.float32]:
+        """One that a picture with this caption might have had: float32 `shape`."""
+
+
+ANNOTATIONS: dict[str, Callable[[Recipe], Annotation]] = {}
+"""How each is made for a recipe, by name."""
+
+
+def build_annotations(recipe: Recipe) -> tuple[Annotation, ...]:
+    """Those that the recipe names. Raises RecipeError for one that there is not."""
+    for name in recipe.data.annotations:
+        if name not in ANNOTATIONS:
+            known = ", ".join(ANNOTATIONS) or "none"
+            raise RecipeError(f"data.annotations: there is no {name}; there are: {known}.")
+    return tuple(ANNOTATIONS[name](recipe) for name in recipe.data.annotations)
+
+
+def open_annotation(annotation: Annotation, examples: Sequence[Example], cache: Path) -> NDArray[np.float32]:
+    """The annotation of each picture: float32 [N, ...], memory-mapped.
+
+    Raises what `Annotation.compute` raises, TrainingError where there is no room for them.
+    """
+
+    def fill(array: NDArray[Any]) -> None:
+        for row, example in zip(array, examples, strict=True):
+            row[...] = annotation.compute(example)
+
+    path = cache / f"{annotation.name}-{annotation.version}-{pictures_key(examples, 0)}.npy"
+    return open_array(path, np.float32, (len(examples), *annotation.shape), fill)

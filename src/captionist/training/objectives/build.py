@@ -1,0 +1,27 @@
+"""From a recipe's stage to its objective."""
+
+from captionist.training.dataset import TrainingData
+from captionist.training.objectives.caption import Captioning
+from captionist.training.objectives.contrastive import Contrast, Contrastive
+from captionist.training.objectives.naming import Naming
+from captionist.training.objectives.objective import Loss, Objective
+from captionist.training.objectives.self_critical import SelfCritic, SelfCritical
+from captionist.training.recipe import Stage
+
+
+def build_objective(stage: Stage, data: TrainingData) -> Objective:
+    """What the stage says it trains for."""
+    captioning = Captioning(stage.label_smoothing)
+    if stage.objective == "self_critical":
+        references = {name: data.sources[name].references for name in stage.shares}
+        critic = SelfCritic(data.tokenizer, references)
+        return SelfCritical(
+            losses=(captioning,), critic=critic, samples=stage.samples, max_tokens=data.config.max_caption_tokens
+        )
+    losses: list[Loss] = [] if stage.objective == "contrastive" else [captioning]
+    if stage.naming and len(data.words):
+        losses.append(Naming(data.words, stage.naming))
+    if stage.contrasts:
+        losses.append(Contrast(stage.contrastive or 1.0))
+    kind = Contrastive if stage.objective == "contrastive" else Objective
+    return kind(losses=tuple(losses), feature_dropout=stage.feature_dropout)

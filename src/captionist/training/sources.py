@@ -1,0 +1,149 @@
+"""Where a step's examples come from: pictures with captions, or captions alone, ready to be cut into batches."""
+
+from collections.abc import Sequence
+from functools import cached_property
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+from torch import Tensor
+
+from captionist.data import Example
+from captionist.model.language import encode_caption
+from captionist.training.annotations import Annotation, open_annotation
+from captionist.training.augment import may_flip
+from captionist.training.batches import CaptionTable
+from captionist.training.pictures import DecodedAhead, DecodedByWorkers, Pictures, open_pixels, pictures_key
+from captionist.training.recipe import DataConfig
+
+_MOST_AHEAD = 8e9  # bytes: what `data.decode: auto` keeps of one source's pictures
+
+
+class PictureSet:
+    """Pictures, and what is known of each; all of it is made when it is first asked for, and kept on the disk."""
+
+    def __init__(
+        self, examples: Sequence[Example], resolution: int, config: DataConfig, annotations: Sequence[Annotation] = ()
+    ) -> None:
+        self.examples, self.resolution = examples, resolution
+        self._config, self._annotations = config, annotations
+
+    @cached_property
+    def key(self) -> str:
+        """Names these pictures, for caches."""
+        return pictures_key(self.examples, self.resolution)
+
+    @cached_property
+    def pixels(self) -> Pictures:
+        """The pictures, N of uint8 [R, R, 3]."""
+        config, side = self._config, self.resolution
+        ahead = len(self.examples) * side * side * 3 < _MOST_AHEAD if config.decode == "auto" else None
+        if ahead or config.decode == "ahead":
+            return DecodedAhead(open_pixels(self.examples, side, config.cache))
+        return DecodedByWorkers(self.examples, side, config.workers)
+
+    @cached_property
+    def annotated(self) -> dict[str, NDArray[np.float32]]:
+        """By name, float32 [N, ...]."""
+        return {a.name: open_annotation(a, self.examples, self._config.cache) for a in self._annotations}
+
+    @cached_property
+    def flippable(self) -> Tensor:
+        """bool [N]: those that may be mirrored."""
+        return torch.tensor([may_flip(example.references) for example in self.examples])
+
+    def open(self) -> None:
+        """Fill the caches, where that has not been done."""
+        _ = self.pixels, self.annotated
+
+    def annotations(self, rows: NDArray[np.int64]) -> dict[str, Tensor]:
+        """By name, float32 [B, ...] of these pictures."""
+        return {name: torch.from_numpy(array[rows]) for name, array in self.annotated.items()}
+
+
+class PictureSource:
+    """The train pictures of one source; an example is a row of its caption table."""
+
+    def __init__(self, name: str, pictures: PictureSet, tokenizer: Tokenizer, weight: float = 1.0) -> None:
+        self.name, self.pictures = name, pictures
+        self._tokenizer, self._weight = tokenizer, weight
+
+    @property
+    def references(self) -> list[tuple[str, ...]]:
+        """What people say of each picture."""
+        return [example.references for example in self.pictures.examples]
+
+    @cached_property
+    def captions(self) -> CaptionTable:
+        """Each picture's captions."""
+        captions = [[encode_caption(self._tokenizer, text) for text in texts] for texts in self.references]
+        examples = self.pictures.examples
+        weights = [[self._weight * w for w in e.weights or (1.0,) * len(e.references)] for e in examples]
+        weighed = any(weight != 1 for row in weights for weight in row)
+        return CaptionTable(captions, weights=weights if weighed else None)
+
+    @cached_property
+    def single_captions(self) -> CaptionTable:
+        """Each picture's captions, unpacked."""
+        return self.captions.unpacked()
+
+    def table(self, packed: bool) -> CaptionTable:
+        """A row for each picture or, unpacked, for each caption."""
+        return self.captions if packed else self.single_captions
+
+    def annotations(
+        self, rows: NDArray[np.int64], _key: Sequence[int], _places: NDArray[np.int64]
+    ) -> dict[str, Tensor]:
+        """By name, float32 [B, ...] of these pictures."""
+        return self.pictures.annotations(rows)
+
+
+class TextSource:
+    """Captions without pictures; an example is one of them, or a group of them in a row."""
+
+    pictures: None = None
+
+    def __init__(
+        self,
+        name: str,
+        captions: Sequence[str],
+        tokenizer: Tokenizer,
+        max_tokens: int,
+        weight: float = 1.0,
+        group: int = 1,
+        annotations: Sequence[Annotation] = (),
+    ) -> None:
+        """group: so many captions are one example, as if they were one picture's; 1 where there are annotations."""
+        self.name = name
+        self._annotations = annotations
+        # Neighbours describe the same picture; packed together they would make batches less varied.
+        order = np.random.default_rng(0).permutation(len(captions))
+        encoded = [(captions[index], encode_caption(tokenizer, captions[index])) for index in order]
+        short = [(text, ids) for text, ids in encoded if len(ids) <= max_tokens]
+        group = 1 if annotations else group
+        groups = [short[i : i + group] for i in range(0, len(short), group)]
+        self.references = [tuple(text for text, _ in some) for some in groups]
+        weights = None if weight == 1 else [[weight] * len(some) for some in groups]
+        self._table = CaptionTable([[ids for _, ids in some] for some in groups], weights=weights)
+
+    def table(self, _packed: bool) -> CaptionTable:
+        """A row for each text, or group of them."""
+        return self._table
+
+    def annotations(self, rows: NDArray[np.int64], key: Sequence[int], places: NDArray[np.int64]) -> dict[str, Tensor]:
+        """By name, float32 [B, ...] for the texts `rows`, at `places` of the step that `key` names.
+
+        They are drawn anew each time that a text comes up.
+        """
+        made: dict[str, Tensor] = {}
+        for number, annotation in enumerate(self._annotations):
+            arrays = [
+                annotation.simulate(self.references[row][0], np.random.default_rng((*key, number, int(place))))
+                for row, place in zip(rows, places, strict=True)
+            ]
+            made[annotation.name] = torch.from_numpy(np.stack(arrays))
+        return made
+
+
+Source = PictureSource | TextSource

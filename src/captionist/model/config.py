@@ -64,6 +64,14 @@ class DecoderConfig(_Config):
     dropout: float = Field(0.1, ge=0, lt=1)
 
 
+class WordsConfig(_Config):
+    """Words seen, which stand behind the visual tokens of the grid; see `model.words`."""
+
+    detector: str = Field(description="a directory with nanodet-g.onnx")
+    objects: int = Field(8, ge=0, le=80, description="so many of the detector's classes")
+    nouns: int = Field(3, ge=0, description="so many nouns of the stem's ImageNet classifier")
+
+
 class ModelConfig(_Config):
     """Encoder, decoder and the length of the visual prefix between them."""
 
@@ -72,6 +80,7 @@ class ModelConfig(_Config):
     prefix_grid: int | None = Field(
         None, ge=1, description="visual tokens are average-pooled to this grid; none: the encoder's own"
     )
+    words: WordsConfig | None = Field(None, description="words seen; none: the visual tokens are all there is")
     alignment: int | None = Field(
         None, ge=1, description="width of the space in which pictures and sentences are compared; none: no such space"
     )

@@ -31,6 +31,7 @@ from captionist.model.language import (
     rebuild_language,
 )
 from captionist.model.vision import Encoder, build_encoder
+from captionist.model.words import WordsSeen
 
 Given = TypeVar("Given")
 
@@ -73,6 +74,9 @@ class VisionPrefixLM(nn.Module):
         self.end_id = language.end_id
         self.grid = config.prefix_grid or encoder.grid
         self.projection = nn.Linear(encoder.width, self.decoder.config.n_embd)
+        self.words: WordsSeen | None = None
+        if config.words:
+            self.words = WordsSeen(config.words, self.projection.out_features, encoder.feature_width, self.tokenizer)
         self.alignment: Alignment | None = None
         if config.alignment:
             self.align(config.alignment)
@@ -81,8 +85,8 @@ class VisionPrefixLM(nn.Module):
 
     @property
     def prefix_length(self) -> int:
-        """P, the number of visual tokens that GPT-2 sees."""
-        return self.grid * self.grid
+        """P, the number of tokens that GPT-2 sees before the caption: the grid's, and behind them the words seen."""
+        return self.grid * self.grid + (len(self.words) if self.words else 0)
 
     @property
     def preprocessing(self) -> Preprocessing:
@@ -95,8 +99,10 @@ class VisionPrefixLM(nn.Module):
         """W, the numbers of a visual token: those that GPT-2 reads, and behind them those of the image head, if any."""
         return int(self.decoder.config.n_embd) + (self.encoder.feature_width if self.alignment else 0)
 
-    def project(self, features: Tensor, dropout: float = 0) -> Tensor:
+    def project(self, features: Tensor, dropout: float = 0, objects: Tensor | None = None) -> Tensor:
         """The encoder's features float [B, F, C] (see `Encoder.backbone`) -> visual tokens float [B, P, W].
+
+        `objects` float [B, 80, 6] is what the detector found, for models with words seen.
 
         They are D numbers that GPT-2 reads and, with an alignment, the features at their place, which its image head
         reads: what is projected for GPT-2 has lost some of what tells pictures apart.
@@ -110,14 +116,18 @@ class VisionPrefixLM(nn.Module):
         pooling = self.pooling if side == self.encoder.grid else _pooling_matrix(side, self.grid)
         pooled = None if self.grid == side else pooling.to(features)
         prefix: Tensor = self.projection(self.encoder.neck(features, pooled))
+        seen = features if pooled is None else pooled @ features
+        if self.words is not None:
+            assert objects is not None  # the recipe has been checked
+            named = self.words(objects, self.words.nouns(seen), self.decoder.wte.weight)
+            prefix = torch.cat((prefix, named.to(prefix.dtype)), 1)
         if self.alignment is None:
             return prefix
-        seen = features if pooled is None else pooled @ features
-        return torch.cat((prefix, seen.to(prefix.dtype)), 2)
+        return torch.cat((prefix, F.pad(seen, (0, 0, 0, prefix.shape[1] - seen.shape[1])).to(prefix.dtype)), 2)
 
-    def encode(self, pixels: Tensor, dropout: float = 0) -> Tensor:
+    def encode(self, pixels: Tensor, dropout: float = 0, objects: Tensor | None = None) -> Tensor:
         """Pixels float [B, 3, H, W] -> visual tokens float [B, P, W]; as in `project`."""
-        return self.project(self.encoder.backbone(pixels), dropout)
+        return self.project(self.encoder.backbone(pixels), dropout, objects)
 
     def embed(self, visual_tokens: Tensor) -> Tensor:
         """Visual tokens float [B, P, W] -> unit vectors float [B, E], the pictures in the alignment's space."""
@@ -223,6 +233,8 @@ class VisionPrefixLM(nn.Module):
     def use_vocabulary(self, tokenizer: Tokenizer, kept: list[int]) -> None:
         """Speak the ids of `tokenizer`; `kept` are those that its tokens have had, whose embeddings they keep."""
         self.tokenizer = tokenizer
+        if self.words is not None:
+            self.words.spell(tokenizer)
         for table in [self.decoder.wte] + ([self.alignment.words] if self.alignment else []):
             table.weight = nn.Parameter(table.weight.data[kept])
             table.num_embeddings = len(kept)

@@ -1,7 +1,8 @@
 """Pictures and sentences in one space: a small CLIP (Radford et al. 2021) on the features of the captioner's encoder.
 
-A sentence is the sum of its tokens' embeddings (a bag of words, as in DeViSE; Frome et al. 2013). On the few thousand
-pictures of a captioning corpus it finds more than GPT-2's hidden states do, and it needs no pass of a network.
+The space is that of a sentence encoder which has read the world (MiniLM; Wang et al. 2020, arXiv:2002.10957): the
+sentence head learns it from few weights, and pictures are led to where their captions are (as in DeViSE; Frome et al.
+2013), so that a picture can find a sentence about things which no captioned picture showed.
 """
 
 import math
@@ -14,42 +15,61 @@ from torch import Tensor, nn
 
 from captionist.model.language import IGNORE
 
-_QUERIES = 4
+_HIDDEN, _SENTENCE_HIDDEN = 1024, 768
+_OBJECT_WEIGHT = 3.0  # so that scores weigh as much as normed features
+_LARGEST = 6.0  # of what the image head reads
+_DROPOUT = 0.4
 _FIRST_SCALE = 1 / 0.07  # CLIP's
 _LARGEST_SCALE = 100.0
 _NEVER = -1e4  # a logit; minus infinity would make the gradient of a lonely picture NaN
 
 
 class Alignment(nn.Module):
-    """An image head on the encoder's features, and a sentence head of its own."""
+    """An image head on the encoder's features and the detector's objects, and a sentence head of its own."""
 
-    def __init__(self, vocabulary: int, width: int, size: int) -> None:
-        """vocabulary: number of tokens; width: C, of the features; size: E, of the common space."""
+    def __init__(self, vocabulary: int, width: int, size: int, classes: int = 0) -> None:
+        """vocabulary: number of tokens; width: C, of the features; size: E, of the common space; classes: K, the
+        detector's, or 0 where there is none."""
         super().__init__()
-        self.norm = nn.LayerNorm(width)
-        self.queries = nn.Linear(width, _QUERIES)
-        self.image_head = nn.Linear(_QUERIES * width, size)
+        self.mean_norm, self.most_norm = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.image_hidden = nn.Linear(2 * width + 3 * classes, _HIDDEN)
+        self.image_head = nn.Linear(_HIDDEN, size)
         self.words = nn.Embedding(vocabulary, size)
-        nn.init.normal_(self.words.weight, std=0.02)
+        self.importance = nn.Embedding(vocabulary, 1)
+        nn.init.normal_(self.words.weight, std=0.1)
+        nn.init.zeros_(self.importance.weight)
+        self.sentence_norm = nn.LayerNorm(size)
+        self.sentence_hidden = nn.Linear(size, _SENTENCE_HIDDEN)
+        self.sentence_head = nn.Linear(_SENTENCE_HIDDEN, size)
         self.log_scale = nn.Parameter(torch.tensor([math.log(_FIRST_SCALE)]))  # FSDP can shard no tensor without axes
 
-    def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *rest: Any) -> None:
-        scale = state_dict.get(f"{prefix}log_scale")
-        if scale is not None:  # in models of before it had no axis
-            state_dict[f"{prefix}log_scale"] = scale.reshape(1)
-        super()._load_from_state_dict(state_dict, prefix, *rest)
+    def images(self, features: Tensor, objects: Tensor | None = None) -> Tensor:
+        """Features float [B, P, C], objects float [B, K, 6] -> unit vectors float [B, E]."""
+        seen = [self.mean_norm(features.mean(1)), self.most_norm(features.amax(1))]
+        if objects is not None:
+            score, count = objects[..., 0], objects[..., 1].log1p()
+            area = (objects[..., 4] - objects[..., 2]) * (objects[..., 5] - objects[..., 3])
+            seen.append(_OBJECT_WEIGHT * torch.cat((score, count, score * area), 1))
+        read = self._drop(torch.cat(seen, 1).clamp(-_LARGEST, _LARGEST))
+        return F.normalize(self.image_head(self._drop(F.gelu(self.image_hidden(read)))).float(), dim=-1)
 
-    def images(self, features: Tensor) -> Tensor:
-        """Features float [B, P, C] -> unit vectors float [B, E]."""
-        tokens = self.norm(features)
-        looks = self.queries(tokens).softmax(1).transpose(1, 2)  # where in the picture each query looks
-        return F.normalize(self.image_head((looks @ tokens).flatten(1)).float(), dim=-1)
+    def _drop(self, x: Tensor) -> Tensor:
+        return F.dropout(x, _DROPOUT, self.training)
 
     def sentences(self, tokens: Tensor) -> Tensor:
         """Token ids int64 [..., T], filled with IGNORE -> unit vectors float [..., E]; of no token, zeros."""
-        known = tokens != IGNORE
-        embedded = self.words(tokens.clamp(min=0)) * known[..., None]
-        return F.normalize(embedded.sum(-2).float(), dim=-1)
+        return self.read(tokens.clamp(min=0), tokens != IGNORE)
+
+    def read(self, tokens: Tensor, known: Tensor) -> Tensor:
+        """Token ids int64 [..., T], of which those `known` bool [..., T] count -> as `sentences`.
+
+        A bag of words, some of which matter more, and what a small network makes of it.
+        """
+        weights = self.importance(tokens).exp() * known[..., None]
+        total = weights.sum(-2)
+        bag = (self.words(tokens) * weights).sum(-2) / total.clamp(min=1e-6)
+        sentence = bag + self.sentence_head(F.gelu(self.sentence_hidden(self.sentence_norm(bag))))
+        return F.normalize(sentence.float(), dim=-1) * (total > 0)
 
     def scale(self) -> Tensor:
         """What cosines are multiplied by to be logits."""

@@ -11,9 +11,13 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime as ort
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from captionist.errors import RecipeError
+from captionist.inference.detector import Detector
+from captionist.inference.sessions import session_options
 from captionist.model.nanodet import BINS, STRIDES
 from captionist.model.quantization import quantize_detector
 
@@ -29,6 +33,19 @@ CLASSES = tuple(_NAMES.split(","))
 """COCO's 80 classes, in the order of the scores."""
 
 _MEAN, _STD = np.array([103.53, 116.28, 123.675]), np.array([57.375, 57.12, 58.395])  # blue, green, red
+
+
+def find_nanodet(directory: str) -> Path:
+    """nanodet-g.onnx of the starting weights. Raises RecipeError where it is not there."""
+    path = Path(directory) / "nanodet-g.onnx"
+    if not path.is_file():
+        raise RecipeError(f"{path} does not exist. `python -m captionist.model.starting_weights` makes it.")
+    return path
+
+
+def load_detector(path: Path) -> Detector:
+    """A detector.onnx, to be run on one thread."""
+    return Detector(ort.InferenceSession(path, session_options(1), providers=["CPUExecutionProvider"]))
 
 
 def write_detector(nanodet: Path, path: Path, scenes: Sequence[NDArray[np.uint8]] = ()) -> None:

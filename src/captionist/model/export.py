@@ -26,12 +26,13 @@ from captionist.errors import BundleError, DataError
 from captionist.evaluation.calibration import calibrate, reliability
 from captionist.evaluation.report import ReportRow
 from captionist.evaluation.run import evaluate
-from captionist.images import decode, prepare
+from captionist.images import decode, prepare, scene_shape, squeeze
 from captionist.inference.encoding import Prepared
 from captionist.inference.engine import Engine
 from captionist.inference.search import SearchOptions, search
 from captionist.model.card import Training, model_card
 from captionist.model.decoder import TorchDecoder
+from captionist.model.detector import CLASSES
 from captionist.model.fusion import VisionPrefixLM, load_model
 from captionist.model.graphs import Precision, round_to_half, write_graphs
 from captionist.model.language import encode_caption
@@ -88,13 +89,13 @@ def _write(model: VisionPrefixLM, recipe: Recipe, run: Path, directory: Path, na
     model = model.cpu().float().eval()
     if precision != "fp32":
         round_to_half(model)  # the comparison is then with the very weights that the bundle holds
-    pixels: Sequence[NDArray[np.float32]] = ()
+    pictures: Sequence[Prepared] = ()
     if precision == "int8":
         train = _train_examples(recipe)
         model.cut_vocabulary(_common_captions(model, recipe, train))
         chosen = train[:: -(-len(train) // _CALIBRATION_PICTURES)]  # spread over all of them
-        pixels = [prepare(decode(example.image), model.preprocessing) for example in chosen]
-    write_unscored(model, recipe, directory, name, precision, pixels)
+        pictures = [prepare_picture(decode(example.image), model) for example in chosen]
+    write_unscored(model, recipe, directory, name, precision, pictures)
 
     scores: dict[str, Any] = {"split": "dev", "corpus": recipe.data.root.name}
     try:
@@ -128,10 +129,10 @@ def write_unscored(
     directory: Path,
     name: str,
     precision: Precision,
-    pixels: Sequence[NDArray[np.float32]] = (),
+    pictures: Sequence[Prepared] = (),
 ) -> None:
-    """Write a bundle that has no scores and an empty card; pixels as in `write_graphs`."""
-    write_graphs(model, directory, precision, pixels)
+    """Write a bundle that has no scores and an empty card; pictures as in `write_graphs`."""
+    write_graphs(model, directory, precision, pictures)
     model.tokenizer.save(str(directory / bundles.TOKENIZER))
     bundles.write_config(directory, bundle_config(model, recipe, name, precision))
     (directory / bundles.SCORES).write_text("{}", encoding="utf-8")
@@ -191,15 +192,17 @@ def _best_epoch(log: Path) -> str:
 
 def compare(model: VisionPrefixLM, directory: Path, examples: Sequence[Example]) -> Parity:
     """Run the torch model and a bundle's graphs on the same pictures."""
-    pixels = np.stack([prepare(decode(example.image), model.preprocessing) for example in examples])
+    pictures = [prepare_picture(decode(example.image), model) for example in examples]
     engine, torch_decoder = Engine(Bundle.open(directory)), TorchDecoder(model)
     greedy = SearchOptions(num_beams=1)
     same, largest = 0, 0.0
     for start in range(0, len(examples), 20):
-        batch = pixels[start : start + 20]
+        batch = pictures[start : start + 20]
+        encoding = engine.encode(batch)
+        ours, objects = encoding.visual_tokens, encoding.objects
         with torch.inference_mode():
-            theirs = model.encode(torch.from_numpy(batch))
-        ours = engine.encode([Prepared(picture, None) for picture in batch]).visual_tokens
+            pixels = torch.from_numpy(np.stack([picture.pixels for picture in batch]))
+            theirs = model.encode(pixels, objects=None if objects is None else torch.from_numpy(objects))
         difference = torch_decoder.prefill(theirs).logits - engine.decoder.prefill(ours).logits
         largest = max(largest, float(np.abs(difference).max()))
         pairs = zip(
@@ -209,6 +212,12 @@ def compare(model: VisionPrefixLM, directory: Path, examples: Sequence[Example])
         )
         same += sum(a[0].tokens == b[0].tokens for a, b in pairs)
     return Parity(len(examples), same, round(largest, 7))
+
+
+def prepare_picture(picture: NDArray[np.uint8], model: VisionPrefixLM) -> Prepared:
+    """A picture, uint8 [H, W, 3], as the bundle of this model will read it."""
+    scene = squeeze(picture, scene_shape(*picture.shape[:2])) if model.words else None
+    return Prepared(prepare(picture, model.preprocessing), scene)
 
 
 def _train_examples(recipe: Recipe) -> tuple[Example, ...]:
@@ -244,6 +253,7 @@ def bundle_config(model: VisionPrefixLM, recipe: Recipe, name: str, precision: P
     """What a bundle of this model must say of itself."""
     settings, pixels, alignment = model.decoder.config, model.preprocessing, model.alignment
     height, width = pixels.size
+    words = model.config.words
     return BundleConfig(
         name=name,
         version=_VERSION,
@@ -261,6 +271,7 @@ def bundle_config(model: VisionPrefixLM, recipe: Recipe, name: str, precision: P
             max_tokens=settings.n_positions - model.prefix_length - 1,
         ),
         vocabulary_size=model.tokenizer.get_vocab_size(),
+        detector=words and bundles.DetectorConfig(classes=CLASSES, words=words.objects, nouns=words.nouns),
         search=bundles.SearchDefaults(
             num_beams=recipe.validation.num_beams,
             length_penalty=recipe.validation.length_penalty,

@@ -21,6 +21,7 @@ from captionist.errors import TrainingError
 from captionist.images import Preprocessing
 from captionist.model.alignment import Alignment
 from captionist.model.config import ModelConfig
+from captionist.model.detector import CLASSES
 from captionist.model.language import (
     IGNORE,
     KeyValues,
@@ -99,10 +100,13 @@ class VisionPrefixLM(nn.Module):
         """W, the numbers of a visual token: those that GPT-2 reads, and behind them those of the image head, if any."""
         return int(self.decoder.config.n_embd) + (self.encoder.feature_width if self.alignment else 0)
 
-    def project(self, features: Tensor, dropout: float = 0, objects: Tensor | None = None) -> Tensor:
+    def project(
+        self, features: Tensor, dropout: float = 0, objects: Tensor | None = None, classes: Tensor | None = None
+    ) -> Tensor:
         """The encoder's features float [B, F, C] (see `Encoder.backbone`) -> visual tokens float [B, P, W].
 
-        `objects` float [B, 80, 6] is what the detector found, for models with words seen.
+        For models with words seen: `objects` float [B, 80, 6], what the detector found, and `classes` float [B, 1000],
+        the probabilities of ImageNet's, by default those of the model's own classifier.
 
         They are D numbers that GPT-2 reads and, with an alignment, the features at their place, which its image head
         reads: what is projected for GPT-2 has lost some of what tells pictures apart.
@@ -119,24 +123,41 @@ class VisionPrefixLM(nn.Module):
         seen = features if pooled is None else pooled @ features
         if self.words is not None:
             assert objects is not None  # the recipe has been checked
-            named = self.words(objects, self.words.nouns(seen), self.decoder.wte.weight)
+            found = self.words.classes(seen) if classes is None else classes
+            named = self.words(objects, found @ self.words.grouping, self.decoder.wte.weight)
             prefix = torch.cat((prefix, named.to(prefix.dtype)), 1)
         if self.alignment is None:
             return prefix
         return torch.cat((prefix, F.pad(seen, (0, 0, 0, prefix.shape[1] - seen.shape[1])).to(prefix.dtype)), 2)
 
-    def encode(self, pixels: Tensor, dropout: float = 0, objects: Tensor | None = None) -> Tensor:
+    def encode(
+        self, pixels: Tensor, dropout: float = 0, objects: Tensor | None = None, classes: Tensor | None = None
+    ) -> Tensor:
         """Pixels float [B, 3, H, W] -> visual tokens float [B, P, W]; as in `project`."""
-        return self.project(self.encoder.backbone(pixels), dropout, objects)
+        return self.project(self.encoder.backbone(pixels), dropout, objects, classes)
 
-    def embed(self, visual_tokens: Tensor) -> Tensor:
-        """Visual tokens float [B, P, W] -> unit vectors float [B, E], the pictures in the alignment's space."""
+    def embed(self, visual_tokens: Tensor, objects: Tensor | None = None) -> Tensor:
+        """Visual tokens float [B, P, W] -> unit vectors float [B, E], the pictures in the alignment's space.
+
+        `objects` as in `project`.
+        """
         assert self.alignment is not None
-        return self.alignment.images(visual_tokens[..., self.decoder.config.n_embd :])
+        return self.alignment.images(visual_tokens[:, : self.grid**2, self.decoder.config.n_embd :], objects)
 
-    def unseen(self, rows: int) -> Tensor:
-        """The visual tokens of texts without pictures: none, float [rows, 0, W]."""
-        return self.decoder.wte.weight.new_zeros(rows, 0, self.token_width)
+    def unseen(self, rows: int, objects: Tensor | None = None, classes: Tensor | None = None) -> Tensor:
+        """The visual tokens of texts without pictures: float [rows, 0, W], or with words seen [rows, 1 + words, W].
+
+        The first then says that there is no picture; the words are those of `objects` float [rows, 80, 6] and of
+        `classes` float [rows, 1000], ImageNet's, as a picture that the text is about might have had them.
+        """
+        embeddings = self.decoder.wte.weight
+        if self.words is None:
+            return embeddings.new_zeros(rows, 0, self.token_width)
+        assert objects is not None  # the recipe has been checked
+        assert classes is not None
+        named = self.words(objects, classes @ self.words.grouping, embeddings)
+        prefix = torch.cat((self.words.no_picture.expand(rows, 1, -1), named), 1)
+        return F.pad(prefix, (0, self.token_width - prefix.shape[2]))
 
     def forward(self, objective: Callable[["VisionPrefixLM", Given], Tensor], given: Given) -> Tensor:
         """What `objective` makes of this model: the one way in for DDP and FSDP, which wrap what trains."""
@@ -154,13 +175,22 @@ class VisionPrefixLM(nn.Module):
         length = inputs.shape[2]
         packed = torch.cat((prefix, self.decoder.wte(inputs).flatten(1, 2).to(prefix.dtype)), 1)
         text = torch.arange(self.prefix_length, self.prefix_length + length, device=packed.device)
-        positions = torch.cat((torch.arange(prefix.shape[1], device=packed.device), text.repeat(count)))
+        positions = torch.cat((self._prefix_positions(prefix.shape[1]).to(packed.device), text.repeat(count)))
         mask = _packed_mask(prefix.shape[1], count, length, packed.device)
         hidden, _, _ = self.decoder(packed, positions, mask)
         labels = labels.flatten(1)
         counted = labels != IGNORE
         owners = torch.arange(batch * count, device=packed.device).repeat_interleave(length).view(batch, -1)
         return Read(self.decoder.logits(hidden[:, prefix.shape[1] :][counted]), labels[counted], owners[counted])
+
+    def _prefix_positions(self, length: int) -> Tensor:
+        """int64 [length]: of a text without a picture, one token stands for the grid, and the words stay in place."""
+        positions = torch.arange(self.prefix_length)
+        return (
+            positions
+            if length == self.prefix_length
+            else torch.cat((positions[:1], positions[self.grid**2 :]))[:length]
+        )
 
     def _shift(self, captions: Tensor) -> tuple[Tensor, Tensor]:
         """Inputs that begin, and labels that end, with <|endoftext|>: int64 [B, C, T + 1] each.
@@ -222,7 +252,8 @@ class VisionPrefixLM(nn.Module):
 
     def align(self, size: int) -> None:
         """Add an untrained `Alignment`, whose space is `size` wide."""
-        self.alignment = Alignment(self.decoder.wte.num_embeddings, self.encoder.feature_width, size)
+        classes = len(CLASSES) if self.words else 0
+        self.alignment = Alignment(self.decoder.wte.num_embeddings, self.encoder.feature_width, size, classes)
         self.config = self.config.model_copy(update={"alignment": size})
 
     def cut_vocabulary(self, captions: list[str]) -> None:
@@ -235,7 +266,8 @@ class VisionPrefixLM(nn.Module):
         self.tokenizer = tokenizer
         if self.words is not None:
             self.words.spell(tokenizer)
-        for table in [self.decoder.wte] + ([self.alignment.words] if self.alignment else []):
+        heads = [self.alignment.words, self.alignment.importance] if self.alignment else []
+        for table in [self.decoder.wte, *heads]:
             table.weight = nn.Parameter(table.weight.data[kept])
             table.num_embeddings = len(kept)
         self.end_id = Language(self.decoder, tokenizer).end_id

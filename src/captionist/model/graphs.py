@@ -10,16 +10,18 @@ from typing import Any, Literal
 import numpy as np
 import onnx
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 from torch.export import Dim
 
-from captionist.bundle import ENCODER, IMAGE_HEAD, PREFILL, SENTENCE_HEAD, STEP
+from captionist.bundle import DETECTOR, ENCODER, IMAGE_HEAD, PREFILL, SENTENCE_HEAD, STEP
+from captionist.inference.detector import OBJECT_WIDTH
+from captionist.inference.encoding import Prepared
 from captionist.model.alignment import Alignment
+from captionist.model.detector import CLASSES, find_nanodet, load_detector, write_detector
 from captionist.model.fusion import VisionPrefixLM
-from captionist.model.quantization import quantize_convolutions, quantize_products, quantize_products_by_row
+from captionist.model.quantization import Feed, quantize_convolutions, quantize_products, quantize_products_by_row
 from captionist.model.vision import HybridEncoder
 
 Precision = Literal["fp32", "fp16", "int8"]
@@ -37,8 +39,8 @@ class _Encode(nn.Module):
         super().__init__()
         self.model = model
 
-    def forward(self, pixels: Tensor) -> Tensor:
-        return self.model.encode(pixels)
+    def forward(self, pixels: Tensor, objects: Tensor | None = None) -> Tensor:
+        return self.model.encode(pixels, objects=objects)
 
 
 class _Prefill(_Encode):
@@ -47,19 +49,18 @@ class _Prefill(_Encode):
 
 
 class _ImageHead(_Encode):
-    def forward(self, visual_tokens: Tensor) -> Tensor:
-        return self.model.embed(visual_tokens)
+    def forward(self, visual_tokens: Tensor, objects: Tensor | None = None) -> Tensor:
+        return self.model.embed(visual_tokens, objects)
 
 
 class _SentenceHead(nn.Module):
     def __init__(self, alignment: Alignment) -> None:
         super().__init__()
-        words = alignment.words.weight
-        # What fills sentences up to the longest one is a token of its own, which says nothing.
-        self.words = nn.Parameter(torch.cat((words, words.new_zeros(1, words.shape[1]))))
+        self.alignment = alignment
 
     def forward(self, sentences: Tensor) -> Tensor:
-        return F.normalize(F.embedding(sentences, self.words).sum(1), dim=-1)
+        vocabulary = self.alignment.words.num_embeddings  # its number fills sentences up to the longest one
+        return self.alignment.read(sentences.clamp(max=vocabulary - 1), sentences < vocabulary)
 
 
 class _Step(_Encode):
@@ -76,14 +77,14 @@ class _Step(_Encode):
 
 
 def write_graphs(
-    model: VisionPrefixLM, directory: Path, precision: Precision, pixels: Sequence[NDArray[np.float32]] = ()
+    model: VisionPrefixLM, directory: Path, precision: Precision, pictures: Sequence[Prepared] = ()
 ) -> None:
-    """Write encoder.onnx, prefill.onnx, step.onnx, the alignment's heads if there is one, and weights.bin.
+    """Write encoder.onnx, prefill.onnx, step.onnx, the detector and the alignment's heads if there are, and weights.bin.
 
     Batch and cache length are dynamic.
 
-    Args: model in evaluation mode on the CPU; precision as in `Precision`; pixels: prepared train pictures, float32
-    [3, H, W] each, for int8 alone, which measures activations on them.
+    Args: model in evaluation mode on the CPU; precision as in `Precision`; pictures: prepared train pictures, for int8
+    alone, which measures activations on them. Raises RecipeError where the detector cannot be found.
     """
     settings, width = model.decoder.config, model.decoder.config.n_embd
     resolution = model.config.encoder.resolution
@@ -93,11 +94,12 @@ def write_graphs(
 
     prefix = model.prefix_length + 1
     batch, rows, length = Dim("batch"), Dim("rows"), Dim("length", max=settings.n_positions - prefix - 1)
+    seen = (torch.zeros(2, len(CLASSES), OBJECT_WIDTH),) if model.words else ()
     _export(
         _Encode(model),
-        (torch.zeros(2, 3, resolution, resolution),),
+        (torch.zeros(2, 3, resolution, resolution), *seen),
         ["visual_tokens"],
-        [{0: batch}],
+        [{0: batch}, *({0: batch} for _ in seen)],
         directory / ENCODER,
     )
     prefilled = ["logits", "attention", "keys", "values"]
@@ -120,13 +122,20 @@ def write_graphs(
         directory / STEP,
     )
     graphs = [directory / name for name in (ENCODER, PREFILL, STEP)]
+    feeds: list[Feed] = [{"pixels": picture.pixels[None]} for picture in pictures]
+    if model.config.words is not None:
+        graphs.append(directory / DETECTOR)
+        scenes = [picture.scene for picture in pictures if picture.scene is not None]
+        write_detector(find_nanodet(model.config.words.detector), graphs[-1], scenes if precision == "int8" else ())
+        detector = load_detector(graphs[-1])
+        feeds = [feed | {"objects": detector(scene)[None]} for feed, scene in zip(feeds, scenes, strict=True)]
     if model.alignment is not None:
         graphs += [directory / name for name in (IMAGE_HEAD, SENTENCE_HEAD)]
         _export(
             _ImageHead(model),
-            (torch.zeros(2, model.prefix_length, model.token_width),),
+            (torch.zeros(2, model.prefix_length, model.token_width), *seen),
             ["image_embeddings"],
-            [{0: batch}],
+            [{0: batch}, *({0: batch} for _ in seen)],
             directory / IMAGE_HEAD,
         )
         _export(
@@ -138,7 +147,7 @@ def write_graphs(
         )
     if precision == "int8":
         if isinstance(model.encoder, HybridEncoder):  # a plain ViT has one convolution, its patches
-            quantize_convolutions(directory / ENCODER, pixels)
+            quantize_convolutions(directory / ENCODER, feeds)
         quantize_products(directory / ENCODER)
         quantize_products(directory / PREFILL)
         quantize_products_by_row(directory / STEP)

@@ -26,18 +26,20 @@ _IN_INT8 = 4  # MatMulNBits' name for arithmetic in integers, too
 _KEPT = 6  # the first convolutions: few channels, many pixels, so that int8 gains little there, and costs most
 
 
-class _Pictures(CalibrationDataReader):  # type: ignore[misc]
-    def __init__(self, name: str, pictures: Sequence[NDArray[Any]]) -> None:
-        """name: of the graph's input."""
-        self._name, self._rest = name, iter(pictures)
-
-    def get_next(self) -> dict[str, Any] | None:
-        picture = next(self._rest, None)
-        return None if picture is None else {self._name: picture[None]}
+Feed = dict[str, NDArray[Any]]
+"""A graph's inputs by name, of one picture."""
 
 
-def quantize_convolutions(path: Path, pixels: Sequence[NDArray[np.float32]]) -> None:
-    """Rewrite an encoder's graph in place. pixels: prepared train pictures, float32 [3, H, W] each."""
+class _Feeds(CalibrationDataReader):  # type: ignore[misc]
+    def __init__(self, feeds: Sequence[Feed]) -> None:
+        self._rest = iter(feeds)
+
+    def get_next(self) -> Feed | None:
+        return next(self._rest, None)
+
+
+def quantize_convolutions(path: Path, feeds: Sequence[Feed]) -> None:
+    """Rewrite an encoder's graph in place. feeds: its inputs for train pictures."""
     quant_pre_process(path, path, skip_symbolic_shape=True)
     nodes = onnx.load(path, load_external_data=False).graph.node
     convolutions = [node.name for node in nodes if node.op_type == "Conv"]
@@ -45,7 +47,7 @@ def quantize_convolutions(path: Path, pixels: Sequence[NDArray[np.float32]]) -> 
         quantize_static(
             path,
             path,
-            _Pictures("pixels", pixels),
+            _Feeds(feeds),
             quant_format=QuantFormat.QDQ,
             # Clip (ReLU6) belongs to the convolution before it: its bounds become the range of the output.
             op_types_to_quantize=["Conv", "Clip"],
@@ -70,7 +72,7 @@ def quantize_detector(path: Path, scenes: Sequence[NDArray[np.uint8]]) -> None:
         quantize_static(
             path,
             path,
-            _Pictures("scene", scenes),
+            _Feeds([{"scene": scene[None]} for scene in scenes]),
             quant_format=QuantFormat.QDQ,
             op_types_to_quantize=["Conv"],
             nodes_to_exclude=heads,

@@ -58,9 +58,10 @@ class WordsSeen(nn.Module):
         self.register_buffer("pieces", pieces.to(device), persistent=False)
         self.register_buffer("shares", shares.to(device), persistent=False)
 
-    def nouns(self, features: Tensor) -> Tensor:
-        """The encoder's features float [B, P, C] -> each noun's probability, float [B, M]."""
-        return self.classifier(features.mean(1)).float().softmax(-1) @ self.grouping
+    def classes(self, features: Tensor) -> Tensor:
+        """The encoder's features float [B, P, C] -> the probability of each of ImageNet's classes, float [B, 1000]."""
+        probabilities: Tensor = self.classifier(features.mean(1)).float().softmax(-1)
+        return probabilities
 
     def forward(self, objects: Tensor, nouns: Tensor, embeddings: Tensor) -> Tensor:
         """Tokens float [B, K, D], the surest first, classes before nouns.

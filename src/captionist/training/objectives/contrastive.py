@@ -21,7 +21,9 @@ class Contrast:
     def __call__(self, model: VisionPrefixLM, seen: Sequence[Seen]) -> Tensor:
         assert model.alignment is not None  # the recipe has been checked
         pictured = [one for one in seen if one.examples.pictured]
-        images = torch.cat([model.embed(one.visual_tokens) for one in pictured])
+        images = torch.cat(
+            [model.embed(one.visual_tokens, one.examples.annotations.get("objects")) for one in pictured]
+        )
         most = max(one.examples.captions.shape[1] for one in pictured)
         sentences = [model.alignment.sentences(one.examples.captions) for one in pictured]
         # A sentence of zeros is none: sources have different numbers of captions a picture.

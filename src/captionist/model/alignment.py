@@ -69,7 +69,8 @@ class Alignment(nn.Module):
         total = weights.sum(-2)
         bag = (self.words(tokens) * weights).sum(-2) / total.clamp(min=1e-6)
         sentence = bag + self.sentence_head(F.gelu(self.sentence_hidden(self.sentence_norm(bag))))
-        return F.normalize(sentence.float(), dim=-1) * (total > 0)
+        unit: Tensor = F.normalize(sentence.float(), dim=-1) * (total > 0)
+        return unit
 
     def scale(self) -> Tensor:
         """What cosines are multiplied by to be logits."""

@@ -79,7 +79,7 @@ class _Step(_Encode):
 def write_graphs(
     model: VisionPrefixLM, directory: Path, precision: Precision, pictures: Sequence[Prepared] = ()
 ) -> None:
-    """Write encoder.onnx, prefill.onnx, step.onnx, the detector and the alignment's heads if there are, and weights.bin.
+    """Write encoder.onnx, prefill.onnx, step.onnx, the detector and the heads if there are, and weights.bin.
 
     Batch and cache length are dynamic.
 

@@ -77,25 +77,6 @@ def test_a_claim_that_is_made_again_still_holds() -> None:
         assert claims.claim([(SAME, "a"), (SAME, "b"), (OTHER, "c")]) == [True, False, False]
 
 
-def test_a_fault_of_ours_costs_no_other_picture_its_caption(model: Path, photos: Path) -> None:
-    """A captioner that breaks at one picture, as none should."""
-    fatal = (photos / "05.png").read_bytes()
-
-    class Breaking(Captioner):
-        def caption_many(self, images: Iterable[Any], *_: Any, **options: Any) -> Iterator[CaptionResult]:
-            pictures = list(images)
-            if fatal in pictures:
-                raise MemoryError("no room")
-            return super().caption_many(pictures, **options)
-
-    references, _ = find_references([str(photos)])
-    answers = caption_block(Breaking(model), references[:8], Claims().claim)
-    bad = answers.pop(5)
-    assert (bad.sha256, bad.caption) == (None, None)
-    assert "MemoryError: no room" in str(bad.error)
-    assert all(row.caption and not row.error for row in answers)
-
-
 def test_a_picture_is_captioned_once(model: Path, photos: Path) -> None:
     seen: list[bytes] = []
 
@@ -112,3 +93,19 @@ def test_a_picture_is_captioned_once(model: Path, photos: Path) -> None:
         True,
     ]
     assert seen == [Path(one.location).read_bytes() for one in block[:2]]
+
+
+def test_whatever_reading_a_picture_raises_is_in_its_row(
+    model: Path, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    references, _ = find_references([str(photos)])
+
+    def failing(reference: Reference) -> bytes:
+        if reference is references[2]:
+            raise MemoryError("no room")
+        return Path(reference.location).read_bytes()
+
+    monkeypatch.setattr("captionist.collection.blocks.read", failing)
+    answers = caption_block(Captioner(model), references[:4], Claims().claim)
+    assert [(row.caption is None, row.sha256 is None) for row in answers] == [(place == 2,) * 2 for place in range(4)]
+    assert "MemoryError: no room" in str(answers[2].error)

@@ -14,7 +14,8 @@ from captionist.sources import find_sources
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """One picture. name: what the table calls it, always valid Unicode. location: its URL or its absolute path."""
+    """One picture. name: what the table calls it and no other, always valid Unicode. location: its URL or its absolute
+    path."""
 
     name: str
     location: str
@@ -80,5 +81,11 @@ def _list(url: str) -> list[str]:
 
 
 def _valid(name: str) -> str:
-    """A file name as Unicode: bytes of it that are not UTF-8 are written out, as in caf\\xe9.jpg."""
-    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    """A file name as Unicode, no two names alike: bytes that are not UTF-8 are written out, as in caf\\xe9.jpg.
+
+    Where something stands in the name that looks like that, or is that, a backslash of its own becomes two.
+    """
+    valid = name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    if "\\x" not in valid:
+        return name
+    return name.replace("\\", r"\\").encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

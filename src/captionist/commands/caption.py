@@ -85,6 +85,7 @@ def caption(
         from captionist.captioner import Captioner
         from captionist.explain import SheetFolder, draw
         from captionist.images import decode
+        from captionist.inference.sharing import paired
 
         captioner = Captioner(model)
         try:
@@ -95,7 +96,7 @@ def caption(
             raise typer.BadParameter(str(error)) from error
         sheets = SheetFolder(explain) if explain else None
         with own_errors_only(), progress("captioning", len(found.sources)) as advance:
-            for source, result in zip(found.sources, results, strict=True):
+            for source, result in paired(found.sources, results):
                 if result.error is not None:
                     failures += 1
                     print_error(source.name, source.message(result.error), as_json)

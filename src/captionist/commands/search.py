@@ -131,6 +131,7 @@ def _bring_up_to_date(out: Path, model: str | None, sources: "Sequence[Source]")
     """Write the index of these pictures; returns how many cannot be read."""
     from captionist.captioner import Captioner
     from captionist.index import ImageIndex, IndexedPicture, Stamp
+    from captionist.inference.sharing import paired
 
     captioner = Captioner(model)
     fingerprint = captioner.bundle.fingerprint
@@ -145,7 +146,7 @@ def _bring_up_to_date(out: Path, model: str | None, sources: "Sequence[Source]")
     results = captioner.embed_many(source.image for source in fresh)
     try:
         with own_errors_only(), progress("indexing", len(fresh)) as advance:
-            for source, result in zip(fresh, results, strict=True):
+            for source, result in paired(fresh, results):
                 if result.error is not None:
                     failures += 1
                     print_error(source.name, source.message(result.error), as_json=False)

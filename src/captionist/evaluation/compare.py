@@ -29,6 +29,7 @@ from captionist.evaluation.scorers import CiderD, rouge_l
 from captionist.evaluation.scores import words_by_picture
 from captionist.evaluation.tokenize import tokenize
 from captionist.evaluation.words import Words
+from captionist.inference.sharing import paired
 
 MARGIN = 1.0
 """Of CIDEr-D times 100: what a new bundle may lose on dev at worst."""
@@ -114,7 +115,7 @@ def compare(
     for captioner in (old, new):
         said: dict[str, str] = {}
         results = captioner.caption_many(example.image for example in examples)
-        for example, result in zip(examples, results, strict=True):
+        for example, result in paired(examples, results):
             if result.caption is None:
                 failures[example.id] = str(result.error)
             else:

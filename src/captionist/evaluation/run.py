@@ -16,6 +16,7 @@ from captionist.evaluation.report import ReportRow
 from captionist.evaluation.retrieval import Recall
 from captionist.evaluation.scores import Scores, cider_by_picture, score_captions
 from captionist.inference.search import SearchOverrides
+from captionist.inference.sharing import paired
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ def evaluate(
     captions: dict[str, Caption] = {}
     failures: list[str] = []
     results = captioner.caption_many((example.image for example in examples), **options)
-    for example, result in zip(examples, results, strict=True):
+    for example, result in paired(examples, results):
         if result.caption is None:
             failures.append(str(result.error))
         else:

@@ -20,7 +20,6 @@ from captionist.data.splits import HASH_SPLIT_ORIGIN, split_by_name
 from captionist.data.textfiles import read_lines, read_tokens
 from captionist.errors import DataError
 
-KARPATHY_FILE = "dataset_flickr30k.json"
 CSV_FILE = "results.csv"
 TOKEN_FILE = "results_20130124.token"
 PICTURE_FOLDERS = (
@@ -30,12 +29,12 @@ PICTURE_FOLDERS = (
     "Images",
     "images",
 )
-LOOKS_FOR = f"{KARPATHY_FILE}, {CSV_FILE} with the header image_name| comment_number| comment, or {TOKEN_FILE}"
+LOOKS_FOR = f"{karpathy.FLICKR30K}, {CSV_FILE} with the header image_name| comment_number| comment, or {TOKEN_FILE}"
 
 
 def recognises(root: Path) -> bool:
     """Whether the directory holds one of the three caption files."""
-    return (root / KARPATHY_FILE).is_file() or _is_csv(root) or (root / TOKEN_FILE).is_file()
+    return karpathy.is_of(root, karpathy.FLICKR30K, PICTURE_FOLDERS) or _is_csv(root) or (root / TOKEN_FILE).is_file()
 
 
 def read(root: Path) -> Corpus:
@@ -46,9 +45,9 @@ def read(root: Path) -> Corpus:
             example is left.
     """
     problems: list[Problem] = []
-    if (root / KARPATHY_FILE).is_file():
-        captions, splits = karpathy.read(root / KARPATHY_FILE, KARPATHY_FILE, problems)
-        origin = f"Karpathy's, in {KARPATHY_FILE}"
+    if label := karpathy.find(root, karpathy.FLICKR30K):
+        captions, splits = karpathy.read(root / label, label, problems)
+        origin = f"Karpathy's, in {label}"
         return build(root, "flickr30k", origin, captions, splits, pictures_in(root, PICTURE_FOLDERS), problems)
     if _is_csv(root):
         rows = _csv_rows(root / CSV_FILE, problems)

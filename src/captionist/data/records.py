@@ -20,6 +20,7 @@ ProblemKind = Literal[
     "bad_encoding",
     "damaged_shard",
     "bad_member",
+    "shared_id",
 ]
 
 PROBLEM_MEANINGS: dict[ProblemKind, str] = {
@@ -31,6 +32,7 @@ PROBLEM_MEANINGS: dict[ProblemKind, str] = {
     "bad_encoding": "a line that is not UTF-8",
     "damaged_shard": "an archive that cannot be read, or not to its end",
     "bad_member": "a file in an archive that cannot be used as it is packed",
+    "shared_id": "an id that several pictures have, or a caption of it",
 }
 
 

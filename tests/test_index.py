@@ -74,6 +74,7 @@ def test_wrong_searches_are_refused() -> None:
     [
         ([], "at least one"),
         ([IndexedPicture("a\0b", unit_vectors(1)[0])], "NUL"),
+        ([IndexedPicture("a", vector) for vector in unit_vectors(2)], "'a' is given twice"),
         ([IndexedPicture("a", unit_vectors(1)[0] * 2)], "unit vectors"),
         ([IndexedPicture("a", np.full(WIDTH, np.nan))], "unit vectors"),
         ([IndexedPicture("a", unit_vectors(1))], "do not fit"),

@@ -2,6 +2,7 @@
 
 import os
 import zipfile
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -66,12 +67,15 @@ class ImageIndex:
 
     @classmethod
     def build(cls, model: str, pictures: Iterable[IndexedPicture]) -> "ImageIndex":
-        """Raises ValueError where there is no picture, or one is no unit vector as wide as the others."""
+        """Raises ValueError where there is no picture, a path comes twice, or one is no unit vector as wide as the
+        others."""
         given = list(pictures)
         if not given:
             raise ValueError("an index needs at least one picture")
         if any("\0" in picture.path for picture in given):
             raise ValueError("a path must not hold a NUL character")
+        if repeated := [path for path, times in Counter(picture.path for picture in given).items() if times > 1]:
+            raise ValueError(f"{repeated[0]!r} is given twice: a path stands for one picture")
         index = cls(
             model,
             tuple(picture.path for picture in given),

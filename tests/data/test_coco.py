@@ -110,6 +110,14 @@ def test_an_id_of_several_pictures_gives_no_captions_to_any(tmp_path: Path) -> N
     }
 
 
+def test_a_picture_is_looked_for_in_its_own_file_s_folder(tmp_path: Path) -> None:
+    """Where each split counts from one, pictures without captions have the names of others."""
+    write_corpus(tmp_path)
+    add_pictures(tmp_path / "train2017", ["000000000139.jpg"])
+    corpus = open_corpus(tmp_path)
+    assert corpus.examples[2].image == tmp_path / "val2017" / "000000000139.jpg"
+
+
 def test_files_that_are_cut_short_or_something_else_are_errors(tmp_path: Path) -> None:
     write_corpus(tmp_path)
     path = tmp_path / "annotations" / "captions_val2017.json"

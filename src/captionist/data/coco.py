@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from captionist.data import karpathy
-from captionist.data.building import build, gather, one_split_each, pictures_in
+from captionist.data.building import build, files_in, gather, one_split_each, pictures_in
 from captionist.data.records import Corpus, Problem
 from captionist.data.textfiles import read_json
 from captionist.errors import DataError
@@ -54,6 +54,9 @@ def read(root: Path) -> Corpus:
     captions = gather(chain.from_iterable(rows for _, rows in parts), problems)
     # Only the folders of these files: the pictures of the others are not without captions, they are not asked for.
     pictures = pictures_in(root, (_folder(label) for label in files.values()))
+    for label, (names, _) in zip(files.values(), parts, strict=True):  # both folders may have a picture of one name
+        own = files_in(root / _folder(label)) if (root / _folder(label)).is_dir() else {}
+        pictures |= {name: own[name] for name in names.values() if name in own}
     origin = ", ".join(f"{split} is {label}" for split, label in files.items())
     return build(root, "coco", origin, captions, one_split_each(root, pairs), pictures, problems)
 

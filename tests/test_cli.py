@@ -156,7 +156,7 @@ def test_beams_beyond_all_memory_are_wrong_usage(run: Run, model: Path, photos: 
 def test_a_sheet_that_cannot_be_written_does_not_stop_the_others(
     run: Run, model: Path, photos: Path, tmp_path: Path
 ) -> None:
-    too_long = write_png(photos / f"{'x' * 250}.png", 1)  # its name with .part is more than file systems take
+    too_long = write_png(photos / ("x" * 255), 1)  # its name with .jpg is more than file systems take
     outcome = run("caption", too_long, photos / "a.png", "--model", model, "--explain", tmp_path / "sheets")
     assert (outcome.code, len(outcome.out.splitlines()), len(outcome.err.splitlines())) == (1, 2, 1)
     assert [sheet.name for sheet in (tmp_path / "sheets").iterdir()] == ["a.jpg"]

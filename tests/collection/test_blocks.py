@@ -10,7 +10,8 @@ from captionist.captioner import Captioner, CaptionResult
 from captionist.collection.blocks import Claims, Row, caption_block
 from captionist.collection.references import Reference, find_references
 from captionist.collection.run import caption_collection
-from captionist.collection.table import MANIFEST, Table
+from captionist.collection.table import Table
+from captionist.ownfiles import TABLE_MANIFEST
 from tests.collection.tables import rows
 
 A, B, C = (Reference(name, f"/{name}") for name in "abc")
@@ -57,7 +58,7 @@ def test_unfinished_files_of_a_killed_run_are_cleared_away(tmp_path: Path) -> No
 
 def test_a_run_that_was_killed_while_it_wrote_its_first_file_is_no_obstacle(tmp_path: Path) -> None:
     (tmp_path / "t").mkdir()
-    (tmp_path / "t" / f".unfinished-{MANIFEST}").touch()
+    (tmp_path / "t" / f".unfinished-{TABLE_MANIFEST}").touch()
     assert result(tmp_path, [Row("a", SAME, "A dog.")], [A]) == {"a": "A dog."}
 
 

@@ -7,16 +7,13 @@ from functools import lru_cache
 from pyarrow import fs
 
 from captionist.errors import CollectionError
+from captionist.paths import absolute
 
 _URL = re.compile(r"([a-z][a-z0-9+.-]*)://([^/]*)(.*)", re.DOTALL)
 
 
 def is_url(name: str) -> bool:
     return _URL.match(name) is not None
-
-
-def absolute(path: str) -> str:
-    return os.path.abspath(path)  # noqa: PTH100  # resolve() would follow links
 
 
 def locate(name: str) -> tuple[fs.FileSystem, str]:

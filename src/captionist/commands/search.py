@@ -20,6 +20,7 @@ from captionist.commands.terminal import (
     writable,
 )
 from captionist.errors import ImageIndexError, ImageNotFoundError
+from captionist.paths import absolute, exists
 
 if TYPE_CHECKING:
     import numpy as np
@@ -81,14 +82,13 @@ def index(
     """
     from captionist.sources import find_sources
 
-    if not os.access(out.parent, os.W_OK):
+    if not os.access(out.parent, os.W_OK):  # where it replaces an index that could itself be written
         raise ImageIndexError(f"{out} cannot be written (the folder is read-only): name another file with --out")
     found = find_sources(paths, _no_stdin)
     for name, message in found.errors:
         print_error(name, message, as_json=False)
     failures = len(found.errors)
-    own = os.path.abspath(out)  # noqa: PTH100  # as find_sources does
-    if sources := [source for source in found.sources if os.path.abspath(source.name) != own]:  # noqa: PTH100
+    if sources := [source for source in found.sources if absolute(source.name) != absolute(out)]:
         failures += _bring_up_to_date(out, model, sources)
     else:
         _nothing_to_index(out)
@@ -136,7 +136,7 @@ def _bring_up_to_date(out: Path, model: str | None, sources: "Sequence[Source]")
     fingerprint = captioner.bundle.fingerprint
     stamps = {source.name: Stamp.of(source.name) for source in sources}
     pictures: dict[str, IndexedPicture] = {}
-    if out.exists():
+    if exists(out):
         known = ImageIndex.load(out)
         if known.model == fingerprint:
             pictures = {one.path: one for one in known if one.stamp and one.stamp == stamps.get(one.path)}
@@ -164,7 +164,7 @@ def _bring_up_to_date(out: Path, model: str | None, sources: "Sequence[Source]")
 
 def _nothing_to_index(out: Path) -> None:
     """Say so; an index is not given up for what may be a slip."""
-    left = "; it still holds what it held" if out.exists() else ""
+    left = "; it still holds what it held" if exists(out) else ""
     print_error(str(out), f"not written, as there is no picture to index{left}", as_json=False)
 
 

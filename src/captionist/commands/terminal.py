@@ -11,6 +11,7 @@ from typing import Annotated, TextIO
 
 import typer
 
+from captionist import paths
 from captionist.errors import CaptionistError, ImageNotFoundError, MissingExtraError
 
 ModelOption = Annotated[
@@ -130,11 +131,20 @@ def needs_extra(extra: str) -> Iterator[None]:
 
 def writable(path: Path | None) -> Path | None:
     """Check of an option that names a file to write, so that no long work is lost to a misspelt folder."""
-    if path is not None and (path.is_dir() or not path.parent.is_dir()):
-        raise typer.BadParameter(
-            f"{path} cannot be written: " + ("it is a folder" if path.is_dir() else "no such folder")
-        )
+    if path is not None and (reason := _why_not_writable(path)):
+        raise typer.BadParameter(f"{path} cannot be written: {reason}")
     return path
+
+
+def _why_not_writable(path: Path) -> str | None:
+    if paths.isdir(path):
+        return "it is a folder"
+    if reason := paths.obstacle(path):
+        return reason
+    if not paths.isdir(path.parent):
+        return "no such folder"
+    there = path if paths.exists(path) else path.parent
+    return None if os.access(there, os.W_OK) else "it is read-only" if there is path else "the folder is read-only"
 
 
 def write_text(path: Path, text: str) -> None:

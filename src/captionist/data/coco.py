@@ -14,6 +14,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from captionist import paths
 from captionist.data import karpathy
 from captionist.data.building import build, gather, one_split_each, pictures_in
 from captionist.data.records import Corpus, Problem
@@ -60,13 +61,13 @@ def read(root: Path) -> Corpus:
 
 
 def _karpathy_file(root: Path) -> str | None:
-    return next((name for name in KARPATHY_FILES if (root / name).is_file()), None)
+    return next((name for name in KARPATHY_FILES if paths.isfile(root / name)), None)
 
 
 def _caption_files(root: Path, year: str) -> dict[str, str]:
     """The caption files of that year that are there, by our split, as paths below the root."""
     files = {split: f"annotations/captions_{name}{year}.json" for name, split in SPLITS.items()}
-    return {split: label for split, label in files.items() if (root / label).is_file()}
+    return {split: label for split, label in files.items() if paths.isfile(root / label)}
 
 
 def _folder(label: str) -> str:
@@ -78,7 +79,7 @@ def _files_of_one_year(root: Path) -> dict[str, str]:
     years = [files for year in YEARS if (files := _caption_files(root, year))]
     if not years:
         raise DataError(f"{root}: not COCO's captions. Looked for {LOOKS_FOR}.")
-    return next((files for files in years if any((root / _folder(f)).is_dir() for f in files.values())), years[0])
+    return next((files for files in years if any(paths.isdir(root / _folder(f)) for f in files.values())), years[0])
 
 
 def _read_part(

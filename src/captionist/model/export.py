@@ -19,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 
 from captionist import bundle as bundles
+from captionist import paths
 from captionist.bundle import Bundle, BundleConfig
 from captionist.captioner import Captioner
 from captionist.data import Example, clean_references, open_corpus, open_with
@@ -67,7 +68,7 @@ def export(run: Path, bundle: Path, precision: Precision = "fp16") -> Bundle:
     """
     if precision not in get_args(Precision):
         raise BundleError(f"{precision!r} is no precision: choose one of {', '.join(get_args(Precision))}.")
-    if bundle.exists():
+    if paths.exists(bundle):
         raise BundleError(f"{bundle} exists already: choose another name, or delete it first.")
     recipe = load_recipe(run / "recipe.yaml")
     model = load_model(run / "best")
@@ -167,7 +168,7 @@ def _history(run: Path) -> list[Training]:
     found: dict[Path, Training] = {}
 
     def visit(directory: Path) -> None:
-        if directory not in found and (directory / "recipe.yaml").is_file():
+        if directory not in found and paths.isfile(directory / "recipe.yaml"):
             recipe = load_recipe(directory / "recipe.yaml")
             environment = json.loads((directory / "environment.json").read_text(encoding="utf-8"))
             for start in recipe.start:
@@ -180,7 +181,7 @@ def _history(run: Path) -> list[Training]:
 
 
 def _best_epoch(log: Path) -> str:
-    if not log.exists():
+    if not paths.exists(log):
         return ""
     with log.open(encoding="utf-8", newline="") as file:
         best = max(csv.DictReader(file), key=lambda row: float(row["cider"]))

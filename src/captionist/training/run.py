@@ -14,6 +14,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import InitProcessGroupKwargs, broadcast_object_list
 
+from captionist import paths
 from captionist.bundle import TRAINING_HEADING, Bundle
 from captionist.errors import BundleError, RecipeError, TrainingError
 from captionist.model.fusion import VisionPrefixLM, build_model, load_model
@@ -101,7 +102,7 @@ def _bundle(start: Path) -> Bundle | None:
 
     Raises RecipeError where it is neither, BundleError where it is damaged.
     """
-    if (start / "model.json").is_file():
+    if paths.isfile(start / "model.json"):
         return None
     try:
         bundle = Bundle.open(start)
@@ -181,7 +182,7 @@ def _note_resumption(run: Path, accelerator: Accelerator) -> None:
 
 def _require_same(recipe: Recipe, run: Path) -> None:
     kept = run / "recipe.yaml"
-    if not kept.is_file():
+    if not paths.isfile(kept):
         raise RecipeError(f"{run} is not a run: it has no recipe.yaml.")
     if load_recipe(kept) != recipe:
         raise RecipeError(f"The recipe differs from the one that {run} was started with; resume with {kept}.")

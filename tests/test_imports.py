@@ -24,6 +24,7 @@ ALLOWED = {
     "inference": {"bundle", "errors"},
     "captioner": {"bundle", "errors", "images", "inference"},
     "explain": {"captioner", "errors", "images", "ownfiles"},
+    "several": {"errors", "image_formats", "image_headers"},
     "sources": {"errors", "ownfiles", "paths"},
     "collection": {"captioner", "errors", "images", "inference", "ownfiles", "paths", "sources"},
     "data": {"errors", "images", "paths"},

@@ -14,7 +14,7 @@ from captionist.commands.compare import compare
 from captionist.commands.scores import evaluate, score
 from captionist.commands.search import index, match, search
 from captionist.commands.serve import ServeCommand, serve
-from captionist.commands.terminal import escape
+from captionist.commands.terminal import SPELT_OUT, escape
 from captionist.commands.training import export, train
 from captionist.errors import CaptionistError, SettingsError
 
@@ -59,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if sys.stdout is None:
         _give_up("standard output is closed: send it to a file, or to /dev/null")
     if isinstance(sys.stdout, TextIOWrapper):
-        sys.stdout.reconfigure(errors="surrogateescape")  # file names that are not UTF-8 come out as they went in
+        sys.stdout.reconfigure(errors=SPELT_OUT)
     try:
         app(args=arguments, prog_name="captionist")
     except SettingsError as error:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 def caption(
     paths: Annotated[
-        list[str], typer.Argument(metavar="PATH...", help="Pictures, folders, globs, or - for standard input.")
+        list[str], typer.Argument(metavar="PATH...", help="Pictures, folders, globs, or - for one on standard input.")
     ],
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line, errors included.")] = False,
     model: ModelOption = None,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from captionist.commands.download import download
-from captionist.commands.terminal import FormatOption, ModelOption
+from captionist.commands.terminal import FormatOption, ModelOption, print_tables
 
 if TYPE_CHECKING:
     from captionist.bundle import Bundle
@@ -26,7 +26,6 @@ def inspect(
     ] = 20,
 ) -> None:
     """Show what a corpus holds: images, captions, splits, lengths, what is wrong with it and what training drops."""
-    from rich.console import Console
 
     from captionist.bundle import Bundle, list_bundles
     from captionist.data import inspect_corpus, open_corpus, render
@@ -38,7 +37,7 @@ def inspect(
     else:
         bundle = Bundle.open(model)
         summary = inspect_corpus(corpus, _filter(bundle, max_caption_tokens), lowercase=bundle.config.lowercase)
-    Console().print(render(summary))
+    print_tables(render(summary))
 
 
 def _filter(bundle: "Bundle", max_tokens: int) -> "CaptionFilter":

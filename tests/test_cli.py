@@ -213,6 +213,25 @@ def test_a_corpus_is_inspected(run: Run, corpus: Path, model: Path) -> None:
     assert "24" in outcome.out
 
 
+def test_pictures_of_a_corpus_are_opened_when_that_is_asked_for(run: Run, corpus: Path, model: Path) -> None:
+    bad = [corpus / "Images" / f"{seed}.jpg" for seed in (1, 4)]
+    for path in bad:
+        path.write_bytes(b"not a picture")
+    closed = run("data", "inspect", corpus, "--model", model)
+    assert (closed.code, closed.err) == (0, "")
+    assert "The pictures were not opened: --open-pictures finds those that cannot be read." in closed.out
+    opened = run("data", "inspect", corpus, "--model", model, "--open-pictures")
+    assert opened.code == 1
+    assert [line.split(": ")[0] for line in opened.err.splitlines()] == [str(path) for path in bad]
+    assert "unreadable_picture 2: the picture cannot be decoded" in opened.out
+    assert "not opened" not in opened.out
+    for path in corpus.glob("Images/*"):
+        path.write_bytes(b"not a picture")
+    none = run("data", "inspect", corpus, "--model", model, "--open-pictures")
+    assert (none.code, none.out) == (1, "")
+    assert "not one of its 6 pictures can be read" in none.err
+
+
 @pytest.mark.usefixtures("no_java")
 def test_a_model_is_evaluated_on_a_corpus(run: Run, corpus: Path, model: Path, tmp_path: Path) -> None:
     scores, page = tmp_path / "scores.json", tmp_path / "page.html"

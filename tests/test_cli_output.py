@@ -69,7 +69,7 @@ def test_output_in_another_encoding_stops_nothing(encoding: str, model: Path, tm
 def test_tables_for_people_are_printed_in_another_encoding(model: Path, tmp_path: Path) -> None:
     write_png(tmp_path / "képű 🐕" / "Images" / "1.jpg", 1)
     (tmp_path / "képű 🐕" / "captions.txt").write_text("image,caption\n1.jpg,a dog\nű.jpg,a cat\n", encoding="utf-8")
-    command = [*COMMAND, "data", "inspect", tmp_path / "képű 🐕", "--model", model]
+    command: list[str | Path] = [*COMMAND, "data", "inspect", tmp_path / "képű 🐕", "--model", model]
     done = subprocess.run(command, env=os.environ | {"PYTHONIOENCODING": "latin-1"}, capture_output=True)
     assert (done.returncode, done.stderr) == (0, b"")
     assert b"\\u0171.jpg" in done.stdout
@@ -101,7 +101,7 @@ def test_a_terminal_breaks_no_line(columns: int, model: Path, tmp_path: Path) ->
     names = [str(write_png(long / f"{seed}.png", seed)) for seed in range(3)]
     bad = long / "bad.png"
     bad.write_text("text")
-    arguments = [*COMMAND, "caption", tmp_path, "--model", model]
+    arguments: list[str | Path] = [*COMMAND, "caption", tmp_path, "--model", model]
     code, screen = on_a_terminal(*arguments, columns=columns)
     assert code == 1
     assert b"captioning" in screen

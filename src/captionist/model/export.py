@@ -23,7 +23,7 @@ from captionist import paths
 from captionist.bundle import Bundle, BundleConfig
 from captionist.captioner import Captioner
 from captionist.data import Example, clean_references, open_corpus, open_with
-from captionist.errors import BundleError, DataError
+from captionist.errors import BundleError, DataError, ImageError
 from captionist.evaluation.calibration import calibrate, reliability
 from captionist.evaluation.report import ReportRow
 from captionist.evaluation.run import evaluate
@@ -92,7 +92,9 @@ def _write(model: VisionPrefixLM, recipe: Recipe, run: Path, directory: Path, na
         train = _train_examples(recipe)
         model.cut_vocabulary(_common_captions(model, recipe, train))
         chosen = train[:: -(-len(train) // _CALIBRATION_PICTURES)]  # spread over all of them
-        pixels = [prepare(decode(example.image), model.preprocessing) for example in chosen]
+        pixels = _prepared(model, chosen)
+        if not pixels:
+            raise DataError(f"{recipe.data.root}: not one of {len(chosen):,} train pictures can be read.")
     write_unscored(model, recipe, directory, name, precision, pixels)
 
     scores: dict[str, Any] = {"split": "dev", "corpus": recipe.data.root.name}
@@ -188,13 +190,27 @@ def _best_epoch(log: Path) -> str:
     return f"epoch {best['epoch']} of {best['stage']}" if int(best["epoch"]) else ""
 
 
+def _prepared(model: VisionPrefixLM, examples: Sequence[Example]) -> list[NDArray[np.float32]]:
+    """Pictures as the model wants them, float32 [3, H, W] each; without those that cannot be read, as in training."""
+    found = []
+    for example in examples:
+        try:
+            found.append(prepare(decode(example.image), model.preprocessing))
+        except ImageError as error:
+            _logger.warning("left out: %s", error)
+    return found
+
+
 def compare(model: VisionPrefixLM, directory: Path, examples: Sequence[Example]) -> Parity:
     """Run the torch model and a bundle's graphs on the same pictures."""
-    pixels = np.stack([prepare(decode(example.image), model.preprocessing) for example in examples])
+    prepared = _prepared(model, examples)
+    if not prepared:
+        raise DataError(f"not one of {len(examples):,} dev pictures can be read.")
+    pixels = np.stack(prepared)
     engine, torch_decoder = Engine(Bundle.open(directory)), TorchDecoder(model)
     greedy = SearchOptions(num_beams=1)
     same, largest = 0, 0.0
-    for start in range(0, len(examples), 20):
+    for start in range(0, len(pixels), 20):
         batch = pixels[start : start + 20]
         with torch.inference_mode():
             theirs = model.encode(torch.from_numpy(batch))
@@ -207,7 +223,7 @@ def compare(model: VisionPrefixLM, directory: Path, examples: Sequence[Example])
             strict=True,
         )
         same += sum(a[0].tokens == b[0].tokens for a, b in pairs)
-    return Parity(len(examples), same, round(largest, 7))
+    return Parity(len(pixels), same, round(largest, 7))
 
 
 def _train_examples(recipe: Recipe) -> tuple[Example, ...]:

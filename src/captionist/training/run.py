@@ -21,7 +21,7 @@ from captionist.model.fusion import VisionPrefixLM, build_model, load_model
 from captionist.model.language import load_tokenizer
 from captionist.model.restore import load_bundle
 from captionist.training.checkpoint import Progress, latest_checkpoint, read_progress, read_state
-from captionist.training.dataset import TrainingData, read_examples
+from captionist.training.dataset import TrainingData, read_examples, readable
 from captionist.training.loop import Trainer
 from captionist.training.recipe import Recipe, dump_recipe, load_recipe
 
@@ -37,7 +37,7 @@ def train(recipe: Path, overrides: list[str], resume: Path | None = None, runs: 
     Args: overrides: `key=value` laid over the recipe; resume: a run that was killed, to go on from its last
     checkpoint with the recipe that it kept (the one given must be the same).
 
-    Raises RecipeError, DataError or ImageError for what is wrong before training, TrainingError for what goes wrong in
+    Raises RecipeError or DataError for what is wrong before training, TrainingError for what goes wrong in
     it.
     """
     settings = load_recipe(recipe, overrides)
@@ -53,6 +53,10 @@ def train(recipe: Path, overrides: list[str], resume: Path | None = None, runs: 
         torch.manual_seed(settings.seed)
         checkpoint = latest_checkpoint(run) if resume else None
         train_examples, dev = read_examples(settings.data, load_tokenizer(settings.model.decoder.weights))
+        dev = dev[: settings.validation.limit]
+        resolution = settings.model.encoder.resolution
+        if any(stage.objective != "text" for stage in settings.stages):
+            train_examples, dev = readable(train_examples, dev, resolution, settings.data)
         if checkpoint:
             model = load_model(checkpoint)
         elif settings.start:
@@ -60,8 +64,7 @@ def train(recipe: Path, overrides: list[str], resume: Path | None = None, runs: 
         else:
             model = build_model(settings.model, [caption for e in train_examples for caption in e.references])
         _logger.info("%.1f million parameters, %d tokens", _millions(model), model.tokenizer.get_vocab_size())
-        dev = dev[: settings.validation.limit]
-        data = TrainingData(settings.data, model.tokenizer, train_examples, dev, settings.model.encoder.resolution)
+        data = TrainingData(settings.data, model.tokenizer, train_examples, dev, resolution)
         # What a run goes on from is scored first, so that nothing worse is kept as its best.
         progress = read_progress(checkpoint) if checkpoint else Progress(to_validate=bool(settings.start))
         state = read_state(checkpoint) if checkpoint else None
@@ -206,7 +209,7 @@ def _log_to(run: Path, accelerator: Accelerator) -> Iterator[None]:
     if not accelerator.is_main_process:
         yield
         return
-    handler = logging.FileHandler(run / "train.log", encoding="utf-8")
+    handler = logging.FileHandler(run / "train.log", encoding="utf-8", errors="backslashreplace")
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
     package = logging.getLogger("captionist")
     package.addHandler(handler)

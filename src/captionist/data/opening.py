@@ -15,7 +15,8 @@ def open_all(corpus: Corpus, advance: Callable[[], None] = lambda: None) -> tupl
     advance: called after each picture. Raises DataError where not one can be read.
     """
     examples, problems, messages = [], list(corpus.problems), []
-    with ThreadPoolExecutor(thread_name_prefix="captionist-open") as pool:
+    pool = ThreadPoolExecutor(thread_name_prefix="captionist-open")
+    try:
         for example, error in zip(corpus.examples, pool.map(_error, corpus.examples), strict=True):
             advance()
             if error is None:
@@ -24,6 +25,8 @@ def open_all(corpus: Corpus, advance: Callable[[], None] = lambda: None) -> tupl
                 reason = str(error).removeprefix(f"{example.image}: ")
                 problems.append(Problem("unreadable_picture", example.id, f"{reason}; split: {example.split}"))
                 messages.append(str(error))
+    finally:
+        pool.shutdown(cancel_futures=True)  # Ctrl-C waits for no more than what is being opened
     if not examples:
         count = f"not one of its {len(messages):,} pictures can be read"
         raise DataError(f"{corpus.root}: {count}; the first: {messages[0]}")

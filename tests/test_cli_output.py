@@ -66,6 +66,15 @@ def test_output_in_another_encoding_stops_nothing(encoding: str, model: Path, tm
     assert outcome("caption", "--help")[0] == 0
 
 
+def test_sentences_and_names_are_understood_in_a_locale_of_ascii_alone(model: Path, tmp_path: Path) -> None:
+    picture = write_png(tmp_path / "képű.png", 1)
+    environment = os.environ | {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
+    command: list[str | Path] = [*COMMAND, "match", picture, "a dog in a café", "--model", model]
+    done = subprocess.run(command, env=environment, capture_output=True)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert done.stdout.endswith("\ta dog in a café\n".encode())
+
+
 def test_tables_for_people_are_printed_in_another_encoding(model: Path, tmp_path: Path) -> None:
     write_png(tmp_path / "képű 🐕" / "Images" / "1.jpg", 1)
     (tmp_path / "képű 🐕" / "captions.txt").write_text("image,caption\n1.jpg,a dog\nű.jpg,a cat\n", encoding="utf-8")

@@ -11,6 +11,7 @@ from captionist.collection.blocks import Claims, Row, caption_block
 from captionist.collection.references import Reference, find_references
 from captionist.collection.run import caption_collection
 from captionist.collection.table import Table
+from captionist.errors import CollectionError
 from captionist.ownfiles import TABLE_MANIFEST
 from tests.collection.tables import rows
 
@@ -113,3 +114,22 @@ def test_a_picture_is_captioned_once(model: Path, photos: Path) -> None:
         True,
     ]
     assert seen == [Path(one.location).read_bytes() for one in block[:2]]
+
+
+def test_a_table_below_a_url_is_passed_over(photos: Path) -> None:
+    (photos / "table").mkdir()
+    for name in (TABLE_MANIFEST, "part-1.parquet", "deeper/part-2.parquet"):
+        (photos / "table" / name).parent.mkdir(exist_ok=True)
+        (photos / "table" / name).touch()
+    references, errors = find_references([f"file://{photos}"])
+    assert (len(references), errors) == (40, [])
+    references, errors = find_references([f"file://{photos}/table"])
+    assert (references, len(errors)) == ([], 1)
+
+
+def test_a_name_that_is_not_utf8_is_a_line_where_pyarrow_needs_it(photos: Path) -> None:
+    references, errors = find_references([f"file://{photos}/caf\udce9", str(photos / "00.png")])
+    assert [one.name for one in references] == [str(photos / "00.png")]
+    assert "not UTF-8" in errors[0][1]
+    with pytest.raises(CollectionError, match="not UTF-8"):
+        Table(f"{photos}/caf\udce9", {})

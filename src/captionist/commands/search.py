@@ -170,16 +170,19 @@ def _nothing_to_index(out: Path) -> None:
 
 def _embed(captioner: "Captioner", sentences: "Sequence[str]") -> "NDArray[np.float32]":
     """Sentences as unit vectors, float32 [S, E]. Raises typer.BadParameter for one that says nothing to the model."""
-    for sentence in sentences:
-        try:
-            sentence.encode()
-        except UnicodeEncodeError as error:
-            raise typer.BadParameter(f"{sentence!r} is not UTF-8 text") from error
-    embedded = captioner.sentence_embeddings(sentences)
+    embedded = captioner.sentence_embeddings([_text(sentence) for sentence in sentences])
     for sentence, vector in zip(sentences, embedded, strict=True):
         if not vector.any():
             raise typer.BadParameter(f"the sentence {sentence!r} has no word that the model knows")
     return embedded
+
+
+def _text(argument: str) -> str:
+    """An argument as text, which in a locale of ASCII alone came as bytes. Raises typer.BadParameter."""
+    try:
+        return argument if argument.isprintable() else os.fsencode(argument).decode("utf-8")
+    except UnicodeError as error:
+        raise typer.BadParameter(f"{argument!r} is not UTF-8 text") from error
 
 
 def _no_stdin() -> bytes:

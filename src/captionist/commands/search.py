@@ -51,7 +51,7 @@ def match(
     captioner = Captioner(model)
     _embed(captioner, sentences)
     with own_errors_only():
-        cosines = captioner.match(read_stdin() if image == "-" else image, sentences)
+        cosines = captioner.match(read_stdin() if image == "-" else image, [*map(_text, sentences)])
     alignment = captioner.bundle.config.alignment
     assert alignment is not None
     weights = np.exp(alignment.scale * (cosines - cosines.max()))
@@ -170,7 +170,7 @@ def _nothing_to_index(out: Path) -> None:
 
 def _embed(captioner: "Captioner", sentences: "Sequence[str]") -> "NDArray[np.float32]":
     """Sentences as unit vectors, float32 [S, E]. Raises typer.BadParameter for one that says nothing to the model."""
-    embedded = captioner.sentence_embeddings([_text(sentence) for sentence in sentences])
+    embedded = captioner.sentence_embeddings([*map(_text, sentences)])
     for sentence, vector in zip(sentences, embedded, strict=True):
         if not vector.any():
             raise typer.BadParameter(f"the sentence {sentence!r} has no word that the model knows")

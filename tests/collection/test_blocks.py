@@ -10,7 +10,9 @@ from captionist.captioner import Captioner, CaptionResult
 from captionist.collection.blocks import Claims, Row, caption_block
 from captionist.collection.references import Reference, find_references
 from captionist.collection.run import caption_collection
-from captionist.collection.table import MANIFEST, Table
+from captionist.collection.table import Table
+from captionist.errors import CollectionError
+from captionist.ownfiles import TABLE_MANIFEST
 from tests.collection.tables import rows
 
 A, B, C = (Reference(name, f"/{name}") for name in "abc")
@@ -57,7 +59,7 @@ def test_unfinished_files_of_a_killed_run_are_cleared_away(tmp_path: Path) -> No
 
 def test_a_run_that_was_killed_while_it_wrote_its_first_file_is_no_obstacle(tmp_path: Path) -> None:
     (tmp_path / "t").mkdir()
-    (tmp_path / "t" / f".unfinished-{MANIFEST}").touch()
+    (tmp_path / "t" / f".unfinished-{TABLE_MANIFEST}").touch()
     assert result(tmp_path, [Row("a", SAME, "A dog.")], [A]) == {"a": "A dog."}
 
 
@@ -109,3 +111,22 @@ def test_whatever_reading_a_picture_raises_is_in_its_row(
     answers = caption_block(Captioner(model), references[:4], Claims().claim)
     assert [(row.caption is None, row.sha256 is None) for row in answers] == [(place == 2,) * 2 for place in range(4)]
     assert "MemoryError: no room" in str(answers[2].error)
+
+
+def test_a_table_below_a_url_is_passed_over(photos: Path) -> None:
+    (photos / "table").mkdir()
+    for name in (TABLE_MANIFEST, "part-1.parquet", "deeper/part-2.parquet"):
+        (photos / "table" / name).parent.mkdir(exist_ok=True)
+        (photos / "table" / name).touch()
+    references, errors = find_references([f"file://{photos}"])
+    assert (len(references), errors) == (40, [])
+    references, errors = find_references([f"file://{photos}/table"])
+    assert (references, len(errors)) == ([], 1)
+
+
+def test_a_name_that_is_not_utf8_is_a_line_where_pyarrow_needs_it(photos: Path) -> None:
+    references, errors = find_references([f"file://{photos}/caf\udce9", str(photos / "00.png")])
+    assert [one.name for one in references] == [str(photos / "00.png")]
+    assert "not UTF-8" in errors[0][1]
+    with pytest.raises(CollectionError, match="not UTF-8"):
+        Table(f"{photos}/caf\udce9", {})

@@ -14,7 +14,7 @@ from transformers import ViTConfig, ViTModel
 
 from captionist import images
 from captionist.data import Example
-from captionist.errors import ImageError, TrainingError
+from captionist.errors import TrainingError
 from captionist.model.config import VitConfig
 from captionist.model.vision import Encoder, build_encoder
 from captionist.training.pictures import normalise, open_features, open_pixels, pictures_key
@@ -58,13 +58,6 @@ def test_pixels_are_decoded_once_and_again_when_a_picture_changes(examples: list
 def test_keys_tell_pictures_apart(examples: list[Example]) -> None:
     keys = {pictures_key(examples, 32), pictures_key(examples, 48), pictures_key(examples[:2], 32)}
     assert len(keys | {pictures_key(examples[::-1], 32)}) == 4
-
-
-def test_a_bad_picture_is_named_and_leaves_no_half_cache(examples: list[Example], tmp_path: Path) -> None:
-    Path(str(examples[2].image)).write_bytes(b"not a picture")
-    with pytest.raises(ImageError, match=r"2\.png"):
-        open_pixels(examples, SIZE, tmp_path / "cache")
-    assert [path.name for path in (tmp_path / "cache").iterdir()] == [".lock"]
 
 
 def test_a_full_disk_is_an_error_and_leaves_nothing(examples: list[Example], tmp_path: Path) -> None:

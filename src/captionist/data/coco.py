@@ -14,6 +14,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from captionist import paths
 from captionist.data import karpathy
 from captionist.data.building import build, files_in, gather, one_split_each, pictures_in
 from captionist.data.records import Corpus, Problem
@@ -55,7 +56,7 @@ def read(root: Path) -> Corpus:
     # Only the folders of these files: the pictures of the others are not without captions, they are not asked for.
     pictures = pictures_in(root, (_folder(label) for label in files.values()))
     for label, (names, _) in zip(files.values(), parts, strict=True):  # both folders may have a picture of one name
-        own = files_in(root / _folder(label)) if (root / _folder(label)).is_dir() else {}
+        own = files_in(root / _folder(label)) if paths.isdir(root / _folder(label)) else {}
         pictures |= {name: own[name] for name in names.values() if name in own}
     origin = ", ".join(f"{split} is {label}" for split, label in files.items())
     return build(root, "coco", origin, captions, one_split_each(root, pairs), pictures, problems)
@@ -64,13 +65,13 @@ def read(root: Path) -> Corpus:
 def _has_his_pictures(root: Path) -> bool:
     """Those of Karpathy's file, or no captions for others."""
     published = any(_caption_files(root, year) for year in YEARS)
-    return not published or any((root / folder).is_dir() for folder in KARPATHY_FOLDERS)
+    return not published or any(paths.isdir(root / folder) for folder in KARPATHY_FOLDERS)
 
 
 def _caption_files(root: Path, year: str) -> dict[str, str]:
     """The caption files of that year that are there, by our split, as paths below the root."""
     files = {split: f"annotations/captions_{name}{year}.json" for name, split in SPLITS.items()}
-    return {split: label for split, label in files.items() if (root / label).is_file()}
+    return {split: label for split, label in files.items() if paths.isfile(root / label)}
 
 
 def _folder(label: str) -> str:
@@ -82,7 +83,7 @@ def _files_of_one_year(root: Path) -> dict[str, str]:
     years = [files for year in YEARS if (files := _caption_files(root, year))]
     if not years:
         raise DataError(f"{root}: not COCO's captions. Looked for {LOOKS_FOR}.")
-    return next((files for files in years if any((root / _folder(f)).is_dir() for f in files.values())), years[0])
+    return next((files for files in years if any(paths.isdir(root / _folder(f)) for f in files.values())), years[0])
 
 
 def _read_part(

@@ -13,6 +13,7 @@ and test pictures, whichever split it has: name Flickr8k in `data.exclude` of a 
 from collections.abc import Iterator
 from pathlib import Path
 
+from captionist import paths
 from captionist.data import karpathy
 from captionist.data.building import build, gather, pictures_in
 from captionist.data.records import Corpus, Problem
@@ -34,7 +35,7 @@ LOOKS_FOR = f"{karpathy.FLICKR30K}, {CSV_FILE} with the header image_name| comme
 
 def recognises(root: Path) -> bool:
     """Whether the directory holds one of the three caption files."""
-    return karpathy.is_of(root, karpathy.FLICKR30K, PICTURE_FOLDERS) or _is_csv(root) or (root / TOKEN_FILE).is_file()
+    return karpathy.is_of(root, karpathy.FLICKR30K, PICTURE_FOLDERS) or _is_csv(root) or paths.isfile(root / TOKEN_FILE)
 
 
 def read(root: Path) -> Corpus:
@@ -51,7 +52,7 @@ def read(root: Path) -> Corpus:
         return build(root, "flickr30k", origin, captions, splits, pictures_in(root, PICTURE_FOLDERS), problems)
     if _is_csv(root):
         rows = _csv_rows(root / CSV_FILE, problems)
-    elif (root / TOKEN_FILE).is_file():
+    elif paths.isfile(root / TOKEN_FILE):
         rows = read_tokens(root / TOKEN_FILE, TOKEN_FILE, problems)
     else:
         raise DataError(f"{root}: not Flickr30k. Looked for {LOOKS_FOR}.")
@@ -62,7 +63,7 @@ def read(root: Path) -> Corpus:
 
 def _is_csv(root: Path) -> bool:
     path = root / CSV_FILE
-    return path.is_file() and next((_is_header(line) for _, line in read_lines(path, CSV_FILE, [])), False)
+    return paths.isfile(path) and next((_is_header(line) for _, line in read_lines(path, CSV_FILE, [])), False)
 
 
 def _is_header(line: str) -> bool:

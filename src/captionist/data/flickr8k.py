@@ -14,6 +14,7 @@ import csv
 from collections.abc import Iterator
 from pathlib import Path
 
+from captionist import paths
 from captionist.data import karpathy
 from captionist.data.building import build, gather, one_split_each, pictures_in
 from captionist.data.records import Corpus, Problem
@@ -68,12 +69,12 @@ def read(root: Path) -> Corpus:
 
 def _find(root: Path, name: str) -> Path | None:
     """The text file `name`, in the root or in `Flickr8k_text/`."""
-    return next((root / folder / name for folder in TEXT_FOLDERS if (root / folder / name).is_file()), None)
+    return next((root / folder / name for folder in TEXT_FOLDERS if paths.isfile(root / folder / name)), None)
 
 
 def _is_kaggle_csv(root: Path) -> bool:
     path = root / CSV_FILE
-    return path.is_file() and next((_is_header(line) for _, line in read_lines(path, CSV_FILE, [])), False)
+    return paths.isfile(path) and next((_is_header(line) for _, line in read_lines(path, CSV_FILE, [])), False)
 
 
 def _is_karpathys(root: Path) -> bool:

@@ -14,6 +14,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
+from captionist import paths
 from captionist.data.building import build, captions_of, files_in, gather, one_split_each
 from captionist.data.records import Corpus, Problem
 from captionist.data.splits import HASH_SPLIT_ORIGIN, SPLIT_FOLDERS, split_by_name
@@ -53,7 +54,7 @@ def read(root: Path) -> Corpus:
 
 def _metadata_files(root: Path) -> list[str]:
     labels = [METADATA, *(f"{folder}/{METADATA}" for folder in SPLIT_FOLDERS)]
-    return [label for label in labels if (root / label).is_file()]
+    return [label for label in labels if paths.isfile(root / label)]
 
 
 def _top_folder(name: str) -> str:
@@ -67,7 +68,7 @@ def _pictures_beside(root: Path, names: set[str]) -> dict[str, tuple[Path, int]]
         if folder.is_absolute() or ".." in folder.parts:
             continue
         with contextlib.suppress(OSError):  # a name of a megabyte is a missing picture and no more
-            if (root / folder).is_dir():
+            if paths.isdir(root / folder):
                 pictures |= {str(folder / name): file for name, file in files_in(root / folder).items()}
     return pictures
 

@@ -4,6 +4,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from captionist import paths
 from captionist.data.building import gather, one_split_each
 from captionist.data.records import Problem
 from captionist.data.textfiles import read_json
@@ -21,7 +22,7 @@ _KEYS = frozenset({"images", "filename", "split", "sentences", "raw"})
 
 def find(root: Path, name: str) -> str | None:
     """Where his file of that name is, as a path from the root."""
-    return next((str(label) for folder in FOLDERS if (root / (label := PurePosixPath(folder, name))).is_file()), None)
+    return next((str(label) for folder in FOLDERS if paths.isfile(root / (label := PurePosixPath(folder, name)))), None)
 
 
 def is_of(root: Path, name: str, folders: Collection[str]) -> bool:
@@ -29,7 +30,7 @@ def is_of(root: Path, name: str, folders: Collection[str]) -> bool:
     archive has them, one of these folders with pictures must be."""
     others = {FLICKR8K, FLICKR30K, COCO} - {name}
     return find(root, name) is not None and (
-        not any(find(root, other) for other in others) or any((root / folder).is_dir() for folder in folders)
+        not any(find(root, other) for other in others) or any(paths.isdir(root / folder) for folder in folders)
     )
 
 

@@ -14,6 +14,7 @@ SPLITS = ("train", "dev", "test", "none")
 ProblemKind = Literal[
     "missing_picture",
     "empty_picture",
+    "unreadable_picture",
     "picture_without_captions",
     "unknown_name",
     "short_row",
@@ -26,6 +27,7 @@ ProblemKind = Literal[
 PROBLEM_MEANINGS: dict[ProblemKind, str] = {
     "missing_picture": "has captions, but there is no such picture",
     "empty_picture": "the picture file has 0 bytes",
+    "unreadable_picture": "the picture cannot be decoded",
     "picture_without_captions": "a picture that has no usable caption",
     "unknown_name": "named in a split file, but has no captions",
     "short_row": "a caption row without a name, without words or not to be parsed",

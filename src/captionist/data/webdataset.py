@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from captionist import paths
 from captionist.data.building import PICTURE_SUFFIXES, build, captions_of, files_in, gather
 from captionist.data.records import Corpus, Problem
 from captionist.data.shards import walk
@@ -81,7 +82,7 @@ def _shards(root: Path) -> list[str]:
     """The shards' paths from the root, sorted."""
     found = []
     for folder in ("", *SPLIT_FOLDERS):
-        if (root / folder).is_dir():
+        if paths.isdir(root / folder):
             names = (name for name in files_in(root / folder) if name.lower().endswith(SUFFIXES) and name[0] != ".")
             found += [f"{folder}/{name}" if folder else name for name in names]
     return sorted(found)

@@ -1,6 +1,7 @@
 """A corpus, made ready for a run: captions as token ids, pictures as arrays."""
 
 import logging
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -27,11 +28,12 @@ from captionist.errors import DataError
 from captionist.model.language import encode_caption
 from captionist.training.augment import may_flip
 from captionist.training.batches import CaptionTable
-from captionist.training.pictures import open_hashes, open_pixels, pictures_key
+from captionist.training.pictures import open_pixels, pictures_key, read_hashes, read_pixels
 from captionist.training.recipe import DataConfig
 
 _logger = logging.getLogger(__name__)
 _FEWEST, _MOST = 10, 0.4  # pictures of which a word is said: fewer teach nothing, more are "a" and "is"
+_NAMED = 20  # unreadable pictures in an error message; all are in the log
 _TEXT_GROUP = 5  # captions of one packed sequence in a stage on text alone, as many as a picture of Flickr8k has
 
 
@@ -40,8 +42,8 @@ def read_examples(config: DataConfig, tokenizer: Tokenizer) -> tuple[tuple[Examp
 
     The train examples of `data.also` stand behind those of the root, each `data.repeat` times: a picture that is there
     several times comes up several times in an epoch, at places that are shuffled apart, and augmented in other ways.
-    Raises DataError where a corpus has no train examples or the root no dev, and as `data.open_with` does, ImageError
-    where a picture that is to be compared cannot be read.
+    Pictures that cannot be read are left out where they are met. Raises DataError where a corpus has no train examples
+    or the root no dev, where more pictures than `data.max_unreadable` cannot be read, and as `data.open_with` does.
     """
     corpus, others = open_with(config.root, config.also, config.format)
     for each in (corpus, *others):
@@ -63,10 +65,54 @@ def read_examples(config: DataConfig, tokenizer: Tokenizer) -> tuple[tuple[Examp
     return (*own, *added * config.repeat), corpus.split("dev")[: config.limit]
 
 
+def readable(
+    train: tuple[Example, ...], dev: tuple[Example, ...], resolution: int, config: DataConfig
+) -> tuple[tuple[Example, ...], tuple[Example, ...]]:
+    """Those of the train and dev examples whose pictures can be decoded; what is decoded is kept in `data.cache`.
+
+    Raises DataError where more than `data.max_unreadable` of them cannot, or none of a split can.
+    """
+    both = [(examples, read_pixels(examples, resolution, config.cache).unreadable) for examples in (train, dev)]
+    _report([said for _, unreadable in both for said in unreadable.values()], len(train) + len(dev), config)
+    kept = tuple(_without(examples, unreadable) for examples, unreadable in both)
+    for name, before, after in zip(("train", "dev"), (train, dev), kept, strict=True):
+        if before and not after:
+            raise DataError(f"{config.root}: not one of the {len(before):,} {name} pictures can be read.")
+    return kept[0], kept[1]
+
+
+def _without(examples: Sequence[Example], unreadable: Container[int]) -> tuple[Example, ...]:
+    return tuple(example for number, example in enumerate(examples) if number not in unreadable)
+
+
+def _report(messages: Sequence[str], total: int, config: DataConfig) -> None:
+    """Log what cannot be read of so many pictures. Raises DataError, naming them too, where it is too much."""
+    if not messages:
+        return
+    for message in messages:
+        _logger.warning("left out: %s", message)
+    count = f"{len(messages):,} of {total:,} pictures cannot be read"
+    if len(messages) > config.max_unreadable * total:
+        more = f"; and {len(messages) - _NAMED:,} more, which the run's train.log names" * (len(messages) > _NAMED)
+        raise DataError(
+            f"{count}, which is more than data.max_unreadable={config.max_unreadable:g} allows: mend them, take them "
+            f"out, or raise it. {'; '.join(messages[:_NAMED])}{more}"
+        )
+    _logger.warning("%s and are left out", count)
+
+
 def _without_leaks(train: tuple[Example, ...], config: DataConfig, corpora: tuple[Corpus, ...]) -> set[Example]:
-    """Those that are in no dev or test split, neither of these corpora nor of those in `data.exclude`."""
+    """Those that are in no dev or test split, neither of these corpora nor of those in `data.exclude`.
+
+    An evaluation picture that cannot be read is compared by its captions alone.
+    """
     evaluation = _evaluation(config, corpora)
-    checked = leave_out(train, evaluation, open_hashes(train, config.cache), open_hashes(evaluation, config.cache))
+    ours, theirs = read_hashes(train, config.cache), read_hashes(evaluation, config.cache)
+    messages = [*ours.unreadable.values(), *theirs.unreadable.values()]
+    _report(messages, len(train) + len(evaluation), config)
+    unseen = [evaluation[number] for number in theirs.unreadable]
+    train, evaluation = _without(train, ours.unreadable), (*_without(evaluation, theirs.unreadable), *unseen)
+    checked = leave_out(train, evaluation, ours.rows, theirs.rows)
     _logger.info("%s", checked)
     if not checked.kept:
         raise DataError(f"{config.root}: nothing is left to learn from: {checked}. See data.exclude, data.leak_check.")

@@ -28,6 +28,9 @@ class DataConfig(_Part):
         (), description="other corpora whose dev and test pictures and captions are kept out of training too"
     )
     leak_check: bool = Field(True, description="leave out of training what is also in dev or test; see docs/corpora.md")
+    max_unreadable: float = Field(
+        0.01, ge=0, lt=1, description="share of the pictures that may be unreadable: they are left out and named"
+    )
     lowercase: bool = True
     max_caption_tokens: int = Field(20, ge=1, description="training captions of more GPT-2 tokens are dropped")
     limit: int | None = Field(None, ge=1, description="only so many train and dev pictures, to try a recipe out")

@@ -14,13 +14,14 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import InitProcessGroupKwargs, broadcast_object_list
 
+from captionist import paths
 from captionist.bundle import TRAINING_HEADING, Bundle
 from captionist.errors import BundleError, RecipeError, TrainingError
 from captionist.model.fusion import VisionPrefixLM, build_model, load_model
 from captionist.model.language import load_tokenizer
 from captionist.model.restore import load_bundle
 from captionist.training.checkpoint import Progress, latest_checkpoint, read_progress, read_state
-from captionist.training.dataset import TrainingData, read_examples
+from captionist.training.dataset import TrainingData, read_examples, readable
 from captionist.training.loop import Trainer
 from captionist.training.recipe import Recipe, dump_recipe, load_recipe
 
@@ -36,7 +37,7 @@ def train(recipe: Path, overrides: list[str], resume: Path | None = None, runs: 
     Args: overrides: `key=value` laid over the recipe; resume: a run that was killed, to go on from its last
     checkpoint with the recipe that it kept (the one given must be the same).
 
-    Raises RecipeError, DataError or ImageError for what is wrong before training, TrainingError for what goes wrong in
+    Raises RecipeError or DataError for what is wrong before training, TrainingError for what goes wrong in
     it.
     """
     settings = load_recipe(recipe, overrides)
@@ -52,6 +53,10 @@ def train(recipe: Path, overrides: list[str], resume: Path | None = None, runs: 
         torch.manual_seed(settings.seed)
         checkpoint = latest_checkpoint(run) if resume else None
         train_examples, dev = read_examples(settings.data, load_tokenizer(settings.model.decoder.weights))
+        dev = dev[: settings.validation.limit]
+        resolution = settings.model.encoder.resolution
+        if any(stage.objective != "text" for stage in settings.stages):
+            train_examples, dev = readable(train_examples, dev, resolution, settings.data)
         if checkpoint:
             model = load_model(checkpoint)
         elif settings.start:
@@ -59,8 +64,7 @@ def train(recipe: Path, overrides: list[str], resume: Path | None = None, runs: 
         else:
             model = build_model(settings.model, [caption for e in train_examples for caption in e.references])
         _logger.info("%.1f million parameters, %d tokens", _millions(model), model.tokenizer.get_vocab_size())
-        dev = dev[: settings.validation.limit]
-        data = TrainingData(settings.data, model.tokenizer, train_examples, dev, settings.model.encoder.resolution)
+        data = TrainingData(settings.data, model.tokenizer, train_examples, dev, resolution)
         # What a run goes on from is scored first, so that nothing worse is kept as its best.
         progress = read_progress(checkpoint) if checkpoint else Progress(to_validate=bool(settings.start))
         state = read_state(checkpoint) if checkpoint else None
@@ -101,7 +105,7 @@ def _bundle(start: Path) -> Bundle | None:
 
     Raises RecipeError where it is neither, BundleError where it is damaged.
     """
-    if (start / "model.json").is_file():
+    if paths.isfile(start / "model.json"):
         return None
     try:
         bundle = Bundle.open(start)
@@ -181,7 +185,7 @@ def _note_resumption(run: Path, accelerator: Accelerator) -> None:
 
 def _require_same(recipe: Recipe, run: Path) -> None:
     kept = run / "recipe.yaml"
-    if not kept.is_file():
+    if not paths.isfile(kept):
         raise RecipeError(f"{run} is not a run: it has no recipe.yaml.")
     if load_recipe(kept) != recipe:
         raise RecipeError(f"The recipe differs from the one that {run} was started with; resume with {kept}.")
@@ -205,7 +209,7 @@ def _log_to(run: Path, accelerator: Accelerator) -> Iterator[None]:
     if not accelerator.is_main_process:
         yield
         return
-    handler = logging.FileHandler(run / "train.log", encoding="utf-8")
+    handler = logging.FileHandler(run / "train.log", encoding="utf-8", errors="backslashreplace")
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
     package = logging.getLogger("captionist")
     package.addHandler(handler)

@@ -19,10 +19,11 @@ import torch
 from numpy.typing import NDArray
 
 from captionist import bundle as bundles
+from captionist import paths
 from captionist.bundle import Bundle, BundleConfig
 from captionist.captioner import Captioner
 from captionist.data import Example, clean_references, open_corpus, open_with
-from captionist.errors import BundleError, DataError
+from captionist.errors import BundleError, DataError, ImageError
 from captionist.evaluation.calibration import calibrate, reliability
 from captionist.evaluation.report import ReportRow
 from captionist.evaluation.run import evaluate
@@ -69,7 +70,7 @@ def export(run: Path, bundle: Path, precision: Precision = "fp16") -> Bundle:
     """
     if precision not in get_args(Precision):
         raise BundleError(f"{precision!r} is no precision: choose one of {', '.join(get_args(Precision))}.")
-    if bundle.exists():
+    if paths.exists(bundle):
         raise BundleError(f"{bundle} exists already: choose another name, or delete it first.")
     recipe = load_recipe(run / "recipe.yaml")
     model = load_model(run / "best")
@@ -93,7 +94,9 @@ def _write(model: VisionPrefixLM, recipe: Recipe, run: Path, directory: Path, na
         train = _train_examples(recipe)
         model.cut_vocabulary(_common_captions(model, recipe, train))
         chosen = train[:: -(-len(train) // _CALIBRATION_PICTURES)]  # spread over all of them
-        pixels = [prepare(decode(example.image), model.preprocessing) for example in chosen]
+        pixels = _prepared(model, chosen)
+        if not pixels:
+            raise DataError(f"{recipe.data.root}: not one of {len(chosen):,} train pictures can be read.")
     write_unscored(model, recipe, directory, name, precision, pixels)
 
     scores: dict[str, Any] = {"split": "dev", "corpus": recipe.data.root.name}
@@ -169,7 +172,7 @@ def _history(run: Path) -> list[Training]:
     found: dict[Path, Training] = {}
 
     def visit(directory: Path) -> None:
-        if directory not in found and (directory / "recipe.yaml").is_file():
+        if directory not in found and paths.isfile(directory / "recipe.yaml"):
             recipe = load_recipe(directory / "recipe.yaml")
             environment = json.loads((directory / "environment.json").read_text(encoding="utf-8"))
             for start in recipe.start:
@@ -182,20 +185,34 @@ def _history(run: Path) -> list[Training]:
 
 
 def _best_epoch(log: Path) -> str:
-    if not log.exists():
+    if not paths.exists(log):
         return ""
     with log.open(encoding="utf-8", newline="") as file:
         best = max(csv.DictReader(file), key=lambda row: float(row["cider"]))
     return f"epoch {best['epoch']} of {best['stage']}" if int(best["epoch"]) else ""
 
 
+def _prepared(model: VisionPrefixLM, examples: Sequence[Example]) -> list[NDArray[np.float32]]:
+    """Pictures as the model wants them, float32 [3, H, W] each; without those that cannot be read, as in training."""
+    found = []
+    for example in examples:
+        try:
+            found.append(prepare(decode(example.image), model.preprocessing))
+        except ImageError as error:
+            _logger.warning("left out: %s", error)
+    return found
+
+
 def compare(model: VisionPrefixLM, directory: Path, examples: Sequence[Example]) -> Parity:
     """Run the torch model and a bundle's graphs on the same pictures."""
-    pixels = np.stack([prepare(decode(example.image), model.preprocessing) for example in examples])
+    prepared = _prepared(model, examples)
+    if not prepared:
+        raise DataError(f"not one of {len(examples):,} dev pictures can be read.")
+    pixels = np.stack(prepared)
     engine, torch_decoder = Engine(Bundle.open(directory)), TorchDecoder(model)
     greedy = SearchOptions(num_beams=1)
     same, largest = 0, 0.0
-    for start in range(0, len(examples), 20):
+    for start in range(0, len(pixels), 20):
         batch = pixels[start : start + 20]
         with torch.inference_mode():
             theirs = model.encode(torch.from_numpy(batch))
@@ -208,7 +225,7 @@ def compare(model: VisionPrefixLM, directory: Path, examples: Sequence[Example])
             strict=True,
         )
         same += sum(a[0].tokens == b[0].tokens for a, b in pairs)
-    return Parity(len(examples), same, round(largest, 7))
+    return Parity(len(pixels), same, round(largest, 7))
 
 
 def _train_examples(recipe: Recipe) -> tuple[Example, ...]:

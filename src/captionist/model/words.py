@@ -60,7 +60,8 @@ class WordsSeen(nn.Module):
 
     def nouns(self, features: Tensor) -> Tensor:
         """The encoder's features float [B, P, C] -> each noun's probability, float [B, M]."""
-        return self.classifier(features.mean(1)).float().softmax(-1) @ self.grouping
+        classes: Tensor = self.classifier(features.mean(1)).float().softmax(-1)
+        return classes @ self.grouping
 
     def forward(self, objects: Tensor, nouns: Tensor, embeddings: Tensor) -> Tensor:
         """Tokens float [B, K, D], the surest first, classes before nouns.

@@ -156,7 +156,7 @@ def test_beams_beyond_all_memory_are_wrong_usage(run: Run, model: Path, photos: 
 def test_a_sheet_that_cannot_be_written_does_not_stop_the_others(
     run: Run, model: Path, photos: Path, tmp_path: Path
 ) -> None:
-    too_long = write_png(photos / f"{'x' * 250}.png", 1)  # its name with .part is more than file systems take
+    too_long = write_png(photos / ("x" * 255), 1)  # its name with .jpg is more than file systems take
     outcome = run("caption", too_long, photos / "a.png", "--model", model, "--explain", tmp_path / "sheets")
     assert (outcome.code, len(outcome.out.splitlines()), len(outcome.err.splitlines())) == (1, 2, 1)
     assert [sheet.name for sheet in (tmp_path / "sheets").iterdir()] == ["a.jpg"]
@@ -211,6 +211,25 @@ def test_a_corpus_is_inspected(run: Run, corpus: Path, model: Path) -> None:
     outcome = run("data", "inspect", corpus, "--model", model, "--max-caption-tokens", 9)
     assert outcome.code == 0
     assert "24" in outcome.out
+
+
+def test_pictures_of_a_corpus_are_opened_when_that_is_asked_for(run: Run, corpus: Path, model: Path) -> None:
+    bad = [corpus / "Images" / f"{seed}.jpg" for seed in (1, 4)]
+    for path in bad:
+        path.write_bytes(b"not a picture")
+    closed = run("data", "inspect", corpus, "--model", model)
+    assert (closed.code, closed.err) == (0, "")
+    assert "The pictures were not opened: --open-pictures finds those that cannot be read." in closed.out
+    opened = run("data", "inspect", corpus, "--model", model, "--open-pictures")
+    assert opened.code == 1
+    assert [line.split(": ")[0] for line in opened.err.splitlines()] == [str(path) for path in bad]
+    assert "unreadable_picture 2: the picture cannot be decoded" in opened.out
+    assert "not opened" not in opened.out
+    for path in corpus.glob("Images/*"):
+        path.write_bytes(b"not a picture")
+    none = run("data", "inspect", corpus, "--model", model, "--open-pictures")
+    assert (none.code, none.out) == (1, "")
+    assert "not one of its 6 pictures can be read" in none.err
 
 
 @pytest.mark.usefixtures("no_java")

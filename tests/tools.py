@@ -1,6 +1,7 @@
 """Tools that some tests need and not every machine has."""
 
 import os
+import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +16,15 @@ def missing(what: str) -> NoReturn:
     if os.environ.get("CI") == "true":
         pytest.fail(f"{what} is missing", pytrace=False)
     pytest.skip(f"{what} is missing", allow_module_level=True)
+
+
+def unprivileged() -> list[str]:
+    """The beginning of a command that must keep to permissions, although root runs these tests."""
+    if os.geteuid() != 0:
+        return []
+    if shutil.which("setpriv") is None:
+        missing("setpriv")
+    return ["setpriv", "--bounding-set=-dac_override,-dac_read_search", "--inh-caps=-dac_override,-dac_read_search"]
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import math
+import os
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from captionist import paths
 from captionist.errors import BundleError
 
 CONFIG, TOKENIZER = "config.json", "tokenizer.json"
@@ -263,20 +265,24 @@ def _bundle_paths(root: Path) -> list[Path]:
 
 
 def _locate(model: str | Path) -> Path:
-    path = Path(model).expanduser()
-    if path.is_dir():
+    path = Path(os.path.expanduser(model))  # noqa: PTH111  # where there is no such user, Path's own raises an error
+    if paths.isdir(path):
         return path
     names = [bundle.name for bundle in _bundle_paths(_EMBEDDED)]
     if str(model) in names:
         return _EMBEDDED / model
-    if path.exists():
+    if reason := paths.obstacle(path):
+        raise BundleError(f"{path} cannot be opened ({reason}): check the path and its permissions")
+    if paths.exists(path):
         raise BundleError(f"{path} is a file, but a bundle is a directory: pass the directory that holds {CONFIG}")
     known = f"the models inside the package are {', '.join(names)}" if names else "the package holds no model"
     raise BundleError(f"there is no bundle {str(model)!r}: pass its directory ({known})")
 
 
 def _require_files(path: Path, names: tuple[str, ...]) -> None:
-    missing = [name for name in names if not (path / name).is_file()]
+    missing = [name for name in names if not paths.isfile(path / name)]
+    if missing and (reason := paths.obstacle(path / missing[0])):
+        raise BundleError(f"{path / missing[0]} cannot be opened ({reason}): check the permissions of {path}")
     if missing:
         raise BundleError(
             f"{path} is not a complete bundle: it lacks {', '.join(missing)}; "
@@ -307,7 +313,7 @@ def _read_json(path: Path) -> Any:
 
 
 def _files(directory: Path) -> list[Path]:
-    return sorted(path for path in directory.rglob("*") if path.is_file())
+    return sorted(path for path in directory.rglob("*") if paths.isfile(path))
 
 
 def _checksums(directory: Path) -> dict[str, str]:
@@ -315,6 +321,9 @@ def _checksums(directory: Path) -> dict[str, str]:
     for file in _files(directory):
         name = file.relative_to(directory).as_posix()
         if name != CHECKSUMS:
-            with file.open("rb") as stream:
-                sums[name] = hashlib.file_digest(stream, "sha256").hexdigest()
+            try:
+                with file.open("rb") as stream:
+                    sums[name] = hashlib.file_digest(stream, "sha256").hexdigest()
+            except OSError as error:
+                raise BundleError(f"{file} cannot be read ({error.strerror}): check its permissions") from error
     return sums

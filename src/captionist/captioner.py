@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
+from traceback import clear_frames
 from typing import NamedTuple, TypeVar, Unpack
 
 import numpy as np
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 from captionist import images
 from captionist.bundle import TOKENIZER, Bundle
-from captionist.errors import BundleError, ImageError, NotAnImageError
+from captionist.errors import BundleError, FailedImageError, ImageError, NotAnImageError
 from captionist.images import FilePart, ImageLimits
 from captionist.inference.decoder import Decoder
 from captionist.inference.detector import box_shares
@@ -20,7 +21,7 @@ from captionist.inference.encoding import Encoding, Prepared
 from captionist.inference.engine import Engine, OrtAlignment
 from captionist.inference.search import Hypothesis, SearchOptions, SearchOverrides, search
 from captionist.inference.sentence import sentence
-from captionist.inference.sharing import share_out
+from captionist.inference.sharing import each_or_error, share_out
 from captionist.inference.threads import available_cores
 from captionist.inference.tokenizer import CaptionTokenizer
 
@@ -118,10 +119,11 @@ class Captioner:
     def caption_many(
         self, images: Iterable[ImageInput], batch_size: int = 8, **options: Unpack[SearchOverrides]
     ) -> Iterator[CaptionResult]:
-        """Describe many pictures, in their order and as they come; one that cannot be read yields its error.
+        """Describe many pictures, in their order and as they come; one that cannot be read, or at which the work fails,
+        yields its error: every picture has its own result.
 
         Each of the captioner's threads works on a batch of its own, so that as many batches are read before the first
-        result. Raises ValueError for wrong options, at once.
+        result; an array must stay as it is until its own has come. Raises ValueError for wrong options, at once.
         """
         search_options = self.defaults.override(**options)
         results = self._many(
@@ -154,26 +156,35 @@ class Captioner:
 
         def work(engine: Engine, batch: list[ImageInput]) -> list[tuple[ImageInput, R | None, ImageError | None]]:
             read = [self._read(source) for source in batch]
-            good = [prepared for _, prepared, _ in read if prepared is not None]
-            made = iter(finish(engine, engine.encode(good)) if good else ())
-            return [(source, None if prepared is None else next(made), error) for source, prepared, error in read]
+            good = [prepared for prepared in read if not isinstance(prepared, Exception)]
+            made = iter(each_or_error(lambda some: finish(engine, engine.encode(some)), good))
+            became = [one if isinstance(one, Exception) else next(made) for one in read]
+            return [
+                (source, None, _told(one, source)) if isinstance(one, Exception) else (source, one, None)
+                for source, one in zip(batch, became, strict=True)
+            ]
 
         def worker(alone: bool) -> Callable[[list[ImageInput]], list[tuple[ImageInput, R | None, ImageError | None]]]:
             return partial(work, self._engine if alone else self._side_by_side)
 
         return share_out(sources, max(1, min(batch_size, _MOST_ROWS // rows)), self._threads, worker)
 
-    def _read(self, source: ImageInput) -> tuple[ImageInput, Prepared | None, ImageError | None]:
+    def _read(self, source: ImageInput) -> Prepared | Exception:
         try:
-            return source, self.prepare(source), None
-        except ImageError as error:
-            return source, None, error
+            return self.prepare(source)
+        except Exception as error:
+            return error
 
     def prepare(self, image: ImageInput, name: str | None = None) -> Prepared:
         """The first of three steps to a caption: a picture as the model reads it.
 
         name: what error messages call it; by default its path. Raises ImageError where it cannot be read.
         """
+        if not isinstance(image, bytes | str | Path | FilePart | np.ndarray):
+            raise NotAnImageError(
+                "a picture is given as the bytes of its file, a path, or an array uint8 [H, W, 3] in RGB order, not as "
+                f"{type(image).__name__}"
+            )
         if not isinstance(image, np.ndarray):
             # Twice the model's size, so that the averaging over it is still ours.
             enough = 2 * max(self._preprocessing.size)
@@ -303,3 +314,17 @@ class Captioner:
         # The rest of the attention went to earlier words; a grid that got none at all is read as an even look.
         total = grid.sum()
         return grid / total if total > 0 else np.full_like(grid, 1 / grid.size)
+
+
+def _told(error: Exception, source: ImageInput) -> ImageError:
+    """The error of one picture of many; what is wrong with no picture is told with the picture that it came with."""
+    clear_frames(error.__traceback__)  # its pixels: errors may be kept, and be many
+    if isinstance(error, ImageError):
+        return error
+    label = "<bytes>" if isinstance(source, bytes) else "<array>" if isinstance(source, np.ndarray) else str(source)
+    reason = str(error).strip().partition("\n")[0][:300]
+    failed = FailedImageError(
+        f"{label}: the work on it failed ({type(error).__name__}: {reason}): run again, and report it if it comes again"
+    )
+    failed.__cause__ = error
+    return failed

@@ -14,7 +14,7 @@ from captionist.commands.compare import compare
 from captionist.commands.scores import evaluate, score
 from captionist.commands.search import index, match, search
 from captionist.commands.serve import ServeCommand, serve
-from captionist.commands.terminal import escape
+from captionist.commands.terminal import SPELT_OUT, escape
 from captionist.commands.training import export, train
 from captionist.errors import CaptionistError, SettingsError
 
@@ -55,11 +55,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and leave with its exit code (SystemExit); arguments are the process's by default."""
     if sys.stderr is None:  # started with the descriptor closed, which a file that we open would then get
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
-        sys.stderr = open(2, "w")  # noqa: SIM115
+        sys.stderr = open(2, "w", errors="backslashreplace")  # noqa: SIM115
     if sys.stdout is None:
         _give_up("standard output is closed: send it to a file, or to /dev/null")
     if isinstance(sys.stdout, TextIOWrapper):
-        sys.stdout.reconfigure(errors="surrogateescape")  # file names that are not UTF-8 come out as they went in
+        sys.stdout.reconfigure(errors=SPELT_OUT)
     try:
         app(args=arguments, prog_name="captionist")
     except SettingsError as error:
@@ -68,7 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _give_up(str(error))
     except OSError as error:
         if error.filename is not None:  # not one of the standard streams
-            raise
+            _give_up(f"{error.filename}: {error.strerror}: check the path, its permissions and the room on its disk")
         # What is still buffered would fail once more as the interpreter leaves.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         _give_up(f"the output cannot be written ({error.strerror}): send it elsewhere, or make room")

@@ -33,6 +33,12 @@ class ImageTooLargeError(ImageError):
     """More bytes or more pixels than the limits allow; found from the header, before decoding."""
 
 
+class FailedImageError(ImageError):
+    """The work on a picture of many failed, of which the picture may not be the cause; `__cause__` is what was raised.
+
+    The others have their captions."""
+
+
 class DataError(CaptionistError):
     """A corpus that cannot be used: wrong layout, nothing left after the filters."""
 

@@ -1,5 +1,6 @@
 """A caption shown on its picture: one heat map for every word."""
 
+import os
 from contextlib import suppress
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 from captionist.captioner import Caption
 from captionist.errors import CaptionistError
 from captionist.images import encode_jpeg
+from captionist.ownfiles import SHEET_START
 
 Image = NDArray[np.uint8]
 
@@ -18,8 +20,6 @@ _COLUMNS = 5
 _GAP = 12
 _LABEL = 26
 _LINE = 30
-# A JPEG comment by which a sheet of an earlier run is known: nothing else in the folder is written over.
-_MARK = b"\xff\xfe\0\x12captionist sheet"
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 _INK, _PAPER = (32, 32, 32), 255
 
@@ -144,9 +144,9 @@ class SheetFolder:
         self._taken.add(name.casefold())
         path = self._folder / f"{name}.jpg"
         jpeg = encode_jpeg(sheet)
-        part = path.with_name(f".{name}.part")
+        part = path.with_name(f".captionist-{os.getpid()}.part")  # a name that is never too long
         try:
-            part.write_bytes(jpeg[:2] + _MARK + jpeg[2:])
+            part.write_bytes(SHEET_START + jpeg[2:])
             part.replace(path)
         except OSError as error:
             with suppress(OSError):
@@ -159,7 +159,7 @@ def _is_foreign(path: Path) -> bool:
     """Whether there is something under this name that is not a sheet."""
     try:
         with path.open("rb") as file:
-            return file.read(2 + len(_MARK)) != b"\xff\xd8" + _MARK
+            return file.read(len(SHEET_START)) != SHEET_START
     except FileNotFoundError:
         return False
     except OSError:

@@ -2,6 +2,7 @@
 
 import os
 import zipfile
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -12,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from captionist.errors import ImageIndexError
+from captionist.ownfiles import INDEX_FORMAT
 
-_FORMAT = "captionist index 1"
 # Rows that are float32 at the same time; 4 MB at a width of 256, which stay in the processor's cache.
 _BLOCK = 4096
 _NO_STAMP = (-1, -1)
@@ -66,12 +67,15 @@ class ImageIndex:
 
     @classmethod
     def build(cls, model: str, pictures: Iterable[IndexedPicture]) -> "ImageIndex":
-        """Raises ValueError where there is no picture, or one is no unit vector as wide as the others."""
+        """Raises ValueError where there is no picture, a path comes twice, or one is no unit vector as wide as the
+        others."""
         given = list(pictures)
         if not given:
             raise ValueError("an index needs at least one picture")
         if any("\0" in picture.path for picture in given):
             raise ValueError("a path must not hold a NUL character")
+        if repeated := [path for path, times in Counter(picture.path for picture in given).items() if times > 1]:
+            raise ValueError(f"{repeated[0]!r} is given twice: a path stands for one picture")
         index = cls(
             model,
             tuple(picture.path for picture in given),
@@ -85,12 +89,12 @@ class ImageIndex:
         """Write the file as a whole, or not at all. Raises ImageIndexError."""
         path = Path(path)
         names = "".join(f"{name}\0" for name in self.paths).encode("utf-8", "surrogateescape")
-        part = path.with_name(f".{path.name}.{os.getpid()}.part")
+        part = path.with_name(f".captionist-{os.getpid()}.part")  # a name that is never too long
         try:
             with part.open("wb") as file:
                 np.savez(
                     file,
-                    about=np.array([_FORMAT, self.model]),
+                    about=np.array([INDEX_FORMAT, self.model]),
                     paths=np.frombuffer(names, np.uint8),
                     embeddings=self.embeddings,
                     stamps=self.stamps,
@@ -130,8 +134,8 @@ class ImageIndex:
         file.seek(0)
         with np.load(file, allow_pickle=False) as archive:
             about = archive["about"]
-            if about.shape != (2,) or about[0] != _FORMAT:
-                raise ValueError(f"it does not begin with {_FORMAT!r}")
+            if about.shape != (2,) or about[0] != INDEX_FORMAT:
+                raise ValueError(f"it does not begin with {INDEX_FORMAT!r}")
             names = archive["paths"].tobytes().decode("utf-8", "surrogateescape")
             return cls(str(about[1]), tuple(names.split("\0")[:-1]), archive["embeddings"], archive["stamps"])
 

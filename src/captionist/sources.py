@@ -2,13 +2,18 @@
 
 import glob
 import os
-from collections.abc import Callable, Iterator, Sequence
+import stat
+from collections.abc import Callable, Iterator, Sequence, Set
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from captionist.errors import ImageError
+from captionist.ownfiles import TABLE_LOCK, TABLE_MANIFEST, is_own_file
+from captionist.paths import absolute, exists, isdir, isfile
 
 STDIN = "-"
+_NO_MATCH = "no file matches: check the pattern, the current folder, and that all folders on the way may be entered"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +41,8 @@ class Found:
     sources: list[Source] = field(default_factory=list)
     errors: list[tuple[str, str]] = field(default_factory=list)
     """A name and what is wrong with it."""
+    own: list[str] = field(default_factory=list)
+    """What was passed over because this program wrote it, or is writing it."""
 
 
 def find_sources(arguments: Sequence[str], read_stdin: Callable[[], bytes]) -> Found:
@@ -43,24 +50,29 @@ def find_sources(arguments: Sequence[str], read_stdin: Callable[[], bytes]) -> F
 
     A folder gives all its files, sub-folders included, sorted by name, without hidden ones (a name that starts with a
     dot). A name with *, ? or [ that is not a file itself is a glob, where ** crosses folders. `-` is the bytes of one
-    picture from `read_stdin`, which is called at most once; it may raise ImageError.
+    picture from `read_stdin`, which is called at most once; it may raise ImageError. What Captionist wrote (sheets,
+    tables, indexes, and where the output goes now) is passed over, so that a command can be given again.
     """
     found = Found()
     seen: set[str] = set()
+    outputs = _outputs()
 
     def add(name: str) -> None:
-        key = name if name == STDIN else os.path.abspath(name)  # noqa: PTH100  # resolve() would follow links
+        key = absolute(name)
         if key not in seen:
             seen.add(key)
-            found.sources.append(Source(name, read_stdin() if name == STDIN else Path(name)))
+            if _is_own(name, outputs):
+                found.own.append(name)
+            else:
+                found.sources.append(Source(name, Path(name)))
 
     def add_path(name: str) -> None:
-        if not Path(name).is_dir():
+        if not isdir(name):
             add(name)
             return
-        known = len(found.errors)
-        files = list(_files(name, found.errors))
-        if not files and len(found.errors) == known:
+        known = len(found.errors) + len(found.own)
+        files = list(_files(name, found))
+        if not files and len(found.errors) + len(found.own) == known:
             found.errors.append((name, "the folder holds no files: name one with pictures"))
         for file in files:
             add(file)
@@ -69,31 +81,66 @@ def find_sources(arguments: Sequence[str], read_stdin: Callable[[], bytes]) -> F
         if not argument:
             found.errors.append((argument, "the path is empty: name a picture, a folder or a glob"))
         elif argument == STDIN:
-            try:
-                add(STDIN)
-            except ImageError as error:
-                found.errors.append((STDIN, str(error)))
-        elif glob.has_magic(argument) and not Path(argument).exists():
+            if STDIN not in seen:
+                seen.add(STDIN)
+                try:
+                    found.sources.append(Source(STDIN, read_stdin()))
+                except ImageError as error:
+                    found.errors.append((STDIN, str(error)))
+        elif glob.has_magic(argument) and not exists(argument):
             matches = sorted(glob.glob(argument, recursive=True))  # noqa: PTH207  # the pattern may be absolute
             if not matches:
-                found.errors.append((argument, "no file matches: check the pattern and the current folder"))
+                found.errors.append((argument, _NO_MATCH))
             for match in matches:
                 add_path(match)
         else:
             add_path(argument)
+    if found.own and not found.sources and not found.errors:
+        found.errors += [(name, "captionist wrote this itself: name pictures") for name in found.own]
     return found
 
 
-def _files(folder: str, errors: list[tuple[str, str]]) -> Iterator[str]:
+def _files(folder: str, found: Found) -> Iterator[str]:
     """The files of a folder, depth first and sorted. Links to folders are not followed, since they may go round."""
 
     def unreadable(error: OSError) -> None:
-        errors.append((str(error.filename), f"the folder cannot be read ({error.strerror}): check its permissions"))
+        message = f"the folder cannot be read ({error.strerror}): check its permissions"
+        found.errors.append((str(error.filename), message))
 
     for parent, folders, names in os.walk(folder, onerror=unreadable):
+        if TABLE_MANIFEST in names or TABLE_LOCK in names:
+            folders.clear()
+            found.own.append(parent)
+            continue
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(names):
-            path = Path(parent, name)
-            # Pipes and sockets would wait for a writer for ever; a dangling link is worth its error line.
-            if not name.startswith(".") and (path.is_file() or path.is_symlink()):
-                yield os.path.join(parent, name)  # noqa: PTH118  # a Path would drop the ./ that the user wrote
+            path = os.path.join(parent, name)  # noqa: PTH118  # a Path would drop the ./ that the user wrote
+            if not name.startswith(".") and not _would_wait(path):
+                yield path
+
+
+def _would_wait(path: str) -> bool:
+    """Whether it is a pipe or a socket, which would wait for a writer for ever. What cannot be seen is no such thing:
+    it is worth its error line."""
+    return exists(path) and not isfile(path)
+
+
+def _outputs() -> set[tuple[int, int]]:
+    """The files that standard output and standard error are written to, if any."""
+    found = set()
+    for descriptor in (1, 2):
+        with suppress(OSError):  # closed
+            status = os.fstat(descriptor)
+            if stat.S_ISREG(status.st_mode):
+                found.add((status.st_dev, status.st_ino))
+    return found
+
+
+def _is_own(name: str, outputs: Set[tuple[int, int]]) -> bool:
+    try:
+        status = os.stat(name)  # noqa: PTH116
+    except (OSError, ValueError):
+        return False
+    if not stat.S_ISREG(status.st_mode):
+        return False
+    return (status.st_dev, status.st_ino) in outputs or is_own_file(name)

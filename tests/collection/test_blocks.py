@@ -10,7 +10,9 @@ from captionist.captioner import Captioner, CaptionResult
 from captionist.collection.blocks import Claims, Row, caption_block
 from captionist.collection.references import Reference, find_references
 from captionist.collection.run import caption_collection
-from captionist.collection.table import MANIFEST, Table
+from captionist.collection.table import Table
+from captionist.errors import CollectionError
+from captionist.ownfiles import TABLE_MANIFEST
 from tests.collection.tables import rows
 
 A, B, C = (Reference(name, f"/{name}") for name in "abc")
@@ -57,7 +59,7 @@ def test_unfinished_files_of_a_killed_run_are_cleared_away(tmp_path: Path) -> No
 
 def test_a_run_that_was_killed_while_it_wrote_its_first_file_is_no_obstacle(tmp_path: Path) -> None:
     (tmp_path / "t").mkdir()
-    (tmp_path / "t" / f".unfinished-{MANIFEST}").touch()
+    (tmp_path / "t" / f".unfinished-{TABLE_MANIFEST}").touch()
     assert result(tmp_path, [Row("a", SAME, "A dog.")], [A]) == {"a": "A dog."}
 
 
@@ -77,25 +79,6 @@ def test_a_claim_that_is_made_again_still_holds() -> None:
         assert claims.claim([(SAME, "a"), (SAME, "b"), (OTHER, "c")]) == [True, False, False]
 
 
-def test_a_fault_of_ours_costs_no_other_picture_its_caption(model: Path, photos: Path) -> None:
-    """A captioner that breaks at one picture, as none should."""
-    fatal = (photos / "05.png").read_bytes()
-
-    class Breaking(Captioner):
-        def caption_many(self, images: Iterable[Any], *_: Any, **options: Any) -> Iterator[CaptionResult]:
-            pictures = list(images)
-            if fatal in pictures:
-                raise MemoryError("no room")
-            return super().caption_many(pictures, **options)
-
-    references, _ = find_references([str(photos)])
-    answers = caption_block(Breaking(model), references[:8], Claims().claim)
-    bad = answers.pop(5)
-    assert (bad.sha256, bad.caption) == (None, None)
-    assert "MemoryError: no room" in str(bad.error)
-    assert all(row.caption and not row.error for row in answers)
-
-
 def test_a_picture_is_captioned_once(model: Path, photos: Path) -> None:
     seen: list[bytes] = []
 
@@ -112,3 +95,38 @@ def test_a_picture_is_captioned_once(model: Path, photos: Path) -> None:
         True,
     ]
     assert seen == [Path(one.location).read_bytes() for one in block[:2]]
+
+
+def test_whatever_reading_a_picture_raises_is_in_its_row(
+    model: Path, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    references, _ = find_references([str(photos)])
+
+    def failing(reference: Reference) -> bytes:
+        if reference is references[2]:
+            raise MemoryError("no room")
+        return Path(reference.location).read_bytes()
+
+    monkeypatch.setattr("captionist.collection.blocks.read", failing)
+    answers = caption_block(Captioner(model), references[:4], Claims().claim)
+    assert [(row.caption is None, row.sha256 is None) for row in answers] == [(place == 2,) * 2 for place in range(4)]
+    assert "MemoryError: no room" in str(answers[2].error)
+
+
+def test_a_table_below_a_url_is_passed_over(photos: Path) -> None:
+    (photos / "table").mkdir()
+    for name in (TABLE_MANIFEST, "part-1.parquet", "deeper/part-2.parquet"):
+        (photos / "table" / name).parent.mkdir(exist_ok=True)
+        (photos / "table" / name).touch()
+    references, errors = find_references([f"file://{photos}"])
+    assert (len(references), errors) == (40, [])
+    references, errors = find_references([f"file://{photos}/table"])
+    assert (references, len(errors)) == ([], 1)
+
+
+def test_a_name_that_is_not_utf8_is_a_line_where_pyarrow_needs_it(photos: Path) -> None:
+    references, errors = find_references([f"file://{photos}/caf\udce9", str(photos / "00.png")])
+    assert [one.name for one in references] == [str(photos / "00.png")]
+    assert "not UTF-8" in errors[0][1]
+    with pytest.raises(CollectionError, match="not UTF-8"):
+        Table(f"{photos}/caf\udce9", {})

@@ -1,5 +1,6 @@
 """captionist caption --out, run as its users run it, on one machine."""
 
+import hashlib
 import json
 import os
 import re
@@ -114,6 +115,26 @@ def test_odd_names(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert paths(tmp_path / "t.parquet") == [f"{tmp_path}/in/{name}" for name in names]
     code, out, _ = run(capsys, tmp_path / "in", "--model", model, "--out", tmp_path / "t.parquet")
     assert (code, "0 were new" in out) == (1, True)
+
+
+def test_names_that_look_alike_written_out_have_a_row_each(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The bytes caf\\xe9, the same with the backslash spelt out, and that with two of them; and a harmless one."""
+    folder = os.fsencode(tmp_path) + b"/in/"
+    names = [b"caf\xe9.png", rb"caf\xe9.png", rb"caf\\xe9.png", rb"a\b.png"]
+    for seed, name in enumerate(names):
+        write_png(tmp_path / "in" / os.fsdecode(name), seed)
+    code, out, err = run(capsys, tmp_path / "in", "--model", model, "--out", tmp_path / "t.parquet")
+    assert (code, err, "4 were new" in out) == (0, "", True)
+    found = {row["path"]: row["sha256"] for row in rows(tmp_path / "t.parquet")}
+    written = [r"caf\xe9.png", r"caf\\xe9.png", r"caf\\\\xe9.png", r"a\b.png"]
+    assert found == {
+        f"{tmp_path}/in/{shown}": hashlib.sha256(Path(os.fsdecode(folder + name)).read_bytes()).hexdigest()
+        for shown, name in zip(written, names, strict=True)
+    }
+    code, out, _ = run(capsys, tmp_path / "in", "--model", model, "--out", tmp_path / "t.parquet")
+    assert (code, "0 were new" in out) == (0, True)
 
 
 def test_a_table_that_cannot_be_used_is_left_alone(

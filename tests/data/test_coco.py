@@ -87,6 +87,37 @@ def test_every_fault_is_listed(tmp_path: Path) -> None:
     assert [(example.id, example.references) for example in corpus.examples] == [("good.jpg", ("A dog.",))]
 
 
+def test_an_id_of_several_pictures_gives_no_captions_to_any(tmp_path: Path) -> None:
+    """As in files that were joined. The same picture twice is one; another file has ids of its own."""
+    write_corpus(tmp_path)
+    add_pictures(tmp_path / "train2017", ["other.jpg"])
+    path = tmp_path / "annotations" / "captions_train2017.json"
+    content: dict[str, list[Any]] = json.loads(path.read_text())
+    content["images"] += [{"id": 9, "file_name": "other.jpg"}, content["images"][1]]
+    path.write_text(json.dumps(content))
+    write_captions(tmp_path, "val2017", {9: "000000000139.jpg"}, [(9, "A room.")])
+    corpus = open_corpus(tmp_path)
+    assert {example.id: example.references for example in corpus.examples} == {
+        "000000000025.jpg": ("A giraffe.", "Two giraffes."),
+        "000000000139.jpg": ("A room.",),
+    }
+    label = "annotations/captions_train2017.json"
+    assert problems(corpus) == {
+        ("shared_id", f"{label}:images[2]"),
+        ("shared_id", f"{label}:annotations[1]"),
+        ("picture_without_captions", "000000000009.jpg"),
+        ("picture_without_captions", "other.jpg"),
+    }
+
+
+def test_a_picture_is_looked_for_in_its_own_file_s_folder(tmp_path: Path) -> None:
+    """Where each split counts from one, pictures without captions have the names of others."""
+    write_corpus(tmp_path)
+    add_pictures(tmp_path / "train2017", ["000000000139.jpg"])
+    corpus = open_corpus(tmp_path)
+    assert corpus.examples[2].image == tmp_path / "val2017" / "000000000139.jpg"
+
+
 def test_files_that_are_cut_short_or_something_else_are_errors(tmp_path: Path) -> None:
     write_corpus(tmp_path)
     path = tmp_path / "annotations" / "captions_val2017.json"

@@ -34,6 +34,25 @@ def test_one_file_and_a_split_by_name(tmp_path: Path) -> None:
     assert "hash" in corpus.split_origin
 
 
+def test_a_split_that_a_line_names_counts(tmp_path: Path) -> None:
+    """It is the published one, as in exports of tables; a split by name would train on its test pictures."""
+    add_pictures(tmp_path, [f"{name}.png" for name in "abcde"])
+    told = ("train", "Validation", "test", None, "extra")
+    write_metadata(
+        tmp_path,
+        *({"file_name": f"{n}.png", "text": "A dog.", "split": split} for n, split in zip("abcde", told, strict=True)),
+        {"file_name": "a.png", "text": "The dog.", "split": "train"},
+    )
+    corpus = open_corpus(tmp_path)
+    assert splits(corpus) == {"a.png": "train", "b.png": "dev", "c.png": "test", "d.png": "none"}
+    assert problems(corpus) == {("short_row", "metadata.jsonl:5"), ("picture_without_captions", "e.png")}
+    assert corpus.split_origin == "the key split in metadata.jsonl"
+    add_pictures(tmp_path / "test", ["f.png"])
+    write_metadata(tmp_path, {"file_name": "test/f.png", "text": "A dog.", "split": "train"})
+    with pytest.raises(DataError, match=r"test/f\.png \(test and train\)"):
+        open_corpus(tmp_path)
+
+
 @pytest.mark.parametrize("validation", ["validation", "valid", "val", "dev"])
 @pytest.mark.parametrize("one_file", [True, False])
 def test_split_by_folder(tmp_path: Path, validation: str, one_file: bool) -> None:

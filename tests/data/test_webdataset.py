@@ -14,6 +14,7 @@ from captionist.images import FilePart, ImageLimits, decode
 from tests.data.files import problems, splits
 from tests.data.tars import DOG, EXAMPLES, PALACE, RIVER, write_tar
 
+PHOTOS = ("photo.v2.jpg", "photo.v3.jpg", "photo.v5.png", "photo.v5.txt")
 LONG = "f" * 120 + "/" + "x" * 80  # does not fit a plain header
 
 
@@ -129,7 +130,12 @@ def test_every_fault_is_listed(tmp_path: Path) -> None:
         ("dots.jpg", RIVER),
         ("dots.txt", "..."),
         ("photo.v2.jpg", RIVER),
-        ("photo.v2.txt", "A river."),
+        ("photo.v3.jpg", RIVER),
+        ("photo.v4.txt", "A river."),
+        ("photo.v5.jpg", RIVER),
+        ("photo.v5.png", RIVER),
+        ("photo.v5.txt", "Two rivers."),
+        ("photo.v5.txt", "Three rivers."),
         (".DS_Store", "x"),
         ("README", "x"),
     )
@@ -146,24 +152,45 @@ def test_every_fault_is_listed(tmp_path: Path) -> None:
         *(("bad_encoding", name) for name in ("good.txt:2", "odd.json")),
         *(("short_row", name) for name in ("cut.json", "url.json", "deep.json", "huge.txt", "dots.txt:1")),
         *(("picture_without_captions", name) for name in lost),
-        *(("bad_member", name) for name in (*bad, "good.txt", "good.jpg", "good.png", "photo.v2.jpg")),
-        *(("missing_picture", name) for name in ("lost", "gone")),
+        *(("bad_member", name) for name in (*bad, "good.txt", "good.jpg", "good.png", *PHOTOS)),
+        *(("missing_picture", name) for name in ("lost", "gone", "photo.v4")),
         ("empty_picture", "empty.jpg"),
     }
     assert detail(corpus, "train-0.tar/hard.jpg").startswith("not a file: pack what it points to")
-    assert captions(corpus) == {"train-0.tar/good.jpg": ("A dog.",)}
+    assert captions(corpus) == {"train-0.tar/good.jpg": ("A dog.",), "train-0.tar/photo.v5.jpg": ("Two rivers.",)}
     assert corpus.examples[0].image.read_bytes() == DOG
 
 
+def test_names_that_share_a_dotted_stem_are_samples_of_their_own(tmp_path: Path) -> None:
+    """But what belongs to a picture that is called by the stem alone, such as a mask, is no sample."""
+    members = [(f"img.{n:04}.{end}", DOG if end == "jpg" else f"Dog {n}.") for n in range(50) for end in ("jpg", "txt")]
+    beside = (("1.jpg", RIVER), ("1.txt", "A river."), ("1.mask.png", PALACE), ("1.mask.txt", "A mask."))
+    write_tar(tmp_path / "train-0.tar", *members, ("2024.05.01/3.7.JPEG", PALACE), ("2024.05.01/3.7.json", '["Old."]'))
+    write_tar(tmp_path / "train-1.tar", *beside)
+    corpus = open_corpus(tmp_path)
+    assert corpus.problems == ()
+    assert captions(corpus) == {
+        **{f"train-0.tar/img.{n:04}.jpg": (f"Dog {n}.",) for n in range(50)},
+        "train-0.tar/2024.05.01/3.7.JPEG": ("Old.",),
+        "train-1.tar/1.jpg": ("A river.",),
+    }
+
+
 def test_a_name_that_is_not_utf_8_is_as_good_as_another(tmp_path: Path) -> None:
+    """In whatever order: two of them are two names."""
     members = (
+        ("caf\xe8.jpg", PALACE),
         ("caf\xe9.jpg", DOG),
         ("caf\xe9.txt", "A dog."),
+        ("caf\xe8.txt", "A palace."),
     )
-    write_tar(tmp_path / "0.tar", *members, format=tarfile.USTAR_FORMAT, encoding="latin-1")
-    (example,) = open_corpus(tmp_path).examples
-    assert example.id == "0.tar/caf\N{REPLACEMENT CHARACTER}.jpg"
-    assert example.image.read_bytes() == DOG
+    write_tar(tmp_path / "train-0.tar", *members, format=tarfile.USTAR_FORMAT, encoding="latin-1")
+    corpus = open_corpus(tmp_path)
+    assert captions(corpus) == {
+        r"train-0.tar/caf\xe8.jpg": ("A palace.",),
+        r"train-0.tar/caf\xe9.jpg": ("A dog.",),
+    }
+    assert [example.image.read_bytes() for example in corpus.examples] == [PALACE, DOG]
 
 
 def cut(size: int) -> Callable[[Path], None]:

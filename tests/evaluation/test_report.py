@@ -83,6 +83,11 @@ def test_scores_and_pictures_are_on_the_page(rows: list[ReportRow], tmp_path: Pa
     assert re.findall(r"id-(\d+)", worst) == [str(number) for number in range(12)]
 
 
+def test_a_corpus_in_a_folder_whose_name_is_no_text_has_its_page(rows: list[ReportRow], tmp_path: Path) -> None:
+    source, _ = written(tmp_path / "report.html", "tiny on caf\udce9", rows)
+    assert "tiny on caf\\udce9" in source
+
+
 def test_recall_is_on_the_page(rows: list[ReportRow], tmp_path: Path) -> None:
     found = Recall(40, 80, {"image_to_text_1": 12.5, "text_to_image_1": 7.5})
     write_report(tmp_path / "report.html", "Tiny model", SCORES, rows, recall=found)

@@ -1,6 +1,7 @@
 """A captioner scored on a small corpus."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from captionist.captioner import Captioner
 from captionist.data import Example, open_corpus
 from captionist.errors import ScoreError
+from captionist.evaluation.compare import compare
 from captionist.evaluation.report import write_report
 from captionist.evaluation.run import evaluate
 from captionist.evaluation.scores import score_captions
@@ -45,6 +47,15 @@ def test_scores_are_those_of_the_captions(captioner: Captioner, examples: list[E
     assert evaluation.scores == score_captions({e.id: e.references for e in good}, captions)
     assert len(evaluation.failures) == 1
     assert "2.png" in evaluation.failures[0]
+
+
+def test_an_id_of_two_pictures_is_refused(captioner: Captioner, examples: list[Example]) -> None:
+    """Else one would be scored with the other's caption."""
+    twice = [*examples, replace(examples[0], image=examples[1].image)]
+    with pytest.raises(ScoreError, match=r"'0\.png' is the id of several examples"):
+        evaluate(twice, captioner)
+    with pytest.raises(ScoreError, match=r"'0\.png' is the id of several examples"):
+        compare(twice, captioner, captioner)
 
 
 def test_pictures_in_shards_are_scored_and_shown(captioner: Captioner, tmp_path: Path) -> None:

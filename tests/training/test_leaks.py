@@ -9,7 +9,7 @@ import pytest
 
 from captionist import images
 from captionist.data import Example
-from captionist.errors import DataError, ImageError, RecipeError
+from captionist.errors import DataError, RecipeError
 from captionist.model.language import load_tokenizer
 from captionist.training.dataset import Corpora
 from captionist.training.recipe import DataConfig, load_recipe
@@ -99,7 +99,7 @@ def test_what_cannot_be_compared_is_an_error(corpus: Path, tmp_path: Path, check
         read(config, checkpoints)
     add(tmp_path / "other", "test", [41])
     (tmp_path / "other" / "test" / "41.png").write_bytes(b"not a picture")
-    with pytest.raises(ImageError, match=r"test/41\.png"):
+    with pytest.raises(DataError, match=r"1 of 11 pictures .*test/41\.png"):
         read(config, checkpoints)
     with pytest.raises(DataError, match="nowhere: no such directory"):
         read(DataConfig(root=corpus, exclude=(tmp_path / "nowhere",)), checkpoints)

@@ -67,13 +67,6 @@ def test_keys_tell_pictures_apart(examples: list[Example]) -> None:
     assert len(keys | {pictures_key(examples[::-1], 32)}) == 4
 
 
-def test_a_bad_picture_is_named_and_leaves_no_half_cache(examples: list[Example], tmp_path: Path) -> None:
-    Path(str(examples[2].image)).write_bytes(b"not a picture")
-    with pytest.raises(ImageError, match=r"2\.png"):
-        open_pixels(examples, SIZE, tmp_path / "cache")
-    assert [path.name for path in (tmp_path / "cache").iterdir()] == [".lock"]
-
-
 def test_a_full_disk_is_an_error_and_leaves_nothing(examples: list[Example], tmp_path: Path) -> None:
     """Writing to mapped memory would end the whole process."""
     disk = tmp_path / "disk"

@@ -4,12 +4,13 @@ import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Any, Unpack
+from typing import Any, NamedTuple, Unpack
 
 from captionist.captioner import Captioner, CaptionResult
 from captionist.collection.references import Reference, read
-from captionist.errors import ImageError
+from captionist.errors import FailedImageError, ImageError
 from captionist.inference.options import SearchOverrides
+from captionist.inference.sharing import paired
 
 READERS = 8
 """Pictures that are read at the same time: what is far away takes long to answer."""
@@ -19,9 +20,9 @@ READERS = 8
 class Row:
     """What became of one picture.
 
-    path: its name. sha256: of its bytes, hexadecimal; None where they could not be read, so that another run should try
-    again. caption, log_probability, confidence: as in `Caption`. error: why there is none. With neither caption nor
-    error, the answer is that of another picture with the same bytes.
+    path: its name. sha256: of its bytes, hexadecimal; None where they could not be read or the work on them failed, so
+    that another run should try again. caption, log_probability, confidence: as in `Caption`. error: why there is none.
+    With neither caption nor error, the answer is that of another picture with the same bytes.
     """
 
     path: str
@@ -34,6 +35,13 @@ class Row:
 
 Claim = Callable[[Sequence[tuple[str, str]]], list[bool]]
 """Is told pictures, each as sha256 and path; says of each whether it is this one that should be captioned."""
+
+
+class _Read(NamedTuple):
+    """A picture's bytes, and the place of its row in the block."""
+
+    image: bytes
+    place: int
 
 
 class Claims:
@@ -53,17 +61,19 @@ def caption_block(
     """A row for each picture, in order; whatever is wrong with one is in its row. options: see `SearchOptions`."""
     with ThreadPoolExecutor(READERS, "captionist-read") as pool:
         contents = list(pool.map(_read, block))
-    rows, pictures = [], {}
-    for reference, content in zip(block, contents, strict=True):
-        if isinstance(content, bytes):
-            rows.append(Row(reference.name, hashlib.sha256(content).hexdigest()))
-            pictures[reference.name] = content
-        else:
-            rows.append(Row(reference.name, None, error=content))
-    claimed = claim([(row.sha256, row.path) for row in rows if row.sha256])
-    mine = [path for path, is_mine in zip(pictures, claimed, strict=True) if is_mine]
-    answers = dict(zip(mine, _caption(captioner, [pictures[path] for path in mine], options), strict=True))
-    return [replace(row, **answers.get(row.path, {})) for row in rows]
+    rows = [
+        Row(reference.name, hashlib.sha256(content).hexdigest())
+        if isinstance(content, bytes)
+        else Row(reference.name, None, error=content)
+        for reference, content in zip(block, contents, strict=True)
+    ]
+    read = [_Read(content, place) for place, content in enumerate(contents) if isinstance(content, bytes)]
+    claimed = claim([(str(rows[one.place].sha256), rows[one.place].path) for one in read])
+    mine = [one for one, is_mine in zip(read, claimed, strict=True) if is_mine]
+    results = captioner.caption_many((one.image for one in mine), **options)
+    for one, result in paired(mine, results):
+        rows[one.place] = replace(rows[one.place], **_fields(result))
+    return rows
 
 
 def _read(reference: Reference) -> bytes | str:
@@ -72,23 +82,15 @@ def _read(reference: Reference) -> bytes | str:
         return read(reference)
     except ImageError as error:
         return str(error)
-
-
-def _caption(captioner: Captioner, contents: Sequence[bytes], options: SearchOverrides) -> list[dict[str, Any]]:
-    """The fields that each picture's row gets."""
-    try:
-        results = list(captioner.caption_many(contents, **options))
-    except Exception as error:  # of ours or of the machine, not of the picture: it must not cost others their captions
-        if len(contents) > 1:
-            return [fields for content in contents for fields in _caption(captioner, [content], options)]
-        failed = f"could not be captioned ({type(error).__name__}: {error}): run again, and report it if it comes again"
-        return [{"sha256": None, "error": failed}]
-    return [_fields(result) for result in results]
+    except Exception as error:  # of ours or of the machine: it must not cost others their captions
+        return f"could not be read ({type(error).__name__}: {error}): run again, and report it if it comes again"
 
 
 def _fields(result: CaptionResult) -> dict[str, Any]:
+    """The fields that the picture's row gets."""
     if result.caption is None:
-        return {"error": str(result.error).removeprefix("<bytes>: ")}
+        error = {"error": str(result.error).removeprefix("<bytes>: ")}
+        return error | ({"sha256": None} if isinstance(result.error, FailedImageError) else {})
     return {
         "caption": result.caption.text,
         "log_probability": result.caption.log_probability,

@@ -15,6 +15,7 @@ import pyarrow as pa
 import ray
 import ray.data
 
+from captionist import paths
 from captionist.captioner import Captioner
 from captionist.collection.blocks import Claims, Row, caption_block
 from captionist.collection.references import Reference
@@ -77,7 +78,7 @@ def ray_engine(model: str | None, actors: int | None, **options: Unpack[SearchOv
 
     model: as for `Captioner`; a directory must be there on every node.
     """
-    if model is not None and Path(model).is_dir():
+    if model is not None and paths.isdir(model):
         model = str(Path(model).absolute())  # actors have another current folder
 
     def run(references: Sequence[Reference], answered: Iterable[str]) -> Iterator[Row]:

@@ -2,19 +2,23 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 
 from pyarrow import fs
 
-from captionist.collection.storage import absolute, is_url, locate, reason
+from captionist.collection.storage import is_url, locate, reason
 from captionist.errors import CollectionError, ImageNotFoundError
 from captionist.images import check_bytes, read_file
+from captionist.ownfiles import TABLE_MANIFEST
+from captionist.paths import absolute
 from captionist.sources import find_sources
 
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """One picture. name: what the table calls it, always valid Unicode. location: its URL or its absolute path."""
+    """One picture. name: what the table calls it and no other, always valid Unicode. location: its URL or its absolute
+    path."""
 
     name: str
     location: str
@@ -23,21 +27,21 @@ class Reference:
 def find_references(arguments: Sequence[str]) -> tuple[list[Reference], list[tuple[str, str]]]:
     """Resolve paths, folders, globs and URLs, in order; what is named twice is taken once.
 
-    A URL is one file, or a prefix with all below it, hidden files (a part that starts with a dot) left out as in
-    folders. Returns the pictures, and a name and message for whatever leads to none.
+    A URL is one file, or a prefix with all below it; hidden files (a part that starts with a dot) and tables are left
+    out as in folders. Returns the pictures, and a name and message for whatever leads to none.
     """
     found: dict[str, Reference] = {}
     errors: list[tuple[str, str]] = []
-    for argument in arguments:
-        if is_url(argument):
-            try:
-                names = _list(argument)
-            except CollectionError as error:
-                errors.append((argument, str(error).removeprefix(f"{argument}: ")))
-                continue
-            pictures = [Reference(_valid(name), name) for name in names]
+    for are_urls, some in groupby(arguments, is_url):
+        pictures: list[Reference] = []
+        if are_urls:
+            for url in some:
+                try:
+                    pictures += [Reference(_valid(name), name) for name in _list(url)]
+                except CollectionError as error:
+                    errors.append((url, str(error).removeprefix(f"{url}: ")))
         else:
-            local = find_sources([argument], lambda: b"")
+            local = find_sources(list(some), lambda: b"")
             errors += local.errors
             pictures = [Reference(_valid(one.name), absolute(one.name)) for one in local.sources]
         for picture in pictures:
@@ -74,11 +78,19 @@ def _list(url: str) -> list[str]:
         ) from error
     names = sorted(info.path[len(path) :].lstrip("/") for info in below if info.type == fs.FileType.File)
     names = [name for name in names if not any(part.startswith(".") for part in name.split("/"))]
+    tables = tuple(name.removesuffix(TABLE_MANIFEST) for name in names if name.rpartition("/")[2] == TABLE_MANIFEST)
+    names = [name for name in names if not name.startswith(tables)]
     if not names:
         raise CollectionError(f"{url}: it holds no files: name a bucket or a prefix with pictures")
     return [f"{url.rstrip('/')}/{name}" for name in names]
 
 
 def _valid(name: str) -> str:
-    """A file name as Unicode: bytes of it that are not UTF-8 are written out, as in caf\\xe9.jpg."""
-    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    """A file name as Unicode, no two names alike: bytes that are not UTF-8 are written out, as in caf\\xe9.jpg.
+
+    Where something stands in the name that looks like that, or is that, a backslash of its own becomes two.
+    """
+    valid = name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    if "\\x" not in valid:
+        return name
+    return name.replace("\\", r"\\").encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

@@ -7,6 +7,7 @@ from functools import lru_cache
 from pyarrow import fs
 
 from captionist.errors import CollectionError
+from captionist.paths import absolute
 
 _URL = re.compile(r"([a-z][a-z0-9+.-]*)://([^/]*)(.*)", re.DOTALL)
 
@@ -15,17 +16,17 @@ def is_url(name: str) -> bool:
     return _URL.match(name) is not None
 
 
-def absolute(path: str) -> str:
-    return os.path.abspath(path)  # noqa: PTH100  # resolve() would follow links
-
-
 def locate(name: str) -> tuple[fs.FileSystem, str]:
     """The file system that a URL or a path of this machine is on, and its path there.
 
     What stands in a URL after the bucket is the key, to the letter: nothing is decoded. S3 is set up as AWS's own tools
     are, by AWS_* variables (an endpoint too: AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL), ~/.aws, or the machine's role.
-    Raises CollectionError for a kind of URL that is not known.
+    Raises CollectionError for a kind of URL that is not known, and for a name that is not UTF-8, which pyarrow needs.
     """
+    try:
+        name.encode()
+    except UnicodeEncodeError as error:
+        raise CollectionError(f"{name}: the name is not UTF-8 text: name another folder, or rename it") from error
     url = _URL.match(name)
     if url is None:
         return fs.LocalFileSystem(), absolute(name)

@@ -16,10 +16,8 @@ from pyarrow import fs, parquet
 from captionist.collection.blocks import Row
 from captionist.collection.storage import locate, reason
 from captionist.errors import CollectionError
+from captionist.ownfiles import TABLE_LOCK, TABLE_MANIFEST
 
-# Readers of Parquet pass over names that begin so.
-MANIFEST = "_captionist.json"
-_LOCK = "_captionist.lock"
 _UNFINISHED = ".unfinished-"
 
 MOST_ROWS = 10_000
@@ -58,7 +56,7 @@ class Table:
         self._written = time.monotonic()
         self._run, self._parts = uuid.uuid4().hex[:12], 0
         is_local = isinstance(self._system, fs.LocalFileSystem)
-        self._lock = FileLock(Path(self._root, _LOCK)) if is_local else None
+        self._lock = FileLock(Path(self._root, TABLE_LOCK)) if is_local else None
         try:
             self._open()
         except OSError as error:
@@ -107,26 +105,27 @@ class Table:
             names = [info.base_name for info in self._system.get_file_info(fs.FileSelector(self._root))]
         else:
             self._system.create_dir(self._root, recursive=False)
-        if MANIFEST not in names and any(name != _LOCK and not name.startswith(_UNFINISHED) for name in names):
+        foreign = [name for name in names if name != TABLE_LOCK and not name.startswith(_UNFINISHED)]
+        if foreign and TABLE_MANIFEST not in names:
             raise ValueError(f"{self.where} holds something else than captions: name another folder")
         if self._lock:
             try:
                 self._lock.acquire(timeout=0)
             except Timeout as error:
                 raise CollectionError(f"{self.where}: another run is writing to it: wait for its end") from error
-        if MANIFEST in names:
+        if TABLE_MANIFEST in names:
             self._check_manifest()
         unfinished = {name for name in names if name.startswith(_UNFINISHED)}
         for name in unfinished:
             self._system.delete_file(self._path(name))
-        if MANIFEST not in names:
-            self._write_bytes(MANIFEST, json.dumps(self._made_with, indent=2).encode())
+        if TABLE_MANIFEST not in names:
+            self._write_bytes(TABLE_MANIFEST, json.dumps(self._made_with, indent=2).encode())
         for name in sorted({*names} - unfinished):
             if name.endswith(".parquet"):
                 self._resume(name)
 
     def _check_manifest(self) -> None:
-        with self._system.open_input_stream(self._path(MANIFEST)) as file:
+        with self._system.open_input_stream(self._path(TABLE_MANIFEST)) as file:
             content = file.read()
         try:
             before = json.loads(content)
@@ -134,7 +133,7 @@ class Table:
             before = None
         if before != json.loads(json.dumps(self._made_with)):
             raise ValueError(
-                f"{self.where} was made with another model or other options ({MANIFEST} there has them): "
+                f"{self.where} was made with another model or other options ({TABLE_MANIFEST} there has them): "
                 "give the same, or name another folder"
             )
 

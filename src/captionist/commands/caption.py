@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 def caption(
     paths: Annotated[
-        list[str], typer.Argument(metavar="PATH...", help="Pictures, folders, globs, or - for standard input.")
+        list[str], typer.Argument(metavar="PATH...", help="Pictures, folders, globs, or - for one on standard input.")
     ],
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line, errors included.")] = False,
     model: ModelOption = None,
@@ -58,10 +58,10 @@ def caption(
 ) -> None:
     """Describe pictures: prints the path, a tab and a sentence for each.
 
-    Folders are searched with their sub-folders, hidden files left out. A file that cannot be read gives one line on
-    standard error and exit code 1; the others are captioned all the same. Where no caption is as confident as
-    --min-confidence asks, nothing stands behind the tab. In a path, control characters are printed
-    as \\t, \\n, \\x1b and so on; --json has paths as they are.
+    Folders are searched with their sub-folders, hidden files and what captionist wrote itself left out. A file that
+    cannot be read gives one line on standard error and exit code 1; the others are captioned all the same. Where no
+    caption is as confident as --min-confidence asks, nothing stands behind the tab. In a path, control characters are
+    printed as \\t, \\n, \\x1b and so on; --json has paths as they are.
 
     With --out, PATH may be a URL too, such as s3://bucket/folder. Run again after it was stopped, the command does what
     is missing. docs/collections.md has more.
@@ -85,6 +85,7 @@ def caption(
         from captionist.captioner import Captioner
         from captionist.explain import SheetFolder, draw
         from captionist.images import decode
+        from captionist.inference.sharing import paired
 
         captioner = Captioner(model)
         try:
@@ -95,7 +96,7 @@ def caption(
             raise typer.BadParameter(str(error)) from error
         sheets = SheetFolder(explain) if explain else None
         with own_errors_only(), progress("captioning", len(found.sources)) as advance:
-            for source, result in zip(found.sources, results, strict=True):
+            for source, result in paired(found.sources, results):
                 if result.error is not None:
                     failures += 1
                     print_error(source.name, source.message(result.error), as_json)

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from captionist.commands.scores import JsonOption
-from captionist.commands.terminal import escape, needs_extra, own_errors_only, progress, write_text
+from captionist.commands.terminal import escape, needs_extra, own_errors_only, print_tables, progress, write_text
 
 
 def compare(
@@ -35,7 +35,6 @@ def compare(
     with needs_extra("train"):
         from captionist.data import open_corpus
         from captionist.evaluation import compare as comparing
-    from rich.console import Console
 
     from captionist.captioner import Captioner
 
@@ -47,9 +46,9 @@ def compare(
         on_corrections = comparing.compare(corrected, *captioners, advance, examples) if corrections else None
     verdict = comparing.gate(on_split, on_corrections, margin)
 
-    Console().print(comparing.render(on_split, f"{data.name}, split {split}"))
+    print_tables(comparing.render(on_split, f"{data.name}, split {split}"))
     if corrections and on_corrections:
-        Console().print(comparing.render(on_corrections, f"{corrections.name}, held out"))
+        print_tables(comparing.render(on_corrections, f"{corrections.name}, held out"))
     for comparison in filter(None, (on_split, on_corrections)):
         for message in comparison.failures:
             typer.echo(escape(message), err=True)

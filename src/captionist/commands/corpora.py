@@ -1,12 +1,21 @@
 """captionist data."""
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from captionist.commands.download import download
-from captionist.commands.terminal import FormatOption, ModelOption
+from captionist.commands.terminal import (
+    FormatOption,
+    ModelOption,
+    escape,
+    own_errors_only,
+    print_line,
+    print_tables,
+    progress,
+)
 
 if TYPE_CHECKING:
     from captionist.bundle import Bundle
@@ -24,21 +33,34 @@ def inspect(
     max_caption_tokens: Annotated[
         int, typer.Option(min=1, metavar="N", help="Show what dropping longer captions from training would cost.")
     ] = 20,
+    open_pictures: Annotated[
+        bool, typer.Option("--open-pictures", help="Open every picture, and name each that cannot be read.")
+    ] = False,
 ) -> None:
-    """Show what a corpus holds: images, captions, splits, lengths, what is wrong with it and what training drops."""
-    from rich.console import Console
+    """Show what a corpus holds: images, captions, splits, lengths, what is wrong with it and what training drops.
+
+    With --open-pictures, a picture that cannot be read gives one line on standard error and exit code 1.
+    """
 
     from captionist.bundle import Bundle, list_bundles
-    from captionist.data import inspect_corpus, open_corpus, render
+    from captionist.data import inspect_corpus, open_all, open_corpus, render
 
     corpus = open_corpus(directory, format)
+    unreadable: tuple[str, ...] = ()
+    if open_pictures:
+        with own_errors_only(), progress("opening", len(corpus.examples)) as advance:
+            corpus, unreadable = open_all(corpus, advance)
+        for message in unreadable:
+            print_line(sys.stderr, escape(message))
     if model is None and not list_bundles():
         typer.echo("no model is installed to count tokens with: pass --model to see what training drops", err=True)
-        summary = inspect_corpus(corpus)
+        summary = inspect_corpus(corpus, opened=open_pictures)
     else:
         bundle = Bundle.open(model)
-        summary = inspect_corpus(corpus, _filter(bundle, max_caption_tokens), lowercase=bundle.config.lowercase)
-    Console().print(render(summary))
+        token_filter = _filter(bundle, max_caption_tokens)
+        summary = inspect_corpus(corpus, token_filter, lowercase=bundle.config.lowercase, opened=open_pictures)
+    print_tables(render(summary))
+    raise typer.Exit(1 if unreadable else 0)
 
 
 def _filter(bundle: "Bundle", max_tokens: int) -> "CaptionFilter":

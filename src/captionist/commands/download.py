@@ -114,7 +114,7 @@ def _progress() -> Iterator["Report"]:
         TransferSpeedColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    with Progress(*columns, console=Console(stderr=True, soft_wrap=True), transient=True) as bar:
         task = bar.add_task("", total=None)
         now = ""
 

@@ -12,6 +12,7 @@ from captionist.commands.terminal import (
     escape,
     needs_extra,
     own_errors_only,
+    print_tables,
     progress,
     writable,
     write_text,
@@ -54,7 +55,6 @@ def evaluate(
 
         if clip:
             from captionist.evaluation.clip import Clip
-    from rich.console import Console
 
     from captionist.captioner import Captioner
 
@@ -67,7 +67,7 @@ def evaluate(
             evaluation = run(examples, captioner, advance, audit, judge)
         else:
             evaluation = run(examples, captioner, advance, audit, judge, num_beams=num_beams)
-    Console().print(render(evaluation.scores))
+    print_tables(render(evaluation.scores))
     if evaluation.recall:
         typer.echo(evaluation.recall.line())
     for line in evaluation.mistakes.lines():
@@ -75,7 +75,7 @@ def evaluate(
     if evaluation.reliability:
         typer.echo(evaluation.reliability.line())
     if audit:
-        Console().print(render_audit(evaluation.audit))
+        print_tables(render_audit(evaluation.audit))
     for message in evaluation.failures:
         typer.echo(escape(message), err=True)
     if json_file:
@@ -95,9 +95,8 @@ def score(
     with needs_extra("train"):
         from captionist.evaluation.files import load_caption_file
         from captionist.evaluation.scores import render, score_captions
-    from rich.console import Console
 
     scores = score_captions(load_caption_file(references, "references"), load_caption_file(candidates, "candidates"))
-    Console().print(render(scores))
+    print_tables(render(scores))
     if json_file:
         write_text(json_file, scores.model_dump_json(indent=2) + "\n")

@@ -20,6 +20,7 @@ from captionist.commands.terminal import (
     writable,
 )
 from captionist.errors import ImageIndexError, ImageNotFoundError
+from captionist.paths import absolute, exists
 
 if TYPE_CHECKING:
     import numpy as np
@@ -50,7 +51,7 @@ def match(
     captioner = Captioner(model)
     _embed(captioner, sentences)
     with own_errors_only():
-        cosines = captioner.match(read_stdin() if image == "-" else image, sentences)
+        cosines = captioner.match(read_stdin() if image == "-" else image, [*map(_text, sentences)])
     alignment = captioner.bundle.config.alignment
     assert alignment is not None
     weights = np.exp(alignment.scale * (cosines - cosines.max()))
@@ -81,14 +82,13 @@ def index(
     """
     from captionist.sources import find_sources
 
-    if not os.access(out.parent, os.W_OK):
+    if not os.access(out.parent, os.W_OK):  # where it replaces an index that could itself be written
         raise ImageIndexError(f"{out} cannot be written (the folder is read-only): name another file with --out")
     found = find_sources(paths, _no_stdin)
     for name, message in found.errors:
         print_error(name, message, as_json=False)
     failures = len(found.errors)
-    own = os.path.abspath(out)  # noqa: PTH100  # as find_sources does
-    if sources := [source for source in found.sources if os.path.abspath(source.name) != own]:  # noqa: PTH100
+    if sources := [source for source in found.sources if absolute(source.name) != absolute(out)]:
         failures += _bring_up_to_date(out, model, sources)
     else:
         _nothing_to_index(out)
@@ -131,12 +131,13 @@ def _bring_up_to_date(out: Path, model: str | None, sources: "Sequence[Source]")
     """Write the index of these pictures; returns how many cannot be read."""
     from captionist.captioner import Captioner
     from captionist.index import ImageIndex, IndexedPicture, Stamp
+    from captionist.inference.sharing import paired
 
     captioner = Captioner(model)
     fingerprint = captioner.bundle.fingerprint
     stamps = {source.name: Stamp.of(source.name) for source in sources}
     pictures: dict[str, IndexedPicture] = {}
-    if out.exists():
+    if exists(out):
         known = ImageIndex.load(out)
         if known.model == fingerprint:
             pictures = {one.path: one for one in known if one.stamp and one.stamp == stamps.get(one.path)}
@@ -145,7 +146,7 @@ def _bring_up_to_date(out: Path, model: str | None, sources: "Sequence[Source]")
     results = captioner.embed_many(source.image for source in fresh)
     try:
         with own_errors_only(), progress("indexing", len(fresh)) as advance:
-            for source, result in zip(fresh, results, strict=True):
+            for source, result in paired(fresh, results):
                 if result.error is not None:
                     failures += 1
                     print_error(source.name, source.message(result.error), as_json=False)
@@ -164,22 +165,25 @@ def _bring_up_to_date(out: Path, model: str | None, sources: "Sequence[Source]")
 
 def _nothing_to_index(out: Path) -> None:
     """Say so; an index is not given up for what may be a slip."""
-    left = "; it still holds what it held" if out.exists() else ""
+    left = "; it still holds what it held" if exists(out) else ""
     print_error(str(out), f"not written, as there is no picture to index{left}", as_json=False)
 
 
 def _embed(captioner: "Captioner", sentences: "Sequence[str]") -> "NDArray[np.float32]":
     """Sentences as unit vectors, float32 [S, E]. Raises typer.BadParameter for one that says nothing to the model."""
-    for sentence in sentences:
-        try:
-            sentence.encode()
-        except UnicodeEncodeError as error:
-            raise typer.BadParameter(f"{sentence!r} is not UTF-8 text") from error
-    embedded = captioner.sentence_embeddings(sentences)
+    embedded = captioner.sentence_embeddings([*map(_text, sentences)])
     for sentence, vector in zip(sentences, embedded, strict=True):
         if not vector.any():
             raise typer.BadParameter(f"the sentence {sentence!r} has no word that the model knows")
     return embedded
+
+
+def _text(argument: str) -> str:
+    """An argument as text, which in a locale of ASCII alone came as bytes. Raises typer.BadParameter."""
+    try:
+        return argument if argument.isprintable() else os.fsencode(argument).decode("utf-8")
+    except UnicodeError as error:
+        raise typer.BadParameter(f"{argument!r} is not UTF-8 text") from error
 
 
 def _no_stdin() -> bytes:

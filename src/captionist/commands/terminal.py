@@ -1,5 +1,6 @@
 """What the commands share: lines, progress, missing extras, files to write, options."""
 
+import codecs
 import json
 import os
 import sys
@@ -7,11 +8,18 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from io import TextIOWrapper
 from pathlib import Path
-from typing import Annotated, TextIO
+from typing import TYPE_CHECKING, Annotated, TextIO
 
 import typer
 
-from captionist.errors import CaptionistError, ImageNotFoundError, MissingExtraError
+from captionist import paths
+from captionist.commands.bar import Bar
+from captionist.errors import CaptionistError, ImageNotFoundError, MissingExtraError, UnsupportedImageError
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+_bar: Bar | None = None  # the one that is drawn now
 
 ModelOption = Annotated[
     str | None,
@@ -36,6 +44,26 @@ _ESCAPES = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0)
 _ESCAPES |= str.maketrans({"\t": "\\t", "\n": "\\n", "\r": "\\r"})
 
 
+_UNBROKEN = 10_000  # columns
+
+SPELT_OUT = "captionist-spelt-out"
+"""The error handler of our output: file names that are not UTF-8 come out as they went in, and characters that the
+output's encoding lacks as \\u0171 and so on."""
+
+
+def _spell_out(error: UnicodeError) -> tuple[str | bytes, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    character, behind = error.object[error.start], error.start + 1
+    # In encodings of two or four bytes a single one has no place.
+    if "\udc80" <= character <= "\udcff" and not error.encoding.lower().startswith(("utf-16", "utf-32")):
+        return bytes([ord(character) - 0xDC00]), behind
+    return character.encode("ascii", "backslashreplace").decode("ascii"), behind
+
+
+codecs.register_error(SPELT_OUT, _spell_out)
+
+
 def escape(text: str) -> str:
     """Text for one line, its control characters written out."""
     return text.translate(_ESCAPES)
@@ -55,23 +83,39 @@ def print_json(**fields: object) -> None:
 
 
 def print_line(stream: TextIO, line: str) -> None:
-    """Write a line and let go of it, so that what a stopped run printed is whole. typer.echo would write past the
-    progress bar, which stands in for the streams while it is drawn."""
+    """Write a line, as it is, and let go of it, so that what a stopped run printed is whole. A bar makes way for it."""
+    if _bar is not None and stream.isatty():
+        _bar.clear()
     stream.write(f"{line}\n")
     stream.flush()
+    if _bar is not None:
+        _bar.draw()
+
+
+def print_tables(renderable: "RenderableType") -> None:
+    """Tables and text for people, fitted to the terminal; elsewhere no line is broken, for programs may read them."""
+    from rich.console import Console
+
+    Console(width=None if sys.stdout.isatty() else _UNBROKEN).print(renderable)
 
 
 def read_stdin() -> bytes:
-    """A picture piped in. Raises ImageNotFoundError."""
+    """A picture piped in. Raises ImageNotFoundError, and UnsupportedImageError where there are several."""
     from captionist.images import ImageLimits
+    from captionist.several import holds_several
 
     if sys.stdin is None:  # Python's way to say that it was started with the descriptor closed
         raise ImageNotFoundError("standard input is closed: pipe a picture into it, or name a file")
     try:
         # One byte more than is allowed is enough to be refused.
-        return sys.stdin.buffer.read(ImageLimits().max_bytes + 1)
+        data = sys.stdin.buffer.read(ImageLimits().max_bytes + 1)
     except OSError as error:
         raise ImageNotFoundError(f"standard input cannot be read ({error.strerror}): name a file instead") from error
+    if holds_several(data):
+        raise UnsupportedImageError(
+            "standard input holds more than one picture: name the files instead, or give one at a time"
+        )
+    return data
 
 
 @contextmanager
@@ -101,18 +145,16 @@ def own_errors_only() -> Iterator[None]:
 @contextmanager
 def progress(description: str, total: int) -> Iterator[Callable[[], None]]:
     """A bar on standard error where that is a terminal; gives the function that moves it by one."""
-    if not sys.stderr.isatty():
+    global _bar
+    if not sys.stderr.isatty() or os.environ.get("TERM") in (None, "dumb"):
         yield lambda: None
         return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    # Lines for a file or a pipe must not be drawn over the bar, but those for the same terminal must.
-    redirect = sys.stdout.isatty()
-    with Progress(*columns, console=Console(stderr=True), redirect_stdout=redirect, transient=True) as bar:
-        task = bar.add_task(description, total=total)
-        yield lambda: bar.advance(task)
+    _bar = Bar(sys.stderr, description, total)
+    try:
+        yield _bar.advance
+    finally:
+        _bar.clear()
+        _bar = None
 
 
 @contextmanager
@@ -130,11 +172,20 @@ def needs_extra(extra: str) -> Iterator[None]:
 
 def writable(path: Path | None) -> Path | None:
     """Check of an option that names a file to write, so that no long work is lost to a misspelt folder."""
-    if path is not None and (path.is_dir() or not path.parent.is_dir()):
-        raise typer.BadParameter(
-            f"{path} cannot be written: " + ("it is a folder" if path.is_dir() else "no such folder")
-        )
+    if path is not None and (reason := _why_not_writable(path)):
+        raise typer.BadParameter(f"{path} cannot be written: {reason}")
     return path
+
+
+def _why_not_writable(path: Path) -> str | None:
+    if paths.isdir(path):
+        return "it is a folder"
+    if reason := paths.obstacle(path):
+        return reason
+    if not paths.isdir(path.parent):
+        return "no such folder"
+    there = path if paths.exists(path) else path.parent
+    return None if os.access(there, os.W_OK) else "it is read-only" if there is path else "the folder is read-only"
 
 
 def write_text(path: Path, text: str) -> None:

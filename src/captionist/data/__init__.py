@@ -4,6 +4,7 @@ from captionist.data.filters import CaptionFilter, FilterResult, clean_caption, 
 from captionist.data.inspect import CorpusSummary, inspect_corpus
 from captionist.data.leakage import EVALUATION_SPLITS, difference_hash, evaluation_examples, leave_out, leave_out_lines
 from captionist.data.mixing import open_with
+from captionist.data.opening import open_all
 from captionist.data.readers import open_corpus
 from captionist.data.records import Corpus, Example, Problem
 from captionist.data.summary_view import render
@@ -23,6 +24,7 @@ __all__ = [
     "inspect_corpus",
     "leave_out",
     "leave_out_lines",
+    "open_all",
     "open_corpus",
     "open_with",
     "render",

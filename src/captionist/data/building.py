@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from captionist import paths
 from captionist.data.records import Corpus, Example, Problem, problem_counts
 from captionist.errors import DataError
 from captionist.images import ImageFile
@@ -69,7 +70,7 @@ def pictures_in(root: Path, folders: Iterable[str]) -> dict[str, tuple[Path, int
         DataError: there is none of the folders, or one cannot be read.
     """
     candidates = list(folders)
-    found = [root / folder for folder in candidates if (root / folder).is_dir()]
+    found = [root / folder for folder in candidates if paths.isdir(root / folder)]
     if not found:
         raise DataError(f"{root}: no folder with pictures. Looked for {', '.join(f'{f}/' for f in candidates)}.")
     pictures: dict[str, tuple[Path, int]] = {}

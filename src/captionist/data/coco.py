@@ -5,8 +5,8 @@ As published: `annotations/captions_train2017.json` and `captions_val2017.json` 
 captions to itself, so there is no "test". One of the two files is enough. The years hold the same pictures divided in
 another way, so one of them is read: 2017, where its captions and pictures are there.
 
-Karpathy's: `dataset_coco.json`, beside or in `annotations/`, with the pictures of 2014 in `train2014/` and `val2014/`
-(113,287 / 5,000 / 5,000). It counts where it is there. Pictures are not opened.
+Karpathy's: `dataset_coco.json`, with the pictures of 2014 in `train2014/` and `val2014/` (113,287 / 5,000 / 5,000). It
+counts where it and these pictures are there. Pictures are not opened.
 """
 
 from collections.abc import Iterator
@@ -14,13 +14,13 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from captionist import paths
 from captionist.data import karpathy
-from captionist.data.building import build, gather, one_split_each, pictures_in
+from captionist.data.building import build, files_in, gather, one_split_each, pictures_in
 from captionist.data.records import Corpus, Problem
 from captionist.data.textfiles import read_json
 from captionist.errors import DataError
 
-KARPATHY_FILES = ("dataset_coco.json", "annotations/dataset_coco.json")
 KARPATHY_FOLDERS = ("train2014", "val2014")
 YEARS = ("2017", "2014")
 SPLITS = {"train": "train", "val": "dev"}
@@ -32,7 +32,7 @@ _KEYS = frozenset({"images", "annotations", "id", "file_name", "image_id", "capt
 
 def recognises(root: Path) -> bool:
     """Whether the directory holds one of the caption files."""
-    return _karpathy_file(root) is not None or any(_caption_files(root, year) for year in YEARS)
+    return karpathy.is_of(root, karpathy.COCO, KARPATHY_FOLDERS) or any(_caption_files(root, year) for year in YEARS)
 
 
 def read(root: Path) -> Corpus:
@@ -43,8 +43,8 @@ def read(root: Path) -> Corpus:
             example is left.
     """
     problems: list[Problem] = []
-    by_karpathy = _karpathy_file(root)
-    if by_karpathy is not None:
+    by_karpathy = karpathy.find(root, karpathy.COCO)
+    if by_karpathy and _has_his_pictures(root):
         captions, splits = karpathy.read(root / by_karpathy, by_karpathy, problems)
         pictures = pictures_in(root, KARPATHY_FOLDERS)
         return build(root, "coco", f"Karpathy's, in {by_karpathy}", captions, splits, pictures, problems)
@@ -55,18 +55,23 @@ def read(root: Path) -> Corpus:
     captions = gather(chain.from_iterable(rows for _, rows in parts), problems)
     # Only the folders of these files: the pictures of the others are not without captions, they are not asked for.
     pictures = pictures_in(root, (_folder(label) for label in files.values()))
+    for label, (names, _) in zip(files.values(), parts, strict=True):  # both folders may have a picture of one name
+        own = files_in(root / _folder(label)) if paths.isdir(root / _folder(label)) else {}
+        pictures |= {name: own[name] for name in names.values() if name in own}
     origin = ", ".join(f"{split} is {label}" for split, label in files.items())
     return build(root, "coco", origin, captions, one_split_each(root, pairs), pictures, problems)
 
 
-def _karpathy_file(root: Path) -> str | None:
-    return next((name for name in KARPATHY_FILES if (root / name).is_file()), None)
+def _has_his_pictures(root: Path) -> bool:
+    """Those of Karpathy's file, or no captions for others."""
+    published = any(_caption_files(root, year) for year in YEARS)
+    return not published or any(paths.isdir(root / folder) for folder in KARPATHY_FOLDERS)
 
 
 def _caption_files(root: Path, year: str) -> dict[str, str]:
     """The caption files of that year that are there, by our split, as paths below the root."""
     files = {split: f"annotations/captions_{name}{year}.json" for name, split in SPLITS.items()}
-    return {split: label for split, label in files.items() if (root / label).is_file()}
+    return {split: label for split, label in files.items() if paths.isfile(root / label)}
 
 
 def _folder(label: str) -> str:
@@ -78,7 +83,7 @@ def _files_of_one_year(root: Path) -> dict[str, str]:
     years = [files for year in YEARS if (files := _caption_files(root, year))]
     if not years:
         raise DataError(f"{root}: not COCO's captions. Looked for {LOOKS_FOR}.")
-    return next((files for files in years if any((root / _folder(f)).is_dir() for f in files.values())), years[0])
+    return next((files for files in years if any(paths.isdir(root / _folder(f)) for f in files.values())), years[0])
 
 
 def _read_part(
@@ -90,17 +95,22 @@ def _read_part(
     if not isinstance(images, list) or not isinstance(annotations, list):
         raise DataError(f'{path}: not COCO\'s captions: it has no lists "images" and "annotations".')
     names: dict[int, str] = {}
+    shared: dict[int, str] = {}
     for index, image in enumerate(images):
+        place = f"{label}:images[{index}]"
         number, name = (image.get("id"), image.get("file_name")) if isinstance(image, dict) else (None, None)
-        if isinstance(number, int) and isinstance(name, str):
-            names[number] = name
-        else:
-            problems.append(Problem("short_row", f"{label}:images[{index}]", "no id or no file_name"))
-    return names, _rows(annotations, names, label, problems)
+        if not isinstance(number, int) or not isinstance(name, str):
+            problems.append(Problem("short_row", place, "no id or no file_name"))
+        elif names.setdefault(number, name) != name:
+            shared[number] = f"{number} is the id of {names[number]} and of {name}"
+            problems.append(Problem("shared_id", place, f"{shared[number]}: give each picture its own"))
+    for number in shared:
+        del names[number]
+    return names, _rows(annotations, names, shared, label, problems)
 
 
 def _rows(
-    annotations: list[Any], names: dict[int, str], label: str, problems: list[Problem]
+    annotations: list[Any], names: dict[int, str], shared: dict[int, str], label: str, problems: list[Problem]
 ) -> Iterator[tuple[str, str, str]]:
     for index, annotation in enumerate(annotations):
         place = f"{label}:annotations[{index}]"
@@ -108,6 +118,8 @@ def _rows(
         number, caption = entry.get("image_id"), entry.get("caption")
         if not isinstance(number, int) or not isinstance(caption, str):
             problems.append(Problem("short_row", place, "no image_id or no caption"))
+        elif number in shared:
+            problems.append(Problem("shared_id", place, f"{shared[number]}: nobody can tell whose caption it is"))
         elif number not in names:
             problems.append(Problem("short_row", place, f"of picture {number}, which the file does not list"))
         else:

@@ -13,6 +13,7 @@ and test pictures, whichever split it has: name Flickr8k in `data.exclude` of a 
 from collections.abc import Iterator
 from pathlib import Path
 
+from captionist import paths
 from captionist.data import karpathy
 from captionist.data.building import build, gather, pictures_in
 from captionist.data.records import Corpus, Problem
@@ -20,7 +21,6 @@ from captionist.data.splits import HASH_SPLIT_ORIGIN, split_by_name
 from captionist.data.textfiles import read_lines, read_tokens
 from captionist.errors import DataError
 
-KARPATHY_FILE = "dataset_flickr30k.json"
 CSV_FILE = "results.csv"
 TOKEN_FILE = "results_20130124.token"
 PICTURE_FOLDERS = (
@@ -30,12 +30,12 @@ PICTURE_FOLDERS = (
     "Images",
     "images",
 )
-LOOKS_FOR = f"{KARPATHY_FILE}, {CSV_FILE} with the header image_name| comment_number| comment, or {TOKEN_FILE}"
+LOOKS_FOR = f"{karpathy.FLICKR30K}, {CSV_FILE} with the header image_name| comment_number| comment, or {TOKEN_FILE}"
 
 
 def recognises(root: Path) -> bool:
     """Whether the directory holds one of the three caption files."""
-    return (root / KARPATHY_FILE).is_file() or _is_csv(root) or (root / TOKEN_FILE).is_file()
+    return karpathy.is_of(root, karpathy.FLICKR30K, PICTURE_FOLDERS) or _is_csv(root) or paths.isfile(root / TOKEN_FILE)
 
 
 def read(root: Path) -> Corpus:
@@ -46,13 +46,13 @@ def read(root: Path) -> Corpus:
             example is left.
     """
     problems: list[Problem] = []
-    if (root / KARPATHY_FILE).is_file():
-        captions, splits = karpathy.read(root / KARPATHY_FILE, KARPATHY_FILE, problems)
-        origin = f"Karpathy's, in {KARPATHY_FILE}"
+    if label := karpathy.find(root, karpathy.FLICKR30K):
+        captions, splits = karpathy.read(root / label, label, problems)
+        origin = f"Karpathy's, in {label}"
         return build(root, "flickr30k", origin, captions, splits, pictures_in(root, PICTURE_FOLDERS), problems)
     if _is_csv(root):
         rows = _csv_rows(root / CSV_FILE, problems)
-    elif (root / TOKEN_FILE).is_file():
+    elif paths.isfile(root / TOKEN_FILE):
         rows = read_tokens(root / TOKEN_FILE, TOKEN_FILE, problems)
     else:
         raise DataError(f"{root}: not Flickr30k. Looked for {LOOKS_FOR}.")
@@ -63,7 +63,7 @@ def read(root: Path) -> Corpus:
 
 def _is_csv(root: Path) -> bool:
     path = root / CSV_FILE
-    return path.is_file() and next((_is_header(line) for _, line in read_lines(path, CSV_FILE, [])), False)
+    return paths.isfile(path) and next((_is_header(line) for _, line in read_lines(path, CSV_FILE, [])), False)
 
 
 def _is_header(line: str) -> bool:

@@ -5,8 +5,9 @@ Each line is a JSON object: `file_name`, the picture's path from that `metadata.
 says how much they count in training. The file lies in the root, or in each of the folders that are the splits:
 `train/`; `validation/`, `valid/`, `val/` or `dev/`; `test/`.
 
-A picture's split is the first folder on its way from the root. Where no picture is in such a folder, each goes to
-train, dev or test by a hash of its path. Pictures are not opened, and none is looked for outside the root.
+A picture's split is the first folder on its way from the root, or what its line names as `split` by one of these words.
+Where there is neither for any picture, each goes to train, dev or test by a hash of its path. Pictures are not opened,
+and none is looked for outside the root.
 """
 
 import contextlib
@@ -17,7 +18,8 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from captionist.data.building import build, captions_of, files_in, gather
+from captionist import paths
+from captionist.data.building import build, captions_of, files_in, gather, one_split_each
 from captionist.data.records import Corpus, Problem
 from captionist.data.splits import HASH_SPLIT_ORIGIN, SPLIT_FOLDERS, split_by_name
 from captionist.data.textfiles import read_lines
@@ -44,12 +46,14 @@ def read(root: Path) -> Corpus:
     labels = _metadata_files(root)
     if not labels:
         raise DataError(f"{root}: not a folder of captioned pictures. Looked for {LOOKS_FOR}.")
+    named: list[tuple[str, str]] = []
     weights: dict[tuple[str, str], float] = {}
-    captions = gather((row for label in labels for row in _rows(root, label, problems, weights)), problems)
+    captions = gather((row for label in labels for row in _rows(root, label, named, weights, problems)), problems)
     pictures = _pictures_beside(root, captions.keys() | set(labels))
-    splits = {name: SPLIT_FOLDERS[top] for name in captions if (top := _top_folder(name)) in SPLIT_FOLDERS}
-    if splits:
-        corpus = build(root, "imagefolder", "the folder that a picture is in", captions, splits, pictures, problems)
+    folders = {name: SPLIT_FOLDERS[top] for name in captions if (top := _top_folder(name)) in SPLIT_FOLDERS}
+    if splits := one_split_each(root, (*folders.items(), *named)):
+        origin = "the folder that a picture is in" if folders else f"the key split in {METADATA}"
+        corpus = build(root, "imagefolder", origin, captions, splits, pictures, problems)
     else:
         corpus = build(root, "imagefolder", HASH_SPLIT_ORIGIN, captions, split_by_name, pictures, problems)
     return _weighed(corpus, weights) if weights else corpus
@@ -68,7 +72,7 @@ def _weighed(corpus: Corpus, weights: dict[tuple[str, str], float]) -> Corpus:
 
 def _metadata_files(root: Path) -> list[str]:
     labels = [METADATA, *(f"{folder}/{METADATA}" for folder in SPLIT_FOLDERS)]
-    return [label for label in labels if (root / label).is_file()]
+    return [label for label in labels if paths.isfile(root / label)]
 
 
 def _top_folder(name: str) -> str:
@@ -82,15 +86,18 @@ def _pictures_beside(root: Path, names: set[str]) -> dict[str, tuple[Path, int]]
         if folder.is_absolute() or ".." in folder.parts:
             continue
         with contextlib.suppress(OSError):  # a name of a megabyte is a missing picture and no more
-            if (root / folder).is_dir():
+            if paths.isdir(root / folder):
                 pictures |= {str(folder / name): file for name, file in files_in(root / folder).items()}
     return pictures
 
 
 def _rows(
-    root: Path, label: str, problems: list[Problem], weights: dict[tuple[str, str], float]
+    root: Path, label: str, named: list[tuple[str, str]], weights: dict[tuple[str, str], float], problems: list[Problem]
 ) -> Iterator[tuple[str, str, str]]:
-    """(place, path from the root, caption) of each caption in the file; those with a weight are added to `weights`."""
+    """(place, path from the root, caption) of each caption in the file.
+
+    Added to `named` are path and split, to `weights`, by path and caption, those that there are.
+    """
     folder = PurePosixPath(label).parent
     for place, line in read_lines(root / label, label, problems):
         try:
@@ -102,17 +109,23 @@ def _rows(
         if not isinstance(name, str) or not name.strip():
             problems.append(Problem("short_row", place, "no file_name"))
             continue
+        path, split = str(folder / name.strip()), entry.get("split")
+        if isinstance(split, str):
+            if split.strip().lower() in SPLIT_FOLDERS:
+                named.append((path, SPLIT_FOLDERS[split.strip().lower()]))
+            else:
+                problems.append(Problem("short_row", place, f"{name}: its split is none of {', '.join(SPLIT_FOLDERS)}"))
+                continue
         captions = captions_of(entry)
         if not captions:
             problems.append(Problem("short_row", place, f"{name}: no caption, as text, caption or captions"))
-        picture = str(folder / name.strip())
         given = entry.get("weights")
         if given is not None and not _are_weights(given, len(captions)):
             problems.append(Problem("short_row", place, f"{name}: weights must be a number from 0 on for each caption"))
             continue
-        weights |= {(picture, caption.strip()): float(w) for caption, w in zip(captions, given or [], strict=False)}
+        weights |= {(path, caption.strip()): float(w) for caption, w in zip(captions, given or [], strict=False)}
         for caption in captions:
-            yield place, picture, caption
+            yield place, path, caption
 
 
 def _are_weights(found: Any, count: int) -> bool:

@@ -75,10 +75,12 @@ class CorpusSummary:
     filtered: FilterResult | None
     """What the length filter does to the training split; None without a filter or a training split."""
     problems: tuple[ProblemGroup, ...]
+    opened: bool
+    """Whether the pictures were opened, too."""
 
 
 def inspect_corpus(
-    corpus: Corpus, caption_filter: CaptionFilter | None = None, *, lowercase: bool = False
+    corpus: Corpus, caption_filter: CaptionFilter | None = None, *, lowercase: bool = False, opened: bool = False
 ) -> CorpusSummary:
     """Count what a corpus holds and what a training on it would leave out.
 
@@ -86,6 +88,7 @@ def inspect_corpus(
         corpus: as `open_corpus` gives it.
         caption_filter: the length filter of a recipe; without one nothing is said of tokens and of drops.
         lowercase: whether that recipe lower-cases captions, which changes how many tokens they have.
+        opened: whether `open_all` has left out what cannot be decoded.
     """
     examples = corpus.examples
     words = [_words(caption) for example in examples for caption in example.references]
@@ -120,6 +123,7 @@ def inspect_corpus(
             ProblemGroup(kind, total, tuple(p for p in corpus.problems if p.kind == kind)[:FIRST_FEW])
             for kind, total in problem_counts(corpus.problems).items()
         ),
+        opened=opened,
     )
 
 

@@ -1,9 +1,10 @@
-"""Karpathy's JSON files of Flickr30k and COCO (Karpathy and Li 2015, CVPR): captions and the split that papers use."""
+"""Karpathy's JSON files of Flickr8k, Flickr30k and COCO (Karpathy and Li 2015, CVPR): captions and papers' split."""
 
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Collection, Iterator
+from pathlib import Path, PurePosixPath
 from typing import Any
 
+from captionist import paths
 from captionist.data.building import gather, one_split_each
 from captionist.data.records import Problem
 from captionist.data.textfiles import read_json
@@ -12,7 +13,25 @@ from captionist.errors import DataError
 SPLITS = {"train": "train", "restval": "train", "val": "dev", "test": "test"}
 """Theirs and ours. "restval" is what was left of COCO's validation pictures; everybody trains on it."""
 
+FLICKR8K, FLICKR30K, COCO = ("dataset_flickr8k.json", "dataset_flickr30k.json", "dataset_coco.json")
+FOLDERS = (".", "annotations", "caption_datasets")
+"""Where they are looked for; the last is what his archive of all three is called."""
+
 _KEYS = frozenset({"images", "filename", "split", "sentences", "raw"})
+
+
+def find(root: Path, name: str) -> str | None:
+    """Where his file of that name is, as a path from the root."""
+    return next((str(label) for folder in FOLDERS if paths.isfile(root / (label := PurePosixPath(folder, name)))), None)
+
+
+def is_of(root: Path, name: str, folders: Collection[str]) -> bool:
+    """Whether his file of that name is there, and tells what corpus it is: where his others are there too, as his
+    archive has them, one of these folders with pictures must be."""
+    others = {FLICKR8K, FLICKR30K, COCO} - {name}
+    return find(root, name) is not None and (
+        not any(find(root, other) for other in others) or any(paths.isdir(root / folder) for folder in folders)
+    )
 
 
 def read(path: Path, label: str, problems: list[Problem]) -> tuple[dict[str, list[str]], dict[str, str]]:

@@ -99,7 +99,10 @@ def leave_out(
     train_hashes: NDArray[np.uint64],
     evaluation_hashes: NDArray[np.uint64],
 ) -> LeakCheck:
-    """Leave out what is also in `evaluation`; the hashes, uint64 [N] and [M], are `difference_hash` of each."""
+    """Leave out what is also in `evaluation`; the hashes, uint64 [N] and [M], are `difference_hash` of each.
+
+    There may be fewer hashes of evaluation pictures: those behind the first M are known by their captions alone.
+    """
     looks_like = _nearest(train_hashes, evaluation_hashes)
     says_the_same = _same_captions(train, evaluation)
     kept, by_picture, by_captions = [], [], []
@@ -125,6 +128,8 @@ def _captions(example: Example) -> set[str]:
 
 def _nearest(hashes: NDArray[np.uint64], others: NDArray[np.uint64]) -> list[int | None]:
     """For each hash the number of the nearest among the others, where it is near enough."""
+    if not len(others):
+        return [None] * len(hashes)
     found: list[int | None] = []
     for start in range(0, len(hashes), _ROWS):
         distances = np.bitwise_count(hashes[start : start + _ROWS, None] ^ others[None])

@@ -3,6 +3,7 @@
 import hashlib
 from collections import defaultdict
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -40,16 +41,18 @@ def _require_distinct(corpora: Sequence[Corpus]) -> None:
     by_size: dict[int, list[tuple[Corpus, ImageFile]]] = defaultdict(list)
     for corpus in corpora if len(corpora) > 1 else ():
         for example in corpus.examples:
-            by_size[example.image.stat().st_size].append((corpus, example.image))
+            with suppress(OSError):  # what cannot be read is for the run to report
+                by_size[example.image.stat().st_size].append((corpus, example.image))
     repeated: list[tuple[ImageFile, ImageFile]] = []
     for group in by_size.values():
         if len({corpus.name for corpus, _ in group}) == 1:
             continue
         seen: dict[bytes, tuple[Corpus, ImageFile]] = {}
         for corpus, path in group:
-            other, earlier = seen.setdefault(hashlib.sha256(path.read_bytes()).digest(), (corpus, path))
-            if other is not corpus:
-                repeated.append((earlier, path))
+            with suppress(OSError):
+                other, earlier = seen.setdefault(hashlib.sha256(path.read_bytes()).digest(), (corpus, path))
+                if other is not corpus:
+                    repeated.append((earlier, path))
     if repeated:
         first, second = repeated[0]
         raise DataError(

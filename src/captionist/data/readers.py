@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from captionist import paths
 from captionist.data import coco, flickr8k, flickr30k, imagefolder, webdataset
 from captionist.data.records import Corpus
 from captionist.errors import DataError
@@ -38,7 +39,9 @@ def open_corpus(root: Path, format: str = "auto") -> Corpus:
         DataError: `root` is not a directory, its layout is none that is read, the format is unknown, or nothing
             usable is in it.
     """
-    if not root.is_dir():
+    if reason := paths.obstacle(root / "."):  # the dot: to be entered, and not only seen
+        raise DataError(f"{root}: cannot be entered ({reason}); check the path and its permissions.")
+    if not paths.isdir(root):
         raise DataError(f"{root}: no such directory; give the one that holds the captions and the picture folder.")
     if format == "auto":
         reader = next((reader for reader in READERS.values() if reader.recognises(root)), None)

@@ -14,23 +14,27 @@ SPLITS = ("train", "dev", "test", "none")
 ProblemKind = Literal[
     "missing_picture",
     "empty_picture",
+    "unreadable_picture",
     "picture_without_captions",
     "unknown_name",
     "short_row",
     "bad_encoding",
     "damaged_shard",
     "bad_member",
+    "shared_id",
 ]
 
 PROBLEM_MEANINGS: dict[ProblemKind, str] = {
     "missing_picture": "has captions, but there is no such picture",
     "empty_picture": "the picture file has 0 bytes",
+    "unreadable_picture": "the picture cannot be decoded",
     "picture_without_captions": "a picture that has no usable caption",
     "unknown_name": "named in a split file, but has no captions",
     "short_row": "a caption row without a name, without words or not to be parsed",
     "bad_encoding": "a line that is not UTF-8",
     "damaged_shard": "an archive that cannot be read, or not to its end",
     "bad_member": "a file in an archive that cannot be used as it is packed",
+    "shared_id": "an id that several pictures have, or a caption of it",
 }
 
 

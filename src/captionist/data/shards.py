@@ -39,7 +39,7 @@ def _walk(path: Path, file: BinaryIO, label: str, problems: list[Problem]) -> Ge
     """Yield the files up to the archive's end or the first fault, which is returned in words."""
     length, place, last = file.seek(0, os.SEEK_END), -1, "its start"
     file.seek(0)
-    with tarfile.open(fileobj=file, mode="r:", encoding="utf-8", errors="replace") as archive:
+    with tarfile.open(fileobj=file, mode="r:", encoding="utf-8", errors="backslashreplace") as archive:
         for member in archive:
             if archive.offset <= place:  # a length below zero sends tarfile back to where it has been
                 return f"damaged behind {last}"

@@ -19,6 +19,8 @@ def render(summary: CorpusSummary) -> RenderableType:
     if summary.filtered is not None:
         parts.append(_drops(summary.filtered))
     parts.append(_problems(summary.problems) if summary.problems else Text("Nothing was left out by the reader."))
+    if not summary.opened:
+        parts.append(Text("The pictures were not opened: --open-pictures finds those that cannot be read."))
     return Group(*(line for part in parts for line in (part, "")))
 
 

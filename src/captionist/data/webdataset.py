@@ -2,7 +2,8 @@
 
 Files of one shard whose paths agree up to the first dot of the file name are a sample: `0001.jpg` with its captions in
 `0001.txt` or `0001.caption`, one a line, or in `0001.json`, under the keys of `metadata.jsonl` or as a list. The first
-of these that has any counts.
+of these that has any counts. Where no picture is called so, files that agree up to the last dot are one: `img.0001.jpg`
+and `img.0001.txt` beside `img.0002.jpg` and `img.0002.txt`.
 
 The shards lie in the root, or in folders that are the splits. Nothing is unpacked: an example's picture is a `FilePart`
 of its shard, and opening the corpus reads the captions, but not the pictures. So a compressed shard is not read.
@@ -16,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from captionist import paths
 from captionist.data.building import PICTURE_SUFFIXES, build, captions_of, files_in, gather
 from captionist.data.records import Corpus, Problem
 from captionist.data.shards import walk
@@ -29,6 +31,7 @@ SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
 CAPTION_SUFFIXES = (".txt", ".caption", ".json")
 LOOKS_FOR = "shards such as train-000000.tar, in the directory or in train/, validation/ and test/"
 
+_SUFFIXES = PICTURE_SUFFIXES.union(CAPTION_SUFFIXES)
 _MOST_BYTES = 1_000_000  # of a file with captions
 _KEY = re.compile(r"((?:.*/)?[^./]+)(\.[^/]+)", re.DOTALL)
 
@@ -79,7 +82,7 @@ def _shards(root: Path) -> list[str]:
     """The shards' paths from the root, sorted."""
     found = []
     for folder in ("", *SPLIT_FOLDERS):
-        if (root / folder).is_dir():
+        if paths.isdir(root / folder):
             names = (name for name in files_in(root / folder) if name.lower().endswith(SUFFIXES) and name[0] != ".")
             found += [f"{folder}/{name}" if folder else name for name in names]
     return sorted(found)
@@ -94,26 +97,43 @@ def _split(label: str) -> str | None:
 def _samples(root: Path, label: str, problems: list[Problem]) -> dict[str, _Sample]:
     """The shard's samples by key; those that have neither picture nor captions are none."""
     samples: dict[str, _Sample] = defaultdict(_Sample)
-    dotted: dict[str, FilePart] = {}
+    dotted: dict[str, list[FilePart]] = defaultdict(list)
     for part in walk(root / label, label, problems):
         match = _KEY.fullmatch(part.name)
         if not match:
             continue
         key, suffix = match[1], match[2].lower()
-        if suffix in PICTURE_SUFFIXES:
-            if samples[key].picture:
-                problems.append(Problem("bad_member", f"{label}/{part.name}", "a second picture of its key"))
-            else:
-                samples[key].picture = part
-        elif suffix in CAPTION_SUFFIXES and samples[key].captions.setdefault(suffix, part) is not part:
-            problems.append(Problem("bad_member", f"{label}/{part.name}", "a second file of its name"))
-        elif PurePosixPath(suffix).suffix in PICTURE_SUFFIXES:  # a mask, or a photograph called like one
-            dotted.setdefault(key, part)
-    for key, part in dotted.items():
+        if suffix in _SUFFIXES:
+            _add(part, samples[key], label, problems)
+        elif PurePosixPath(suffix).suffix in _SUFFIXES:  # a mask, or of a sample that is called like one
+            dotted[key].append(part)
+    for key, parts in dotted.items():
         if key not in samples or not samples[key].picture:
-            detail = "its key ends at the first dot of its name, so that it is no sample's picture"
-            problems.append(Problem("bad_member", f"{label}/{part.name}", detail))
+            samples |= _dotted(parts, label, problems)
     return samples
+
+
+def _add(part: FilePart, sample: _Sample, label: str, problems: list[Problem]) -> None:
+    suffix = PurePosixPath(part.name).suffix.lower()
+    if suffix in CAPTION_SUFFIXES:
+        if sample.captions.setdefault(suffix, part) is not part:
+            problems.append(Problem("bad_member", f"{label}/{part.name}", "a second file of its name"))
+    elif sample.picture:
+        problems.append(Problem("bad_member", f"{label}/{part.name}", "a second picture of its key"))
+    else:
+        sample.picture = part
+
+
+def _dotted(parts: list[FilePart], label: str, problems: list[Problem]) -> dict[str, _Sample]:
+    """The samples of files whose keys are taken to end at their last dots; a picture must have captions there."""
+    samples: dict[str, _Sample] = defaultdict(_Sample)
+    for part in parts:
+        _add(part, samples[str(PurePosixPath(part.name).with_suffix(""))], label, problems)
+    for sample in samples.values():
+        if sample.picture and not sample.captions:
+            detail = "its key ends at the first dot of its name, and up to the last one no captions are called so"
+            problems.append(Problem("bad_member", f"{label}/{sample.picture.name}", detail))
+    return {key: sample for key, sample in samples.items() if sample.captions}
 
 
 def _captions(label: str, sample: _Sample, problems: list[Problem]) -> Iterator[tuple[str, str]]:

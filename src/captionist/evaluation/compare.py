@@ -26,9 +26,10 @@ from captionist.evaluation.bootstrap import (
     resampled_sums,
 )
 from captionist.evaluation.scorers import CiderD, rouge_l
-from captionist.evaluation.scores import words_by_picture
+from captionist.evaluation.scores import check_ids, words_by_picture
 from captionist.evaluation.tokenize import tokenize
 from captionist.evaluation.words import Words
+from captionist.inference.sharing import paired
 
 MARGIN = 1.0
 """Of CIDEr-D times 100: what a new bundle may lose on dev at worst."""
@@ -107,14 +108,15 @@ def compare(
     """Caption every example with both bundles, each by its own search, and compare their scores.
 
     advance: called after each picture of each bundle; among: see `compare_captions`, their references count. Raises
-    ScoreError if there is no picture that both could read.
+    ScoreError if there is no picture that both could read, or two have one id.
     """
+    check_ids(example.id for example in examples)
     captions: list[dict[str, str]] = []
     failures: dict[str, str] = {}
     for captioner in (old, new):
         said: dict[str, str] = {}
         results = captioner.caption_many(example.image for example in examples)
-        for example, result in zip(examples, results, strict=True):
+        for example, result in paired(examples, results):
             if result.caption is None:
                 failures[example.id] = str(result.error)
             else:

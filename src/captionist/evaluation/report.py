@@ -89,7 +89,7 @@ def write_report(
 </html>
 """
     try:
-        path.write_text(page, encoding="utf-8")
+        path.write_text(page, encoding="utf-8", errors="backslashreplace")  # folders may have names that are no text
     except OSError as error:
         raise ScoreError(f"{path}: the report cannot be written ({error.strerror}). Give another path.") from error
 

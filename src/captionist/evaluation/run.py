@@ -14,8 +14,9 @@ from captionist.evaluation.matching import Judge, OwnAlignment, add_clip_scores,
 from captionist.evaluation.mistakes import Mistakes, count_mistakes
 from captionist.evaluation.report import ReportRow
 from captionist.evaluation.retrieval import Recall
-from captionist.evaluation.scores import Scores, cider_by_picture, score_captions
+from captionist.evaluation.scores import Scores, check_ids, cider_by_picture, score_captions
 from captionist.inference.search import SearchOverrides
+from captionist.inference.sharing import paired
 
 
 @dataclass(frozen=True)
@@ -64,12 +65,13 @@ def evaluate(
     advance: called after each picture, and once more where it is read for the audit, by a CLIP or for the model's own
     alignment. with_audit: also fill `audit`. clip: judges the captions in place of the model's own alignment.
     options: see `SearchOptions`; those not given are the model's own.
-    Raises ScoreError if not one picture could be read, ValueError for wrong options.
+    Raises ScoreError if not one picture could be read, or two have one id, ValueError for wrong options.
     """
+    check_ids(example.id for example in examples)
     captions: dict[str, Caption] = {}
     failures: list[str] = []
     results = captioner.caption_many((example.image for example in examples), **options)
-    for example, result in zip(examples, results, strict=True):
+    for example, result in paired(examples, results):
         if result.caption is None:
             failures.append(str(result.error))
         else:

@@ -1,5 +1,6 @@
 """All scores of a set of captions, with their uncertainty and how they were counted."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
@@ -117,6 +118,12 @@ def score_captions(references: Mapping[str, Sequence[str]], candidates: Mapping[
         empty_candidates=sum(not words for words in candidate_words),
         notes=notes,
     )
+
+
+def check_ids(ids: Iterable[str]) -> None:
+    """Raises ScoreError where an id comes twice: the later picture's caption would take the earlier one's place."""
+    if repeated := [name for name, times in Counter(ids).items() if times > 1]:
+        raise ScoreError(f"{repeated[0]!r} is the id of several examples: give each picture once, with its own id")
 
 
 def cider_by_picture(references: Mapping[str, Sequence[str]], candidates: Mapping[str, str]) -> dict[str, float]:

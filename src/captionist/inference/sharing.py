@@ -1,13 +1,56 @@
 """Work on many inputs, shared out in batches among threads."""
 
-from collections import deque
-from collections.abc import Callable, Iterator
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import chain, islice
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 S = TypeVar("S")
 R = TypeVar("R")
+
+
+class HasImage(Protocol):
+    """What stands for a picture."""
+
+    @property
+    def image(self) -> object: ...
+
+
+class HasSource(Protocol):
+    """What became of a picture."""
+
+    @property
+    def source(self) -> object: ...
+
+
+Item = TypeVar("Item", bound=HasImage)
+Result = TypeVar("Result", bound=HasSource)
+
+
+def paired(items: Iterable[Item], results: Iterable[Result]) -> Iterator[tuple[Item, Result]]:
+    """Each result, as it comes, with the item whose `image` is its `source`, the same object: never by its place."""
+    owners: dict[int, deque[Item]] = defaultdict(deque)
+    for item in items:
+        owners[id(item.image)].append(item)
+    return ((owners[id(result.source)].popleft(), result) for result in results)
+
+
+def each_or_error(work: Callable[[Sequence[S]], Sequence[R]], items: Sequence[S]) -> list[R | Exception]:
+    """What `work` makes of each item, in their order. Where it fails with all at once, it gets them one by one, so that
+    a bad one costs its own result alone: the Exception that it raised."""
+    if not items:
+        return []
+    try:
+        results = list(work(items))
+        if len(results) != len(items):
+            raise RuntimeError(f"{len(items)} pictures gave {len(results)} results")
+        return [*results]
+    except Exception as error:
+        if len(items) == 1:
+            return [error]
+    # Not within the except: there the error would hold the memory of the batch, for want of which it may have failed.
+    return [result for item in items for result in each_or_error(work, [item])]
 
 
 def share_out(
@@ -20,7 +63,7 @@ def share_out(
 
     worker(True) gives what works on less than a batch, worker(False) what each of the threads calls with a batch of its
     own, so that as many batches are read before the first result. Where the sources fail, the results of what they gave
-    before come first.
+    before come first. Where the work fails, nothing comes after it: results would take the places of others.
     """
     batches = _batches(sources, size)
     first = next(batches, [])
@@ -29,15 +72,19 @@ def share_out(
         next(batches, None)
         return
     work, working = worker(False), deque[Future[list[R]]]()
+    batches = chain([first], batches)
     with ThreadPoolExecutor(threads, "captionist") as pool:
-        try:
-            for batch in chain([first], batches):
-                working.append(pool.submit(work, batch))
-                if len(working) == threads:
-                    yield from working.popleft().result()
-        except Exception:  # of the sources; what was read before is not lost
-            yield from _drain(working)
-            raise
+        while True:
+            try:
+                batch = next(batches, None)
+            except Exception:  # of the sources; what was read before is not lost
+                yield from _drain(working)
+                raise
+            if batch is None:
+                break
+            working.append(pool.submit(work, batch))
+            if len(working) == threads:
+                yield from working.popleft().result()
         yield from _drain(working)
 
 

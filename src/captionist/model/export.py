@@ -19,10 +19,11 @@ import torch
 from numpy.typing import NDArray
 
 from captionist import bundle as bundles
+from captionist import paths
 from captionist.bundle import Bundle, BundleConfig
 from captionist.captioner import Captioner
 from captionist.data import Example, clean_references, open_corpus, open_with
-from captionist.errors import BundleError, DataError
+from captionist.errors import BundleError, DataError, ImageError
 from captionist.evaluation.calibration import calibrate, reliability
 from captionist.evaluation.report import ReportRow
 from captionist.evaluation.run import evaluate
@@ -70,7 +71,7 @@ def export(run: Path, bundle: Path, precision: Precision = "fp16") -> Bundle:
     """
     if precision not in get_args(Precision):
         raise BundleError(f"{precision!r} is no precision: choose one of {', '.join(get_args(Precision))}.")
-    if bundle.exists():
+    if paths.exists(bundle):
         raise BundleError(f"{bundle} exists already: choose another name, or delete it first.")
     recipe = load_recipe(run / "recipe.yaml")
     model = load_model(run / "best")
@@ -94,7 +95,9 @@ def _write(model: VisionPrefixLM, recipe: Recipe, run: Path, directory: Path, na
         train = _train_examples(recipe)
         model.cut_vocabulary(_common_captions(model, recipe, train))
         chosen = train[:: -(-len(train) // _CALIBRATION_PICTURES)]  # spread over all of them
-        pictures = [prepare_picture(decode(example.image), model) for example in chosen]
+        pictures = _prepared(model, chosen)
+        if not pictures:
+            raise DataError(f"{recipe.data.root}: not one of {len(chosen):,} train pictures can be read.")
     write_unscored(model, recipe, directory, name, precision, pictures)
 
     scores: dict[str, Any] = {"split": "dev", "corpus": recipe.data.root.name}
@@ -170,7 +173,7 @@ def _history(run: Path) -> list[Training]:
     found: dict[Path, Training] = {}
 
     def visit(directory: Path) -> None:
-        if directory not in found and (directory / "recipe.yaml").is_file():
+        if directory not in found and paths.isfile(directory / "recipe.yaml"):
             recipe = load_recipe(directory / "recipe.yaml")
             environment = json.loads((directory / "environment.json").read_text(encoding="utf-8"))
             for start in recipe.start:
@@ -183,20 +186,33 @@ def _history(run: Path) -> list[Training]:
 
 
 def _best_epoch(log: Path) -> str:
-    if not log.exists():
+    if not paths.exists(log):
         return ""
     with log.open(encoding="utf-8", newline="") as file:
         best = max(csv.DictReader(file), key=lambda row: float(row["cider"]))
     return f"epoch {best['epoch']} of {best['stage']}" if int(best["epoch"]) else ""
 
 
+def _prepared(model: VisionPrefixLM, examples: Sequence[Example]) -> list[Prepared]:
+    """Pictures as the model wants them; without those that cannot be read, as in training."""
+    found = []
+    for example in examples:
+        try:
+            found.append(prepare_picture(decode(example.image), model))
+        except ImageError as error:
+            _logger.warning("left out: %s", error)
+    return found
+
+
 def compare(model: VisionPrefixLM, directory: Path, examples: Sequence[Example]) -> Parity:
     """Run the torch model and a bundle's graphs on the same pictures."""
-    pictures = [prepare_picture(decode(example.image), model) for example in examples]
+    pictures = _prepared(model, examples)
+    if not pictures:
+        raise DataError(f"not one of {len(examples):,} dev pictures can be read.")
     engine, torch_decoder = Engine(Bundle.open(directory)), TorchDecoder(model)
     greedy = SearchOptions(num_beams=1)
     same, largest = 0, 0.0
-    for start in range(0, len(examples), 20):
+    for start in range(0, len(pictures), 20):
         batch = pictures[start : start + 20]
         encoding = engine.encode(batch)
         ours, objects = encoding.visual_tokens, encoding.objects
@@ -211,7 +227,7 @@ def compare(model: VisionPrefixLM, directory: Path, examples: Sequence[Example])
             strict=True,
         )
         same += sum(a[0].tokens == b[0].tokens for a, b in pairs)
-    return Parity(len(examples), same, round(largest, 7))
+    return Parity(len(pictures), same, round(largest, 7))
 
 
 def prepare_picture(picture: NDArray[np.uint8], model: VisionPrefixLM) -> Prepared:

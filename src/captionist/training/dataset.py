@@ -1,7 +1,7 @@
 """What a recipe's `data` and `validation` name, read, cleaned and made ready for a run."""
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -27,13 +27,17 @@ from captionist.data import (
 from captionist.errors import DataError
 from captionist.model.language import encode_caption
 from captionist.training.annotations import Annotation
-from captionist.training.pictures import open_hashes
+from captionist.training.pictures import read_hashes
 from captionist.training.recipe import ROOT, TEXT, DataConfig, DevConfig
 from captionist.training.sources import PictureSet, PictureSource, Source, TextSource
 
 _logger = logging.getLogger(__name__)
 _FEWEST, _MOST = 10, 0.4  # pictures of which a word is said: fewer teach nothing, more are "a" and "is"
+_NAMED = 20  # unreadable pictures in an error message; all are in the log
 _TEXT_GROUP = 5  # captions of one packed sequence of the source `text`, as many as a picture of Flickr8k has
+
+Split = Mapping[str, tuple[Example, ...]]
+"""Pictures by source, or by dev corpus."""
 
 
 class Corpora:
@@ -67,18 +71,18 @@ class Corpora:
 
         Those of `data.also` stand behind those of the root, each `data.repeat` times: a picture that is there several
         times comes up several times in an epoch, at places that are shuffled apart, and augmented in other ways.
-        Raises DataError where a corpus has no train examples or none is left, ImageError where a picture that is to be
-        compared cannot be read.
+        Pictures that cannot be read are left out where they are met. Raises DataError where a corpus has no train
+        examples or none is left, and where more pictures than `data.max_unreadable` cannot be read.
         """
         own, added = self._read(self._root, tokenizer), [e for each in self._also for e in self._read(each, tokenizer)]
-        kept = self._without_leaks((*own, *added), self.config.root)
-        own, added = tuple(e for e in own if e in kept), [e for e in added if e in kept]
-        found = {ROOT: (*own, *added * self.config.repeat)}
+        found = {ROOT: (*own, *added)}
         for name, corpus in self._others.items():
-            examples = self._read(corpus, tokenizer)[: self.config.sources[name].limit]
-            kept = self._without_leaks(examples, corpus.root)
-            found[name] = tuple(example for example in examples if example in kept)
-        return found
+            found[name] = self._read(corpus, tokenizer)[: self.config.sources[name].limit]
+        if self.config.leak_check:
+            found = self._without_leaks(found)
+            kept = set(found[ROOT])
+            own, added = tuple(e for e in own if e in kept), [e for e in added if e in kept]
+        return found | {ROOT: (*own, *added * self.config.repeat)}
 
     def text(self, name: str = TEXT) -> list[str]:
         """The captions of a source without pictures, cleaned, without those of evaluation pictures.
@@ -106,16 +110,26 @@ class Corpora:
         _logger.info("%s: %d pictures, %s", corpus.name, len(filtered.examples), filtered)
         return filtered.examples[: config.limit]
 
-    def _without_leaks(self, train: tuple[Example, ...], root: Path) -> set[Example]:
-        """Those that are in no dev or test split, neither of these corpora nor of those in `data.exclude`."""
-        if not self.config.leak_check:
-            return set(train)
+    def _without_leaks(self, train: Split) -> dict[str, tuple[Example, ...]]:
+        """Those that are in no dev or test split, neither of these corpora nor of those in `data.exclude`.
+
+        An evaluation picture that cannot be read is compared by its captions alone.
+        """
         cache, evaluation = self.config.cache, self._evaluation
-        checked = leave_out(train, evaluation, open_hashes(train, cache), open_hashes(evaluation, cache))
-        _logger.info("%s", checked)
-        if not checked.kept:
-            raise DataError(f"{root}: nothing is left to learn from: {checked}. See data.exclude, data.leak_check.")
-        return set(checked.kept)
+        ours, theirs = {name: read_hashes(some, cache) for name, some in train.items()}, read_hashes(evaluation, cache)
+        messages = [said for pictures in (*ours.values(), theirs) for said in pictures.unreadable.values()]
+        _report(messages, sum(map(len, train.values())) + len(evaluation), self.config)
+        unseen = [evaluation[number] for number in theirs.unreadable]
+        evaluation, kept = (*_without(evaluation, theirs.unreadable), *unseen), {}
+        for name, examples in train.items():
+            some = _without(examples, ours[name].unreadable)
+            checked = leave_out(some, evaluation, ours[name].rows, theirs.rows)
+            _logger.info("%s", checked)
+            if not checked.kept:
+                root = self.config.root if name == ROOT else self._others[name].root
+                raise DataError(f"{root}: nothing is left to learn from: {checked}. See data.exclude, data.leak_check.")
+            kept[name] = checked.kept
+        return kept
 
     @cached_property
     def _evaluation(self) -> tuple[Example, ...]:
@@ -128,6 +142,56 @@ class Corpora:
 
 def _named(corpus: Corpus, name: str) -> Corpus:
     return replace(corpus, name=name, examples=tuple(replace(e, id=f"{name}/{e.id}") for e in corpus.examples))
+
+
+def readable(
+    train: Split, dev: Split, resolution: int, config: DataConfig
+) -> tuple[dict[str, tuple[Example, ...]], dict[str, tuple[Example, ...]]]:
+    """Those of the train and dev examples whose pictures can be decoded.
+
+    Raises DataError where more than `data.max_unreadable` of all of them cannot, or none of a source or dev corpus can.
+    """
+    splits = (("train", train, config), ("dev", dev, _few(config)))
+    unreadable = {
+        (split, name): PictureSet(examples, resolution, how).unreadable()
+        for split, found, how in splits
+        for name, examples in found.items()
+    }
+    total = sum(len(examples) for _, found, _ in splits for examples in found.values())
+    _report([said for some in unreadable.values() for said in some.values()], total, config)
+    kept: dict[str, dict[str, tuple[Example, ...]]] = {"train": {}, "dev": {}}
+    for split, found, _ in splits:
+        for name, examples in found.items():
+            kept[split][name] = _without(examples, unreadable[split, name])
+            if examples and not kept[split][name]:
+                where = config.root if name == ROOT else name
+                raise DataError(f"{where}: not one of the {len(examples):,} {split} pictures can be read.")
+    return kept["train"], kept["dev"]
+
+
+def _few(config: DataConfig) -> DataConfig:
+    """For dev pictures, which are few, and read again and again."""
+    return config.model_copy(update={"decode": "ahead"})
+
+
+def _without(examples: Sequence[Example], unreadable: Container[int]) -> tuple[Example, ...]:
+    return tuple(example for number, example in enumerate(examples) if number not in unreadable)
+
+
+def _report(messages: Sequence[str], total: int, config: DataConfig) -> None:
+    """Log what cannot be read of so many pictures. Raises DataError, naming them too, where it is too much."""
+    if not messages:
+        return
+    for message in messages:
+        _logger.warning("left out: %s", message)
+    count = f"{len(messages):,} of {total:,} pictures cannot be read"
+    if len(messages) > config.max_unreadable * total:
+        more = f"; and {len(messages) - _NAMED:,} more, which the run's train.log names" * (len(messages) > _NAMED)
+        raise DataError(
+            f"{count}, which is more than data.max_unreadable={config.max_unreadable:g} allows: mend them, take them "
+            f"out, or raise it. {'; '.join(messages[:_NAMED])}{more}"
+        )
+    _logger.warning("%s and are left out", count)
 
 
 def _lines(files: Iterable[Path]) -> list[str]:
@@ -180,8 +244,8 @@ class TrainingData:
 
     @cached_property
     def dev_pictures(self) -> dict[str, PictureSet]:
-        """The dev pictures, by corpus; they are few, and read again and again."""
-        config = self.config.model_copy(update={"decode": "ahead"})
+        """The dev pictures, by corpus."""
+        config = _few(self.config)
         return {
             name: PictureSet(examples, self.resolution, config, self.annotations) for name, examples in self.dev.items()
         }

@@ -19,7 +19,7 @@ class Reporter:
             TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(),
-            console=Console(stderr=True),
+            console=Console(stderr=True, soft_wrap=True),
             disable=not (shown and sys.stderr.isatty()),
         )
         self._name: str | None = None

@@ -54,6 +54,9 @@ class DataConfig(_Part):
         (), description="other corpora whose dev and test pictures and captions are kept out of training too"
     )
     leak_check: bool = Field(True, description="leave out of training what is also in dev or test; see docs/corpora.md")
+    max_unreadable: float = Field(
+        0.01, ge=0, lt=1, description="share of the pictures that may be unreadable: they are left out and named"
+    )
     lowercase: bool = True
     max_caption_tokens: int = Field(20, ge=1, description="training captions of more GPT-2 tokens are dropped")
     limit: int | None = Field(None, ge=1, description="only so many train and dev pictures, to try a recipe out")
@@ -279,10 +282,18 @@ class Recipe(_Part):
         return self
 
     @property
+    def picture_sources(self) -> tuple[str, ...]:
+        """The sources with pictures that some stage draws from."""
+        return tuple(name for name in self._used if self.data.has_pictures(name))
+
+    @property
     def text_sources(self) -> tuple[str, ...]:
         """The sources without pictures that some stage draws from."""
-        used = dict.fromkeys(name for stage in self.stages for name in stage.shares)
-        return tuple(name for name in used if not self.data.has_pictures(name))
+        return tuple(name for name in self._used if not self.data.has_pictures(name))
+
+    @property
+    def _used(self) -> dict[str, None]:
+        return dict.fromkeys(name for stage in self.stages for name in stage.shares)
 
     @field_validator("notes", mode="before")
     @classmethod

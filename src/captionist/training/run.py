@@ -14,6 +14,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import InitProcessGroupKwargs, broadcast_object_list
 
+from captionist import paths
 from captionist.bundle import TRAINING_HEADING, Bundle
 from captionist.data import Example
 from captionist.errors import BundleError, RecipeError, TrainingError
@@ -22,7 +23,7 @@ from captionist.model.language import load_tokenizer
 from captionist.model.restore import load_bundle
 from captionist.training.annotations import build_annotations
 from captionist.training.checkpoint import Progress, latest_checkpoint, read_progress, read_state
-from captionist.training.dataset import Corpora, TrainingData
+from captionist.training.dataset import Corpora, TrainingData, readable
 from captionist.training.loop import Trainer
 from captionist.training.recipe import TEXT, Recipe, dump_recipe, load_recipe
 
@@ -38,7 +39,7 @@ def train(recipe: Path, overrides: list[str], resume: Path | None = None, runs: 
     Args: overrides: `key=value` laid over the recipe; resume: a run that was killed, to go on from its last
     checkpoint with the recipe that it kept (the one given must be the same).
 
-    Raises RecipeError, DataError or ImageError for what is wrong before training, TrainingError for what goes wrong in
+    Raises RecipeError or DataError for what is wrong before training, TrainingError for what goes wrong in
     it.
     """
     settings = load_recipe(recipe, overrides)
@@ -57,6 +58,12 @@ def train(recipe: Path, overrides: list[str], resume: Path | None = None, runs: 
         corpora = Corpora(settings.data, settings.validation.corpora)
         examples = corpora.train(load_tokenizer(settings.model.decoder.weights))
         texts = {name: corpora.text(name) for name in settings.text_sources}
+        limit, side = settings.validation.limit, settings.model.encoder.resolution
+        dev = {name: some[:limit] for name, some in corpora.dev().items()}
+        seen = {name: some for name, some in examples.items() if name in settings.picture_sources}
+        if seen:
+            good, dev = readable(seen, dev, side, settings.data)
+            examples |= good
         if checkpoint:
             model = load_model(checkpoint)
         elif settings.start:
@@ -64,8 +71,6 @@ def train(recipe: Path, overrides: list[str], resume: Path | None = None, runs: 
         else:
             model = build_model(settings.model, _vocabulary(examples, texts))
         _logger.info("%.1f million parameters, %d tokens", _millions(model), model.tokenizer.get_vocab_size())
-        limit, side = settings.validation.limit, settings.model.encoder.resolution
-        dev = {name: some[:limit] for name, some in corpora.dev().items()}
         data = TrainingData(settings.data, model.tokenizer, examples, dev, side, texts, annotations)
         # What a run goes on from is scored first, so that nothing worse is kept as its best.
         progress = read_progress(checkpoint) if checkpoint else Progress(to_validate=bool(settings.start))
@@ -113,7 +118,7 @@ def _bundle(start: Path) -> Bundle | None:
 
     Raises RecipeError where it is neither, BundleError where it is damaged.
     """
-    if (start / "model.json").is_file():
+    if paths.isfile(start / "model.json"):
         return None
     try:
         bundle = Bundle.open(start)
@@ -193,7 +198,7 @@ def _note_resumption(run: Path, accelerator: Accelerator) -> None:
 
 def _require_same(recipe: Recipe, run: Path) -> None:
     kept = run / "recipe.yaml"
-    if not kept.is_file():
+    if not paths.isfile(kept):
         raise RecipeError(f"{run} is not a run: it has no recipe.yaml.")
     if load_recipe(kept) != recipe:
         raise RecipeError(f"The recipe differs from the one that {run} was started with; resume with {kept}.")
@@ -217,7 +222,7 @@ def _log_to(run: Path, accelerator: Accelerator) -> Iterator[None]:
     if not accelerator.is_main_process:
         yield
         return
-    handler = logging.FileHandler(run / "train.log", encoding="utf-8")
+    handler = logging.FileHandler(run / "train.log", encoding="utf-8", errors="backslashreplace")
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
     package = logging.getLogger("captionist")
     package.addHandler(handler)

@@ -14,7 +14,15 @@ from captionist.model.language import encode_caption
 from captionist.training.annotations import Annotation, open_annotation
 from captionist.training.augment import may_flip
 from captionist.training.batches import CaptionTable
-from captionist.training.pictures import DecodedAhead, DecodedByWorkers, Pictures, open_pixels, pictures_key
+from captionist.training.pictures import (
+    DecodedAhead,
+    DecodedByWorkers,
+    Pictures,
+    find_unreadable,
+    open_pixels,
+    pictures_key,
+    read_pixels,
+)
 from captionist.training.recipe import DataConfig
 
 _MOST_AHEAD = 8e9  # bytes: what `data.decode: auto` keeps of one source's pictures
@@ -36,12 +44,26 @@ class PictureSet:
 
     @cached_property
     def pixels(self) -> Pictures:
-        """The pictures, N of uint8 [R, R, 3]."""
-        config, side = self._config, self.resolution
-        ahead = len(self.examples) * side * side * 3 < _MOST_AHEAD if config.decode == "auto" else None
-        if ahead or config.decode == "ahead":
-            return DecodedAhead(open_pixels(self.examples, side, config.cache))
-        return DecodedByWorkers(self.examples, side, config.workers)
+        """The pictures, N of uint8 [R, R, 3]; all of them must be readable."""
+        if self._ahead:
+            return DecodedAhead(open_pixels(self.examples, self.resolution, self._config.cache))
+        return DecodedByWorkers(self.examples, self.resolution, self._config.workers)
+
+    def unreadable(self) -> dict[int, str]:
+        """What is wrong with those that cannot be read, by their numbers; all are decoded to find out.
+
+        Where they are decoded ahead, `pixels` of the others reads what this has kept.
+        """
+        cache, side = self._config.cache, self.resolution
+        if self._ahead:
+            return read_pixels(self.examples, side, cache).unreadable
+        return find_unreadable(self.examples, side, cache, self._config.workers)
+
+    @property
+    def _ahead(self) -> bool:
+        if self._config.decode == "auto":
+            return len(self.examples) * self.resolution**2 * 3 < _MOST_AHEAD
+        return self._config.decode == "ahead"
 
     @cached_property
     def annotated(self) -> dict[str, NDArray[np.float32]]:

@@ -1,0 +1,24 @@
+"""What Captionist writes itself, known again, so that nobody has to keep it apart from the pictures."""
+
+import os
+
+SHEET_START = b"\xff\xd8\xff\xfe\0\x12captionist sheet"
+"""Of a sheet that --explain wrote: a JPEG's first marker, and a comment."""
+INDEX_FORMAT = "captionist index 1"
+"""Stands at the beginning of an index, as NumPy writes text."""
+TABLE_MANIFEST, TABLE_LOCK = "_captionist.json", "_captionist.lock"
+"""A folder that holds one of them is a table that --out wrote. Readers of Parquet pass over names that begin so."""
+
+_INDEX_STARTS = b"PK\3\4"
+_INDEX_TEXT = INDEX_FORMAT.encode("utf-32-le")
+_ENOUGH = 512  # bytes, of which an index needs the names and sizes before its first text
+
+
+def is_own_file(path: str | os.PathLike[str]) -> bool:
+    """Whether this regular file is a sheet or an index; no where it cannot be read."""
+    try:
+        with open(path, "rb", buffering=0) as file:  # noqa: PTH123  # for names too
+            start = file.read(_ENOUGH)
+    except OSError:
+        return False
+    return start.startswith(SHEET_START) or (start.startswith(_INDEX_STARTS) and _INDEX_TEXT in start)

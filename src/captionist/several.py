@@ -1,0 +1,61 @@
+"""Whether bytes are more than one picture file, as `cat a.jpg b.jpg` makes them.
+
+What cameras append to their own files does not count: other views and gain maps, which the first picture's index (CIPA
+DC-007, "MPF") lists, depth maps and videos, whose lengths stand in its XMP. Where a TIFF ends nothing tells.
+"""
+
+import re
+import struct
+
+from captionist.errors import ImageError, NotAnImageError, UnsupportedImageError
+from captionist.image_formats import identify
+from captionist.image_headers import MAX_PIXELS, read_header
+
+_APPENDED = re.compile(rb'(?:Item:Length|Item:Padding|MicroVideoOffset)="(\d{1,10})"')
+_MPF, _MPF_ENTRIES = b"MPF\0", 0xB002
+
+
+def holds_several(data: bytes) -> bool:
+    """Whether another picture, of a format that is read or not, stands right behind the first; no where the first is
+    damaged or none."""
+    try:
+        end = _end(data)
+    except ImageError:
+        return False
+    try:
+        identify(data[end : end + 4096])
+    except UnsupportedImageError:
+        return True
+    except NotAnImageError:
+        return False
+    return True
+
+
+def _end(data: bytes) -> int:
+    """Where the first file ends. Raises ImageError as `read_header` does."""
+    header = read_header(data, MAX_PIXELS)
+    if header.format == "BMP":
+        return int.from_bytes(data[2:6], "little") or header.end
+    if header.format != "JPEG":
+        return header.end
+    head = data[: header.end]
+    return max(header.end + sum(map(int, _APPENDED.findall(head))), _last_view(head))
+
+
+def _last_view(head: bytes) -> int:
+    """Where the last of the pictures ends that a JPEG's index lists behind it; 0 where there is none."""
+    base, end = head.find(_MPF) + len(_MPF), 0
+    if base < len(_MPF):
+        return 0
+    order = "<" if head[base : base + 2] == b"II" else ">"
+    try:
+        (directory,) = struct.unpack_from(f"{order}I", head, base + 4)
+        (count,) = struct.unpack_from(f"{order}H", head, base + directory)
+        for entry in range(count):
+            tag, _, size, place = struct.unpack_from(f"{order}HHII", head, base + directory + 2 + 12 * entry)
+            for view in range(size // 16 if tag == _MPF_ENTRIES else 0):
+                _, length, offset = struct.unpack_from(f"{order}III", head, base + place + 16 * view)
+                end = max(end, base + offset + length if offset else 0)  # 0: the first picture itself
+    except struct.error:
+        pass
+    return end

@@ -1,0 +1,196 @@
+"""The engine fails, for a batch or for one picture: through Python, the command line, an index and a table alike."""
+
+import json
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from onnxruntime.capi.onnxruntime_pybind11_state import RuntimeException
+
+from captionist import Captioner, FailedImageError, ImageIndex, NotAnImageError
+from captionist.inference.encoding import Encoding, Prepared
+from captionist.inference.engine import Engine
+from tests.conftest import Run
+from tests.pictures import patchwork, write_png
+from tests.tiny_bundle import write_tiny_bundle
+
+FATAL = np.zeros((48, 64, 3), np.uint8)
+"""At this picture the engine fails, whatever comes with it."""
+PLACE = 5
+ERRORS = [RuntimeException("[ONNXRuntimeError] : 6 : out of luck"), MemoryError("no room")]
+Fail = Callable[..., None]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_bundle(tmp_path_factory.mktemp("bundle") / "tiny", aligned=True)
+
+
+@pytest.fixture(params=[1, 4], autouse=True)
+def _threads(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of every captioner that is not told, also those of the command line."""
+    monkeypatch.setattr("captionist.captioner.available_cores", lambda: request.param)
+
+
+@pytest.fixture(params=ERRORS, ids=["onnxruntime", "memory"])
+def fail(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Fail:
+    """Make the encoder fail at its first batch of several pictures, or whenever the fatal picture is in one."""
+    encode, first, lock = Engine.encode, [True], threading.Lock()
+
+    def call(at_fatal: bool) -> None:
+        def failing(self: Engine, pictures: Sequence[Prepared]) -> Encoding:
+            with lock:
+                fatal = any(np.ptp(picture.pixels) == 0 for picture in pictures)
+                fails = fatal if at_fatal else first[0] and len(pictures) > 1
+                first[0] = first[0] and not fails
+            if fails:
+                raise request.param
+            return encode(self, pictures)
+
+        monkeypatch.setattr(Engine, "encode", failing)
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """24 pictures, one of them the fatal one."""
+    folder = tmp_path_factory.mktemp("photos")
+    for seed in range(24):
+        write_png(folder / f"{seed:02}.png", seed)
+    (folder / f"{PLACE:02}.png").write_bytes(cv2.imencode(".png", FATAL)[1].tobytes())
+    return folder
+
+
+@pytest.fixture(scope="module")
+def healthy_captions(model: Path, photos: Path) -> dict[str, str]:
+    healthy = Captioner(model, threads=1)
+    said = {str(path): healthy.caption(path).text for path in sorted(photos.iterdir())}
+    assert len(set(said.values())) >= 12  # a wrong one shows
+    return said
+
+
+@pytest.fixture
+def captions(healthy_captions: dict[str, str]) -> dict[str, str]:
+    """What a healthy captioner says of each picture, by its path."""
+    return dict(healthy_captions)
+
+
+def test_a_batch_that_fails_is_tried_again_picture_by_picture(
+    model: Path, captions: dict[str, str], fail: Fail
+) -> None:
+    fail(at_fatal=False)
+    results = list(Captioner(model).caption_many(captions, batch_size=4))
+    assert {result.source: result.caption and result.caption.text for result in results} == captions
+    assert [result.source for result in results] == list(captions)
+
+
+def test_a_picture_that_fails_costs_its_own_caption_alone(model: Path, captions: dict[str, str], fail: Fail) -> None:
+    fail(at_fatal=True)
+    results = list(Captioner(model).caption_many(captions, batch_size=4))
+    assert [result.source for result in results] == list(captions)
+    bad = results.pop(PLACE)
+    assert isinstance(bad.error, FailedImageError)
+    assert str(bad.error).startswith(f"{bad.source!s}: the work on it failed (")
+    assert bad.error.__cause__ in ERRORS
+    del captions[str(bad.source)]
+    assert {result.source: result.caption and result.caption.text for result in results} == captions
+
+
+@pytest.mark.parametrize("wrong", [None, bytearray(b"x")], ids=["None", "bytearray"])
+def test_an_item_of_a_wrong_type_is_its_own_error(model: Path, wrong: object) -> None:
+    pictures = [patchwork(seed) for seed in range(12)]
+    given: list[object] = [*pictures[:PLACE], wrong, *pictures[PLACE:]]
+    results = list(Captioner(model).caption_many(given, batch_size=3))  # type: ignore[arg-type]
+    assert [one.source is picture for one, picture in zip(results, given, strict=True)] == [True] * 13
+    assert [place for place, one in enumerate(results) if one.caption is None] == [PLACE]
+    assert isinstance(results[PLACE].error, NotAnImageError)
+    assert f"not as {type(wrong).__name__}" in str(results[PLACE].error)
+
+
+def test_what_reading_a_picture_raises_is_its_own_error(
+    model: Path, captions: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepare, fatal = Captioner.prepare, list(captions)[PLACE]
+
+    def failing(self: Captioner, image: str, name: str | None = None) -> Prepared:
+        if image == fatal:
+            raise MemoryError
+        return prepare(self, image, name)
+
+    monkeypatch.setattr(Captioner, "prepare", failing)
+    results = list(Captioner(model).caption_many(captions, batch_size=4))
+    assert isinstance(results.pop(PLACE).error, FailedImageError)
+    del captions[fatal]
+    assert {result.source: result.caption and result.caption.text for result in results} == captions
+
+
+@pytest.mark.parametrize("as_json", [True, False])
+@pytest.mark.parametrize("at_fatal", [True, False])
+def test_the_command_line_prints_every_picture_s_own_caption(
+    model: Path, captions: dict[str, str], fail: Fail, run: Run, at_fatal: bool, as_json: bool
+) -> None:
+    fail(at_fatal=at_fatal)
+    outcome = run("caption", *captions, "--model", model, *["--json"] * as_json)
+    lines = outcome.out.splitlines()
+    if at_fatal:
+        name = list(captions)[PLACE]
+        del captions[name]
+        told = lines.pop(PLACE) if as_json else outcome.err
+        assert told.startswith(f'{{"path": "{name}", "error": ' if as_json else f"{name}: the work on it failed")
+    if as_json:
+        assert {one["path"]: one["caption"] for one in map(json.loads, lines)} == captions
+    else:
+        assert dict(line.split("\t") for line in lines) == captions
+    assert (outcome.code, outcome.err.count("\n")) == (at_fatal, at_fatal and not as_json)
+
+
+@pytest.mark.parametrize("at_fatal", [True, False])
+def test_an_index_holds_every_picture_s_own_vector(
+    model: Path, photos: Path, tmp_path: Path, fail: Fail, run: Run, at_fatal: bool
+) -> None:
+    healthy = Captioner(model, threads=1)
+    paths = sorted(photos.iterdir())
+    vectors = {str(path): healthy.image_embeddings(healthy.encode([healthy.prepare(path)]))[0] for path in paths}
+    with pytest.MonkeyPatch.context() as before:
+        before.setattr(Engine, "encode", Engine.encode)  # put back at the end: the second run is a healthy one
+        fail(at_fatal=at_fatal)
+        outcome = run("index", photos, "--model", model, "--out", tmp_path / "i.npz")
+    assert (outcome.code, outcome.err.count("\n")) == (at_fatal, at_fatal)
+    for expected in (24 - at_fatal, 24):
+        index = ImageIndex.load(tmp_path / "i.npz")
+        assert len(index) == expected
+        for path, embedding, _ in index:
+            assert np.abs(embedding - vectors[path]).max() < 2e-3
+        assert run("index", photos, "--model", model, "--out", tmp_path / "i.npz").code == 0
+
+
+@pytest.mark.parametrize("at_fatal", [True, False])
+def test_a_table_has_every_picture_s_own_caption(
+    model: Path,
+    photos: Path,
+    captions: dict[str, str],
+    tmp_path: Path,
+    fail: Fail,
+    run: Run,
+    at_fatal: bool,
+) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    out = tmp_path / "t.parquet"
+    with pytest.MonkeyPatch.context() as before:
+        before.setattr(Engine, "encode", Engine.encode)
+        fail(at_fatal=at_fatal)
+        assert run("caption", photos, "--model", model, "--out", out).code == at_fatal
+    rows = {row["path"]: row for row in parquet.read_table(out).to_pylist()}
+    if at_fatal:
+        bad = rows[list(captions)[PLACE]]
+        assert "the work on it failed" in bad["error"]
+        assert bad["sha256"] is None  # the next run tries again
+        assert {path: row["caption"] for path, row in rows.items() if row["caption"]} == {
+            path: text for path, text in captions.items() if path != bad["path"]
+        }
+    assert run("caption", photos, "--model", model, "--out", out).code == 0
+    assert {row["path"]: row["caption"] for row in parquet.read_table(out).to_pylist()} == captions

@@ -1,9 +1,12 @@
 """POST /v1/captions."""
 
 import base64
+import hashlib
+import threading
 import time
 from typing import Any
 
+import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 
@@ -157,3 +160,40 @@ def test_an_engine_that_fails_is_a_500_without_its_words_and_the_next_request_is
         document = problem(client.post("/v1/captions", content=dog, headers=JPEG), 500, "internal")
     assert "division" not in str(document)
     assert client.post("/v1/captions", content=dog, headers=JPEG).status_code == 200
+
+
+def test_a_picture_at_which_the_engine_fails_leaves_the_others_of_its_request(
+    serve: Serve, dog: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = serve()
+    encode, bad = Captioner.encode, (EXAMPLES / "river.jpg").read_bytes()
+    poison = Captioner().prepare(bad)
+
+    def fails_at_one(captioner: Captioner, pixels: Any) -> Any:
+        if any(np.array_equal(picture, poison) for picture in pixels):
+            raise MemoryError
+        return encode(captioner, pixels)
+
+    monkeypatch.setattr(Captioner, "encode", fails_at_one)
+    response = client.post("/v1/captions", json=as_json(dog, bad, dog))
+    assert response.status_code == 200
+    first, second, third = response.json()["pictures"]
+    assert first["captions"] == third["captions"] != []
+    assert second["problem"]["type"].endswith(":internal")
+    assert "logged under this request's id" in second["problem"]["detail"]
+
+
+def test_bodies_are_hashed_beside_the_event_loop(
+    client: TestClient, dog: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads: dict[int, threading.Thread] = {}
+    sha256 = hashlib.sha256
+
+    def noted(data: bytes = b"", **others: Any) -> Any:
+        threads[len(data)] = threading.current_thread()
+        return sha256(data, **others)
+
+    monkeypatch.setattr(hashlib, "sha256", noted)
+    response = client.post("/v1/captions", content=dog, headers=JPEG)
+    assert response.status_code == 200
+    assert threads[len(dog)].name.startswith("asyncio_")  # the loop's pool, and not the loop

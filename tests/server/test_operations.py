@@ -1,6 +1,7 @@
 """Health, metrics, models, keys, headers: what operators see."""
 
 import re
+import threading
 
 import pytest
 from fastapi.testclient import TestClient
@@ -29,6 +30,17 @@ def test_health_tells_ready_until_it_stops(serve: Serve) -> None:
     problem(client.get("/health/ready"), 503, "not-ready")
     assert client.get("/health/live").status_code == 200
     problem(client.post("/v1/captions", content=b"x", headers={"Content-Type": "image/jpeg"}), 503, "not-ready")
+
+
+def test_a_thread_that_has_ended_is_told_until_somebody_restarts_the_service(serve: Serve) -> None:
+    client = serve()
+    batcher = client.app.state.service.batcher  # type: ignore[attr-defined]
+    ended = threading.Thread(target=lambda: None)
+    ended.start()
+    ended.join()
+    batcher._engines.append(ended)
+    assert "start the service anew" in problem(client.get("/health/live"), 500, "internal")["detail"]
+    assert "thread" in problem(client.get("/health/ready"), 503, "not-ready")["detail"]
 
 
 def test_what_has_not_happened_reads_zero(serve: Serve) -> None:

@@ -71,7 +71,8 @@ class Body:
     async def read(self) -> bytes:
         """All of it."""
         async with self._arrival():
-            return b"".join([chunk async for chunk in self._chunks()])
+            chunks = [chunk async for chunk in self._chunks()]
+        return await asyncio.to_thread(b"".join, chunks)
 
     async def read_form(self, max_files: int) -> FormData:
         """Its multipart parts, files in memory."""

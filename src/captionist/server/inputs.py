@@ -14,6 +14,7 @@ from captionist.server.bodies import Body
 from captionist.server.fetch import Fetcher
 from captionist.server.problems import Problem
 from captionist.server.schemas import CaptionOptions, CaptionRequest, FeedbackRequest, PictureInput
+from captionist.server.together import together
 
 PICTURE_FIELD = "picture"
 _MOST_JSON_PARTS = 10_000
@@ -62,9 +63,9 @@ async def read_pictures(
         asked = await asyncio.to_thread(parse_json, CaptionRequest, await body.read())
         options = CaptionOptions(**asked.model_dump(exclude={"pictures"}))
         _check_count(len(asked.pictures), max_pictures)
-        pictures = list(
-            await asyncio.gather(*(_picture(entry, n, body, fetcher) for n, entry in enumerate(asked.pictures, 1)))
-        )
+        async with together() as group:  # what is fetched is counted as the body's, so that nothing may outlive it
+            tasks = [group.create_task(_picture(entry, n, body, fetcher)) for n, entry in enumerate(asked.pictures, 1)]
+        pictures = [task.result() for task in tasks]
     elif kind.startswith("image/") or kind == "application/octet-stream":
         options = parse(CaptionOptions, query_fields(request))
         pictures = [Picture("the picture", await body.read())]
@@ -82,7 +83,7 @@ async def read_feedback(request: Request, body: Body) -> tuple[FeedbackRequest, 
     """Feedback, and the picture that came along. Raises Problem."""
     kind = media_type(request)
     if kind == "application/json":
-        return parse_json(FeedbackRequest, await body.read()), None
+        return await asyncio.to_thread(parse_json, FeedbackRequest, await body.read()), None
     if kind == "multipart/form-data":
         fields, pictures = await split_form(await body.read_form(1))
         return parse(FeedbackRequest, fields), pictures[0].data if pictures else None

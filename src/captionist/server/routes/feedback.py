@@ -151,10 +151,10 @@ async def _keepable(
         raise Problem("pictures-not-kept", "Send the feedback without consent and picture.")
     if picture is None:
         raise Problem("invalid-request", "consent is given, but there is no picture: send it along as multipart.")
-    if hashlib.sha256(picture).hexdigest() != record.picture_sha256:
-        raise Problem("invalid-request", "picture is not the one that the caption is about.")
 
     def reduce() -> bytes:
+        if hashlib.sha256(picture).hexdigest() != record.picture_sha256:
+            raise Problem("invalid-request", "picture is not the one that the caption is about.")
         rgb = images.decode(picture, limits=service.settings.image_limits, name=PICTURE_FIELD)
         return images.encode_jpeg(images.thumbnail(rgb, KEPT_SIDE))
 

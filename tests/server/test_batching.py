@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from captionist.captioner import Caption
 from captionist.errors import NotAnImageError
+from captionist.inference.options import MOST_ROWS
 from captionist.inference.search import SearchOptions
 from captionist.server.batching import Batcher, Observer, OverloadedError
 from captionist.server.inputs import Picture
@@ -150,6 +151,19 @@ def test_only_the_same_options_share_a_batch(batcher: Batcher, model: Slow) -> N
 
     asyncio.run(run())
     assert sorted(sorted(batch) for batch in model.batches) == [[0], [1, 3, 5], [2, 4, 6]]
+
+
+def test_wide_beams_run_in_smaller_batches(batcher: Batcher, model: Slow) -> None:
+    wide = replace(OPTIONS, num_beams=MOST_ROWS // 2)
+
+    async def run() -> None:
+        async with busy(batcher, model):
+            tasks = [asyncio.create_task(ask(batcher, number, wide)) for number in range(1, 4)]
+            await queued(batcher, 3)
+        await asyncio.gather(*tasks)
+
+    asyncio.run(run())
+    assert model.batches == [[0], [1, 2], [3]]
 
 
 def test_a_picture_that_is_given_up_never_reaches_the_engine(batcher: Batcher, model: Slow) -> None:

@@ -11,6 +11,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from captionist import Captioner
+from captionist.inference.options import MOST_WORDS
 from tests.server.conftest import EXAMPLES, Serve, problem
 
 JPEG = {"Content-Type": "image/jpeg"}
@@ -60,6 +61,18 @@ def test_options_mean_the_same_in_the_query_a_form_and_json(client: TestClient, 
             assert len(words) <= 4
             assert [word["word"] for word in caption["words"]] == words
             assert all(len(word["weights"]) == len(word["weights"][0]) == 5 for word in caption["words"])
+
+
+def test_whatever_the_model_does_by_itself_may_be_asked_for(client: TestClient, dog: bytes) -> None:
+    own = Captioner().defaults
+    limits = client.get("/v1/models").json()["limits"]
+    assert own.num_beams <= limits["max_beams"]
+    by_itself = client.post("/v1/captions", content=dog, headers=JPEG).json()["pictures"][0]["captions"]
+    for options in ({"num_beams": own.num_beams}, {"num_beams": own.num_beams, "num_captions": own.num_captions}):
+        answer = client.post("/v1/captions", json=as_json(dog, **options))
+        assert answer.json()["pictures"][0]["captions"] == by_itself
+    most = client.post("/v1/captions", json=as_json(dog, num_captions=limits["max_captions"], max_words=MOST_WORDS))
+    assert most.status_code == 200
 
 
 def test_several_pictures_come_back_in_order_and_a_bad_one_carries_its_problem(

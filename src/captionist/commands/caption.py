@@ -19,6 +19,7 @@ from captionist.commands.terminal import (
     read_stdin,
 )
 from captionist.errors import CaptionistError
+from captionist.inference.options import MOST_BEAMS, MOST_WORDS
 
 if TYPE_CHECKING:
     from captionist.captioner import Caption
@@ -33,9 +34,12 @@ def caption(
     model: ModelOption = None,
     num_beams: BeamsOption = None,
     num_captions: Annotated[
-        int | None, typer.Option(min=1, metavar="K", help="Captions of each picture, best first, a line each.")
+        int | None,
+        typer.Option(min=1, max=MOST_BEAMS, metavar="K", help="Captions of each picture, best first, a line each."),
     ] = None,
-    max_words: Annotated[int | None, typer.Option(min=1, metavar="N", help="Longest caption, in whole words.")] = None,
+    max_words: Annotated[
+        int | None, typer.Option(min=1, max=MOST_WORDS, metavar="N", help="Longest caption, in whole words.")
+    ] = None,
     min_confidence: Annotated[
         float,
         typer.Option(min=0, max=1, metavar="SHARE", help="Leave out captions that are less likely to be accepted."),

@@ -12,6 +12,7 @@ from typing import Annotated, TextIO
 import typer
 
 from captionist.errors import CaptionistError, ImageNotFoundError, MissingExtraError
+from captionist.inference.options import MOST_BEAMS
 
 ModelOption = Annotated[
     str | None,
@@ -19,7 +20,13 @@ ModelOption = Annotated[
 ]
 BeamsOption = Annotated[
     int | None,
-    typer.Option("--num-beams", min=1, metavar="N", help="Hypotheses kept in the search; 1 is greedy and fastest."),
+    typer.Option(
+        "--num-beams",
+        min=1,
+        max=MOST_BEAMS,
+        metavar="N",
+        help="Hypotheses kept in the search; 1 is greedy and fastest.",
+    ),
 ]
 FormatOption = Annotated[
     str,

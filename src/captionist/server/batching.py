@@ -233,8 +233,8 @@ class Batcher:
 
     def _next_batch(self) -> list[_Job]:
         # What waits is shared among the engines that have nothing to do.
-        share = min(self.max_batch, math.ceil(len(self._waiting) / self._idle))
         options = self._waiting[0].options
+        share = min(options.fitting(self.max_batch), math.ceil(len(self._waiting) / self._idle))
         jobs = [job for job in self._waiting if job.options == options][:share]
         for job in jobs:
             self._waiting.remove(job)

@@ -18,7 +18,7 @@ import structlog
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from captionist.errors import CaptionistError, SettingsError
+from captionist.errors import SettingsError
 from captionist.images import encode_jpeg
 from captionist.server.app import create_app
 from captionist.server.logs import configure_logging
@@ -26,7 +26,6 @@ from captionist.server.problems import MEDIA_TYPE, Problem
 from captionist.server.security import HEADERS
 from captionist.server.service import Service
 from captionist.server.settings import Settings
-from captionist.server.store.store import StoreError
 
 _log = structlog.get_logger()
 _MOST_OVERHEAD = 200_000
@@ -44,10 +43,7 @@ def serve(settings: Settings) -> None:
     _share_heaps()
     listener = _listen(settings.host, settings.port)
     cv2.setNumThreads(1)  # pictures are decoded side by side already
-    try:
-        service = Service.start(settings)
-    except StoreError as error:
-        raise CaptionistError(f"{error}: see CAPTIONIST_DATABASE_URL and CAPTIONIST_DATA_DIR") from error
+    service = Service.start(settings)
     _warm_up(service)
     config = uvicorn.Config(
         create_app(service),

@@ -114,7 +114,6 @@ def _forms(picture: bytes) -> Iterator[Hostile]:
         "a null byte in a header": (form((disposition(b"picture", b"a\0b"), MARK)), FORM),
         "a file in another field": (form((disposition(b"upload", b"a.jpg"), picture)), FORM),
         "a file in a field of 3,000 characters": (form((disposition(b"u" * 3000, b"a.jpg"), picture)), FORM),
-        "a picture without file name": (form((disposition(b"picture"), picture)), FORM),
         "a field of 2 MB": (form((disposition(b"num_beams"), b"1" * 2_000_000)), FORM),
         "a field twice": (form(good, (disposition(b"num_beams"), b"1"), (disposition(b"num_beams"), b"2")), FORM),
         "an unknown field": (form(good, (disposition(b"model"), b"../../etc/passwd")), FORM),
@@ -143,6 +142,7 @@ def _forms(picture: bytes) -> Iterator[Hostile]:
         yield Hostile(f"file name: {name}", captions(form((disposition(b"picture", filename), MARK)), FORM))
     emoji = (disposition(b"picture", "Hündchen 🐕.jpg".encode()), picture)
     yield Hostile("form: emoji in the file name", captions(form(emoji), FORM), SERVED)
+    yield Hostile("form: a picture without file name", captions(form((disposition(b"picture"), picture)), FORM), SERVED)
 
 
 def _json() -> Iterator[Hostile]:
@@ -277,7 +277,7 @@ def _options(picture: bytes) -> Iterator[Hostile]:
         b"application/vnd.captionist+json", b"; charset=utf-8",
     ):  # fmt: skip
         yield Hostile(f"content type: {kind[:40]!r}", captions(picture, kind))
-    yield Hostile("content type: none", captions(picture, b""))
+    yield Hostile("content type: none", captions(picture, b""), SERVED)
 
 
 # --- Feedback -------------------------------------------------------------------------------------------------------

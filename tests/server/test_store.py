@@ -5,6 +5,7 @@ import multiprocessing
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -123,8 +124,8 @@ def test_a_database_of_a_later_version_is_a_store_error(store: FeedbackStore, ur
     store.prepare()
     with store._engine.begin() as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
-    with pytest.raises(StoreError, match="9999"):
-        FeedbackStore(url).prepare()
+    with closing(FeedbackStore(url)) as again, pytest.raises(StoreError, match="9999"):
+        again.prepare()
 
 
 def test_a_database_that_is_not_there_is_a_store_error(tmp_path: Path) -> None:
@@ -149,8 +150,8 @@ def test_a_database_that_comes_later_is_prepared_then(tmp_path: Path) -> None:
 def test_a_file_that_is_no_database_is_a_store_error(tmp_path: Path) -> None:
     path = tmp_path / "captionist.db"
     path.write_bytes(b"something else entirely" * 100)
-    with pytest.raises(StoreError, match="not a database"):
-        FeedbackStore(f"sqlite:///{path}").prepare()
+    with closing(FeedbackStore(f"sqlite:///{path}")) as store, pytest.raises(StoreError, match="not a database"):
+        store.prepare()
     assert path.read_bytes() == b"something else entirely" * 100
 
 

@@ -37,6 +37,12 @@ _Beams = Annotated[int, Field(ge=1, le=MOST_BEAMS_SERVED), BeforeValidator(_whol
 _Words = Annotated[int, Field(ge=1, le=MOST_WORDS), BeforeValidator(_whole)]
 
 
+def _address(value: object) -> object:
+    if isinstance(value, str) and value[:5].lower() == "data:":
+        raise ValueError("a data: URI belongs in data")
+    return value.strip() if isinstance(value, str) else value
+
+
 class CaptionOptions(_Input):
     """How pictures are described; what is left out is the model's own."""
 
@@ -51,7 +57,7 @@ class PictureInput(_Input):
     """A picture in JSON: one of `data` and `url`."""
 
     data: str | None = Field(None, description="base64, or a data: URI", examples=[_PNG])
-    url: Annotated[str, StringConstraints(max_length=2048)] | None = Field(
+    url: Annotated[str, StringConstraints(max_length=2048), BeforeValidator(_address)] | None = Field(
         None, description="http(s) address, where the operator allows it", examples=["https://example.org/dog.jpg"]
     )
 

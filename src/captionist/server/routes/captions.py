@@ -15,10 +15,11 @@ from captionist.errors import ImageError
 from captionist.explain import contrast
 from captionist.inference.search import SearchOptions, SearchOverrides
 from captionist.server.batching import Described, OverloadedError
+from captionist.server.bodies import PICTURE_FIELD
 from captionist.server.captionids import CaptionRecord
 from captionist.server.disconnects import unless_disconnected
 from captionist.server.fullhouse import refusal
-from captionist.server.inputs import PICTURE_FIELD, Picture, read_pictures
+from captionist.server.inputs import Picture, read_pictures
 from captionist.server.problems import Problem, image_problem, responses
 from captionist.server.schemas import (
     CaptionOptions,

@@ -10,9 +10,10 @@ from fastapi.responses import StreamingResponse
 
 from captionist import images
 from captionist.errors import ImageError
+from captionist.server.bodies import PICTURE_FIELD
 from captionist.server.captionids import CaptionRecord
 from captionist.server.exports import as_corpus, as_jsonl
-from captionist.server.inputs import PICTURE_FIELD, read_feedback
+from captionist.server.inputs import read_feedback
 from captionist.server.problems import Problem, image_problem, responses
 from captionist.server.schemas import FeedbackRequest, FeedbackResponse, fields_of
 from captionist.server.service import AdministratorDep, ClientDep, Service, ServiceDep

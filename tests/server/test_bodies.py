@@ -49,8 +49,7 @@ def base64_of(dog: bytes) -> dict[str, str]:
         "capital letters": f"DATA:image/JPEG;BASE64,{plain}",
         "a parameter": f"data:image/jpeg;name=dog.jpg;base64,{plain}",
         "a space behind the comma": f"data:image/jpeg;base64, {plain}",
-        "escapes of a URI": "data:image/jpeg;base64,"
-        + plain.replace("+", "%2B").replace("/", "%2f").replace("=", "%3D"),
+        "escapes of a URI": f"data:image/jpeg;base64,{quote(plain, '')}",
         "lines in a data: URI": f"data:image/jpeg;base64,\n{lines}\n",
     }
 

@@ -5,6 +5,7 @@ import gzip
 import json
 import textwrap
 import zlib
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import quote
 
@@ -152,7 +153,8 @@ def test_a_body_of_no_stated_type_is_a_picture_and_curls_own_type_is_explained(
 
 @pytest.mark.parametrize("encoding", ["gzip", "x-gzip", "GZIP", "deflate", "identity", "identity, gzip"])
 def test_a_compressed_body_is_read(client: TestClient, dog: bytes, expected: Any, encoding: str) -> None:
-    pack = {"deflate": zlib.compress, "identity": bytes}.get(encoding, gzip.compress)
+    packs: dict[str, Callable[[bytes], bytes]] = {"deflate": zlib.compress, "identity": bytes}
+    pack = packs.get(encoding, gzip.compress)
     bodies = [
         (dog + bytes(3_000_000), "image/jpeg"),  # more than a piece
         (form((disposition(b"picture", b"dog.jpg"), dog)), FORM["Content-Type"]),

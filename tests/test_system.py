@@ -26,7 +26,7 @@ def _on(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None
     if request.param == "elsewhere":
         monkeypatch.delattr(os, "posix_fallocate")
         monkeypatch.delattr(os, "sched_getaffinity")
-        monkeypatch.setitem(sys.modules, "resource", None)  # type: ignore[arg-type]
+        monkeypatch.setitem(sys.modules, "resource", None)
 
 
 @pytest.mark.usefixtures("_on")

@@ -96,7 +96,7 @@ class Captioner:
         )
         self._threads = available_cores() if threads is None else threads
         self._engine = Engine(self.bundle, self._threads)
-        self._limits = limits or ImageLimits()
+        self.limits = limits or ImageLimits()
 
     @cached_property
     def _side_by_side(self) -> Engine:
@@ -170,7 +170,7 @@ class Captioner:
         if not isinstance(image, np.ndarray):
             # Twice the model's size, so that the averaging over it is still ours.
             enough = 2 * max(self._preprocessing.size)
-            decoded = images.decode(image, limits=self._limits, name=name, at_least=enough)
+            decoded = images.decode(image, limits=self.limits, name=name, at_least=enough)
             return images.prepare(decoded, self._preprocessing)
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
             raise NotAnImageError(

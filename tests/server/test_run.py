@@ -128,6 +128,15 @@ def test_what_was_accepted_is_finished_before_it_stops(tmp_path: Path, dog: byte
         assert len(answers) == 12
 
 
+def test_limits_are_set_on_the_command_line(tmp_path: Path) -> None:
+    with (
+        running(tmp_path, "--max-bytes", "30000000", "--max-pixels", "90000000") as service,
+        urllib.request.urlopen(f"{service.url}/v1/models") as response,
+    ):
+        limits = json.load(response)["limits"]
+        assert (limits["max_picture_bytes"], limits["max_picture_pixels"]) == (30_000_000, 90_000_000)
+
+
 def test_the_model_of_another_bundle_is_served(tmp_path: Path, dog: bytes) -> None:
     path = str(Captioner().bundle.path)
     with running(tmp_path, model=path) as service:

@@ -9,6 +9,7 @@ from typing import Any, Unpack
 from captionist.captioner import Captioner, CaptionResult
 from captionist.collection.references import Reference, read
 from captionist.errors import ImageError
+from captionist.images import ImageLimits
 from captionist.inference.options import SearchOverrides
 
 READERS = 8
@@ -52,7 +53,7 @@ def caption_block(
 ) -> list[Row]:
     """A row for each picture, in order; whatever is wrong with one is in its row. options: see `SearchOptions`."""
     with ThreadPoolExecutor(READERS, "captionist-read") as pool:
-        contents = list(pool.map(_read, block))
+        contents = list(pool.map(lambda reference: _read(reference, captioner.limits), block))
     rows, pictures = [], {}
     for reference, content in zip(block, contents, strict=True):
         if isinstance(content, bytes):
@@ -66,10 +67,10 @@ def caption_block(
     return [replace(row, **answers.get(row.path, {})) for row in rows]
 
 
-def _read(reference: Reference) -> bytes | str:
+def _read(reference: Reference, limits: ImageLimits) -> bytes | str:
     """Its bytes, or what is wrong."""
     try:
-        return read(reference)
+        return read(reference, limits)
     except ImageError as error:
         return str(error)
 

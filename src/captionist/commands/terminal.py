@@ -7,12 +7,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from io import TextIOWrapper
 from pathlib import Path
-from typing import Annotated, TextIO
+from typing import TYPE_CHECKING, Annotated, TextIO
 
 import typer
 
 from captionist.errors import CaptionistError, ImageNotFoundError, MissingExtraError
 from captionist.inference.options import MOST_BEAMS
+
+if TYPE_CHECKING:
+    from captionist.images import ImageLimits
 
 ModelOption = Annotated[
     str | None,
@@ -68,15 +71,13 @@ def print_line(stream: TextIO, line: str) -> None:
     stream.flush()
 
 
-def read_stdin() -> bytes:
+def read_stdin(limits: "ImageLimits") -> bytes:
     """A picture piped in. Raises ImageNotFoundError."""
-    from captionist.images import ImageLimits
-
     if sys.stdin is None:  # Python's way to say that it was started with the descriptor closed
         raise ImageNotFoundError("standard input is closed: pipe a picture into it, or name a file")
     try:
         # One byte more than is allowed is enough to be refused.
-        return sys.stdin.buffer.read(ImageLimits().max_bytes + 1)
+        return sys.stdin.buffer.read(limits.max_bytes + 1)
     except OSError as error:
         raise ImageNotFoundError(f"standard input cannot be read ({error.strerror}): name a file instead") from error
 

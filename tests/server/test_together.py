@@ -24,11 +24,14 @@ def test_the_others_have_ended_when_the_first_error_is_told() -> None:
         await asyncio.sleep(0)
         raise KeyError("bad")
 
+    async def both() -> None:
+        async with together() as group:
+            group.create_task(long())
+            group.create_task(fails())
+
     async def run() -> None:
         with pytest.raises(KeyError, match="bad"):
-            async with together() as group:
-                group.create_task(long())
-                group.create_task(fails())
+            await both()
         assert ended == ["long"]
 
     asyncio.run(run())

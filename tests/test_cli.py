@@ -102,6 +102,24 @@ def test_bad_files_give_a_line_each_and_the_good_ones_are_captioned(run: Run, mo
     assert names == [f"{photos}/{name}" for name in ("c-cut.png", "d-empty.jpg", "e-text.jpg", "gone.png")]
 
 
+@pytest.mark.parametrize("command", ["caption", "index"])
+def test_limits_can_be_changed_as_the_message_says(
+    run: Run, model: Path, photos: Path, tmp_path: Path, command: str
+) -> None:
+    size = (photos / "a.png").stat().st_size
+    # The embedded model compares pictures with sentences, which an index needs.
+    rest = ["--out", tmp_path / "index.npz"] if command == "index" else ["--model", model]
+    arguments = [command, photos / "a.png", *rest]
+    refused = run(*arguments, "--max-pixels", "1000")
+    assert refused.code == 1
+    assert "raise the limit (--max-pixels" in refused.err
+    (photos / "a.png").write_bytes((photos / "a.png").read_bytes() + bytes(20_000_000))
+    refused = run(*arguments)
+    assert refused.code == 1
+    assert "raise the limit (--max-bytes" in refused.err
+    assert run(*arguments, "--max-bytes", str(size + 20_000_000), "--max-pixels", "1000000").code == 0
+
+
 def test_an_empty_folder_and_an_unmatched_glob_are_errors(run: Run, model: Path, tmp_path: Path) -> None:
     outcome = run("caption", tmp_path, tmp_path / "*.jpg", "--model", model)
     assert (outcome.code, outcome.out) == (1, "")

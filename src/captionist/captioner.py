@@ -23,9 +23,6 @@ from captionist.inference.sharing import each_or_error, share_out
 from captionist.inference.threads import available_cores
 from captionist.inference.tokenizer import CaptionTokenizer
 
-# Rows of the decoder that may run at once: wide beams get fewer pictures in a batch, which bounds their memory.
-_MOST_ROWS = 512
-
 R = TypeVar("R")
 
 ImageInput = bytes | str | Path | FilePart | NDArray[np.uint8]
@@ -100,7 +97,7 @@ class Captioner:
         )
         self._threads = available_cores() if threads is None else threads
         self._engine = Engine(self.bundle, self._threads)
-        self._limits = limits or ImageLimits()
+        self.limits = limits or ImageLimits()
 
     @cached_property
     def _side_by_side(self) -> Engine:
@@ -126,9 +123,8 @@ class Captioner:
         search_options = self.defaults.override(**options)
         results = self._many(
             iter(images),
-            batch_size,
+            search_options.fitting(batch_size),
             lambda engine, visual_tokens: self._generate(engine, visual_tokens, search_options),
-            rows=search_options.num_captions if search_options.sample else search_options.num_beams,
         )
         return (CaptionResult(*result) for result in results)
 
@@ -146,9 +142,8 @@ class Captioner:
         sources: Iterator[ImageInput],
         batch_size: int,
         finish: Callable[[Engine, NDArray[np.float32]], list[R]],
-        rows: int = 1,
     ) -> Iterator[tuple[ImageInput, R | None, ImageError | None]]:
-        """Each source with what `finish` makes of its visual tokens, in `rows` rows, or with its error."""
+        """Each source with what `finish` makes of its visual tokens, or with its error."""
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, but it is {batch_size}")
 
@@ -165,7 +160,7 @@ class Captioner:
         def worker(alone: bool) -> Callable[[list[ImageInput]], list[tuple[ImageInput, R | None, ImageError | None]]]:
             return partial(work, self._engine if alone else self._side_by_side)
 
-        return share_out(sources, max(1, min(batch_size, _MOST_ROWS // rows)), self._threads, worker)
+        return share_out(sources, batch_size, self._threads, worker)
 
     def _read(self, source: ImageInput) -> NDArray[np.float32] | Exception:
         try:
@@ -186,7 +181,7 @@ class Captioner:
         if not isinstance(image, np.ndarray):
             # Twice the model's size, so that the averaging over it is still ours.
             enough = 2 * max(self._preprocessing.size)
-            decoded = images.decode(image, limits=self._limits, name=name, at_least=enough)
+            decoded = images.decode(image, limits=self.limits, name=name, at_least=enough)
             return images.prepare(decoded, self._preprocessing)
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
             raise NotAnImageError(

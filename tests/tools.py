@@ -2,7 +2,8 @@
 
 import os
 import subprocess
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
@@ -15,6 +16,15 @@ def missing(what: str) -> NoReturn:
     if os.environ.get("CI") == "true":
         pytest.fail(f"{what} is missing", pytrace=False)
     pytest.skip(f"{what} is missing", allow_module_level=True)
+
+
+def wait_until(condition: Callable[[], object], patience: float = 120) -> None:
+    """Return as soon as it holds; raise TimeoutError where it does not come, after far longer than it can take."""
+    give_up = time.monotonic() + patience
+    while not condition():
+        if time.monotonic() > give_up:
+            raise TimeoutError("what the test waits for has not come")
+        time.sleep(0.005)
 
 
 @contextmanager

@@ -325,6 +325,7 @@ def test_a_disagreement_shows(bundles: Bundles, overfitted: Path) -> None:
     assert parity.captions < parity.pictures
 
 
+@pytest.mark.slow
 def test_clip_is_trained_and_becomes_a_bundle(checkpoints: Checkpoints, tmp_path: Path) -> None:
     """Exporting compares graphs and model itself, and would raise."""
     torch.set_num_threads(1)
@@ -342,6 +343,7 @@ def test_clip_is_trained_and_becomes_a_bundle(checkpoints: Checkpoints, tmp_path
     assert f"CLIP's ViT at {SIZE} pixels" in bundle.model_card
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["vit", "deit", "dinov2", "clip", "siglip", "hybrid"])
 def test_every_encoder_can_be_exported(checkpoints: Checkpoints, tmp_path: Path, family: str) -> None:
     """At another resolution than the checkpoint's, in half precision, for any number of pictures."""

@@ -113,6 +113,7 @@ def uninterrupted(checkpoints: Checkpoints, tmp_path_factory: pytest.TempPathFac
     return finish(recipe_in(folder, checkpoints), folder / "runs")
 
 
+@pytest.mark.slow
 def test_killed_at_the_worst_moments(uninterrupted: Path, checkpoints: Checkpoints, tmp_path: Path) -> None:
     recipe, runs = recipe_in(tmp_path / "killed", checkpoints), tmp_path / "killed" / "runs"
     moments = (
@@ -132,6 +133,7 @@ def test_killed_at_the_worst_moments(uninterrupted: Path, checkpoints: Checkpoin
     assert_same(finish(recipe, runs), uninterrupted)
 
 
+@pytest.mark.slow
 def test_killed_at_random_moments(uninterrupted: Path, checkpoints: Checkpoints, tmp_path: Path) -> None:
     recipe, runs = recipe_in(tmp_path / "killed", checkpoints), tmp_path / "killed" / "runs"
     delays = [random.uniform(0.1, 1.5) for _ in range(4)]

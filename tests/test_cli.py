@@ -361,7 +361,7 @@ def test_ctrl_c_stops_cleanly(model: Path, photos: Path) -> None:
         assert process.stdout is not None
         first = process.stdout.readline()
         process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=20)
+        out, err = process.communicate(timeout=60)
     assert process.returncode == 130
     assert b"Traceback" not in err
     lines = (first + out).splitlines()

@@ -8,7 +8,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import cv2
@@ -398,14 +397,32 @@ def test_ctrl_c_stops_cleanly(model: Path, photos: Path) -> None:
     ) as process:
         assert process.stdout is not None
         first = process.stdout.readline()
-        time.sleep(0.05)
         process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=20)
+        out, err = process.communicate(timeout=60)
     assert process.returncode == 130
     assert b"Traceback" not in err
     lines = (first + out).splitlines()
     assert 1 <= len(lines) < 3000
     assert all("caption" in json.loads(line) for line in lines)
+
+
+def test_the_tests_run_in_the_background_too() -> None:
+    """A shell starts jobs in the background with Ctrl-C ignored, and what they start would ignore it, too."""
+    test = f"{__file__}::test_ctrl_c_stops_cleanly"
+    shell = [
+        "sh",
+        "-c",
+        "trap '' INT; exec \"$@\"",
+        "sh",
+        sys.executable,
+        "-m",
+        "pytest",
+        "-p",
+        "no:cacheprovider",
+        test,
+    ]
+    done = subprocess.run(shell, cwd=Path(__file__).parents[1], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
 
 
 @pytest.mark.parametrize("redirect", [">/dev/full", ">&-"])

@@ -66,7 +66,7 @@ class Notes:
 
 def start(model: Any, observer: Observer, engines: int = 1, **changes: Any) -> Batcher:
     """A batcher around something that stands in for the Captioner."""
-    settings: dict[str, Any] = {"max_batch": 4, "max_delay": 0.05, "max_queue": 10, "deadline": 5} | changes
+    settings: dict[str, Any] = {"max_batch": 4, "max_delay": 0.05, "max_queue": 10, "deadline": 60} | changes
     return Batcher(model, engines=engines, observer=observer, **settings)
 
 
@@ -101,7 +101,7 @@ async def busy(batcher: Batcher, model: Slow) -> AsyncIterator["asyncio.Task[Any
         model.gate.set()
 
 
-async def ask(batcher: Batcher, number: int, options: SearchOptions = OPTIONS, patience: float = 5) -> str:
+async def ask(batcher: Batcher, number: int, options: SearchOptions = OPTIONS, patience: float = 60) -> str:
     with batcher.room(1):
         described = await batcher.caption(str(number).encode(), "a", options, time.monotonic() + patience)
         return described.caption.text
@@ -169,14 +169,11 @@ def test_wide_beams_run_in_smaller_batches(batcher: Batcher, model: Slow) -> Non
 def test_a_picture_that_is_given_up_never_reaches_the_engine(batcher: Batcher, model: Slow) -> None:
     async def run() -> None:
         async with busy(batcher, model) as first:
-            gone, late, kept = (
-                asyncio.create_task(ask(batcher, number, patience=patience))
-                for number, patience in ((1, 5.0), (2, 0.02), (3, 5.0))
-            )
-            await queued(batcher, 3)
+            gone, kept = (asyncio.create_task(ask(batcher, number)) for number in (1, 3))
+            await queued(batcher, 2)
             gone.cancel()
             with pytest.raises(TimeoutError):
-                await late
+                await ask(batcher, 2, patience=0.02)
         assert await first == "0"
         assert await kept == "3"
         with pytest.raises(asyncio.CancelledError):
@@ -225,7 +222,7 @@ def test_a_full_queue_refuses_at_once(batcher: Batcher, model: Slow) -> None:
 
 def test_what_could_not_be_done_in_time_is_refused(batcher: Batcher, model: Slow) -> None:
     async def run() -> None:
-        batcher._seconds = 2  # as if each picture had taken so long; the deadline is 5 seconds
+        batcher._seconds = 25  # as if each picture had taken so long; the deadline is 60 seconds
         async with busy(batcher, model) as first:
             batcher.check_room()
             second = asyncio.create_task(ask(batcher, 2))
@@ -233,7 +230,7 @@ def test_what_could_not_be_done_in_time_is_refused(batcher: Batcher, model: Slow
             with pytest.raises(OverloadedError) as refused:
                 batcher.check_room()
             assert refused.value.reason == "deadline"
-            assert refused.value.retry_after == pytest.approx(4)
+            assert refused.value.retry_after == pytest.approx(50)
         await asyncio.gather(first, second)
 
     asyncio.run(run())

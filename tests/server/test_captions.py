@@ -3,7 +3,6 @@
 import base64
 import hashlib
 import threading
-import time
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ from fastapi.testclient import TestClient
 from captionist import Captioner
 from captionist.inference.options import MOST_WORDS
 from tests.server.conftest import EXAMPLES, Serve, problem
+from tests.tools import wait_until
 
 JPEG = {"Content-Type": "image/jpeg"}
 
@@ -158,9 +158,8 @@ def test_a_full_queue_answers_at_once_and_says_when_to_come_back(serve: Serve, d
 def test_a_deadline_that_has_passed_is_a_504(serve: Serve, dog: bytes) -> None:
     client = serve(deadline=1e-4)
     problem(client.post("/v1/captions", content=dog, headers=JPEG), 504, "deadline-exceeded")
-    time.sleep(0.2)
     service = client.app.state.service  # type: ignore[attr-defined]
-    assert service.batcher.admitted == 0
+    wait_until(lambda: service.batcher.admitted == 0)
     assert 'captionist_abandoned_requests_total{reason="deadline"} 1.0' in client.get("/metrics").text
 
 

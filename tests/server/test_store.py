@@ -112,6 +112,7 @@ def _open_and_add(url: str, key: str) -> None:
     store.close()
 
 
+@pytest.mark.slow
 def test_replicas_may_start_together(url: str) -> None:
     with ProcessPoolExecutor(4, multiprocessing.get_context("spawn")) as pool:
         list(pool.map(_open_and_add, [url] * 4, "abcd"))

@@ -1,6 +1,7 @@
 # make caption [IMAGE=...]   set up what captioning needs, and caption a photograph (or those in examples/)
 # make serve                 set up and start the service on http://127.0.0.1:8000
-# make test                  set up everything and run all tests
+# make test                  set up everything and run the tests: a few minutes
+# make test-all              the slow ones, too: every export, kills of training runs, every benchmark
 # make test-load             load and faults on a real service: minutes long
 # make test-collections      captions on Ray and from a stand-in for S3: a minute or more
 # make test-deploy           container, fleet, dashboards, Terraform, workflows with the real tools: minutes long
@@ -14,7 +15,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 IMAGE ?= examples
 
-.PHONY: caption serve test test-load test-deploy test-container test-collections check bench release format clean
+.PHONY: caption serve test test-all test-load test-deploy test-container test-collections check bench release format clean
 
 caption: $(VENV)/core
 	@$(BIN)/captionist caption "$(IMAGE)"
@@ -24,6 +25,9 @@ serve: $(VENV)/serve
 
 test: $(VENV)/all
 	$(BIN)/python -m pytest
+
+test-all: $(VENV)/all
+	$(BIN)/python -m pytest -m "not load and not deploy and not collections"
 
 test-load: $(VENV)/all
 	$(BIN)/python -m pytest -m load tests/load

@@ -114,7 +114,8 @@ class Transformers:
 
     @torch.inference_mode()
     def caption(self, pictures: Sequence[bytes], beams: int) -> list[str]:
-        prefix = self._encode(_pixels(self._captioner, pictures))
+        tokens = self._encode(_pixels(self._captioner, pictures))
+        prefix = tokens[..., : self._decoder.config.n_embd]  # the rest is for the image head
         begin = torch.full((len(prefix), 1), self._captioner.bundle.config.decoder.bos_id)
         embeddings = torch.cat((prefix, self._decoder.transformer.wte(begin)), 1)
         written = self._decoder.generate(

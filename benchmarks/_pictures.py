@@ -10,7 +10,7 @@ _BOUNDARY = "captionist-benchmark"
 
 def photographs(folder: Path, count: int = 64) -> list[bytes]:
     """The examples (large), filled up with photographs of a folder (small) where there is one, taken in turn."""
-    large = [path.read_bytes() for path in sorted(EXAMPLES.glob("*.jpg"))]
+    large = [path.read_bytes() for path in sorted(EXAMPLES.glob("*.jpg"))[:count]]
     small = [path.read_bytes() for path in sorted(folder.glob("*.jpg"))[: count - len(large)]]
     if not small:
         return large

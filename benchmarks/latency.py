@@ -23,7 +23,7 @@ _TARGETS = (
     ("ViT-B/16 + GPT-2 small in transformers", "ours", 1, 30.0),
     ("ViT-B/16 + GPT-2 small in transformers", "ViT-B/16 + GPT-2 small in ours", 1, 4.0),
 )
-_BEAMS = (1, 3, 5)  # five is how the embedded model searches by itself; from three on it ranks them, others do not
+_BEAMS = (1, 3, 5)  # from three on ours ranks them, which the others do not do
 _TURN = 5  # pictures
 _PAUSE = 0.03  # seconds, in which the threads of whoever was before fall asleep
 

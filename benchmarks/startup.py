@@ -18,7 +18,7 @@ from benchmarks._report import circumstances, show, verdict, write
 
 _TARGET = 1.0  # seconds
 _MEMORY = 350.0  # MB
-_CLIENTS, _SECONDS = 32, 30
+_CLIENTS = 32
 _LIBRARY = """
 import json, resource, sys, time
 begun = time.perf_counter()
@@ -40,6 +40,7 @@ print(json.dumps({
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--seconds", type=float, default=30, help="of load on the service")
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
     picture = str(min(EXAMPLES.glob("*.jpg")))
@@ -56,18 +57,18 @@ def main() -> None:
     seconds = statistics.median(whole)
     rows = [["captionist caption, the whole process, s", f"{seconds:.2f}", f"{_TARGET:g}", verdict(seconds < _TARGET)]]
     rows += [[name if "MB" in name else f"{name}, s", f"{value:.3g}", "", ""] for name, value in middle.items()]
-    rest, peak = _service()
+    rest, peak = _service(given.seconds)
     rows.append(["the service at rest, MB", f"{rest:.0f}", "", ""])
     rows.append(["its peak under load, MB", f"{peak:.0f}", f"{_MEMORY:g}", verdict(peak < _MEMORY)])
     show("Start and memory", ["", "median", "target", ""], rows)
     write(given.json, circumstances() | {"whole": whole, "library": library, "service_mb": [rest, peak]})
 
 
-def _service() -> tuple[float, float]:
+def _service(seconds: float) -> tuple[float, float]:
     requests = [caption_request(path.read_bytes()) for path in sorted(EXAMPLES.glob("*.jpg"))]
     with Service(log_format="json") as service:
         rest = _peak(service.pid)
-        uvloop.run(closed_loop(service.port, requests, _CLIENTS, _SECONDS))
+        uvloop.run(closed_loop(service.port, requests, _CLIENTS, seconds))
         return rest, _peak(service.pid)
 
 

@@ -14,7 +14,7 @@ from benchmarks._pictures import photographs
 from benchmarks._report import circumstances, show, verdict, write
 
 _TARGET = 5.0
-_BEAMS = (3, 5)  # five is how the embedded model searches by itself
+_BEAMS = (3, 5)
 
 
 def main() -> None:

@@ -1,12 +1,16 @@
-"""The command line, run within the tests' own process."""
+"""The command line, run within the tests' own process, and what all tests need."""
 
 import json
+import signal
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import pytest
 
 from captionist.cli import main
+
+# A job in the background ignores Ctrl-C, and so would every process that it starts, those that tests interrupt, too.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @dataclass

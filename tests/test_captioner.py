@@ -144,7 +144,7 @@ def test_a_seed_makes_sampling_repeatable(captioner: Captioner) -> None:
 
 @pytest.mark.parametrize("options", [{"num_beams": 0}, {"num_beams": 2, "num_captions": 3}, {"max_words": 0}])
 def test_wrong_options_are_refused_at_once(captioner: Captioner, options: dict[str, int]) -> None:
-    with pytest.raises(ValueError, match="must be at"):
+    with pytest.raises(ValueError, match=r"must (be at|lie)"):
         captioner.caption_many([], **options)  # type: ignore[arg-type]
 
 

@@ -8,7 +8,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import cv2
@@ -100,6 +99,24 @@ def test_bad_files_give_a_line_each_and_the_good_ones_are_captioned(run: Run, mo
     assert len(outcome.out.splitlines()) == 3
     names = [line.split(": ")[0] for line in outcome.err.splitlines()]
     assert names == [f"{photos}/{name}" for name in ("c-cut.png", "d-empty.jpg", "e-text.jpg", "gone.png")]
+
+
+@pytest.mark.parametrize("command", ["caption", "index"])
+def test_limits_can_be_changed_as_the_message_says(
+    run: Run, model: Path, photos: Path, tmp_path: Path, command: str
+) -> None:
+    size = (photos / "a.png").stat().st_size
+    # The embedded model compares pictures with sentences, which an index needs.
+    rest = ["--out", tmp_path / "index.npz"] if command == "index" else ["--model", model]
+    arguments = [command, photos / "a.png", *rest]
+    refused = run(*arguments, "--max-pixels", "1000")
+    assert refused.code == 1
+    assert "raise the limit (--max-pixels" in refused.err
+    (photos / "a.png").write_bytes((photos / "a.png").read_bytes() + bytes(20_000_000))
+    refused = run(*arguments)
+    assert refused.code == 1
+    assert "raise the limit (--max-bytes" in refused.err
+    assert run(*arguments, "--max-bytes", str(size + 20_000_000), "--max-pixels", "1000000").code == 0
 
 
 def test_an_empty_folder_and_an_unmatched_glob_are_errors(run: Run, model: Path, tmp_path: Path) -> None:
@@ -380,14 +397,32 @@ def test_ctrl_c_stops_cleanly(model: Path, photos: Path) -> None:
     ) as process:
         assert process.stdout is not None
         first = process.stdout.readline()
-        time.sleep(0.05)
         process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=20)
+        out, err = process.communicate(timeout=60)
     assert process.returncode == 130
     assert b"Traceback" not in err
     lines = (first + out).splitlines()
     assert 1 <= len(lines) < 3000
     assert all("caption" in json.loads(line) for line in lines)
+
+
+def test_the_tests_run_in_the_background_too() -> None:
+    """A shell starts jobs in the background with Ctrl-C ignored, and what they start would ignore it, too."""
+    test = f"{__file__}::test_ctrl_c_stops_cleanly"
+    shell = [
+        "sh",
+        "-c",
+        "trap '' INT; exec \"$@\"",
+        "sh",
+        sys.executable,
+        "-m",
+        "pytest",
+        "-p",
+        "no:cacheprovider",
+        test,
+    ]
+    done = subprocess.run(shell, cwd=Path(__file__).parents[1], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
 
 
 @pytest.mark.parametrize("redirect", [">/dev/full", ">&-"])

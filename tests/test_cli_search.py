@@ -3,7 +3,6 @@
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -200,16 +199,16 @@ def test_names_are_printed_as_caption_prints_them(run: Run, model: Path, photos:
 
 
 def stop(photos: Path, model: Path, number: int) -> int:
-    """Send a signal to `captionist index` when it has begun to read; its exit code."""
-    (photos / "000.png").write_text("text")  # the first that is read, and its line says so
+    """Send a signal to `captionist index` when it has read hundreds of pictures; its exit code."""
+    bad = photos / "link2x.png"  # in the order that they are read in, after link2*; its line says so
+    bad.write_text("text")
     command: list[str | Path] = [*COMMAND, "index", photos, "--model", model]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stderr is not None
-        assert b"000.png" in process.stderr.readline()
-        time.sleep(0.05)
+        assert b"link2x.png" in process.stderr.readline()
         process.send_signal(number)
         assert b"Traceback" not in process.communicate(timeout=60)[1]
-    (photos / "000.png").unlink()
+    bad.unlink()
     return process.returncode
 
 

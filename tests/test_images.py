@@ -23,7 +23,7 @@ from captionist.errors import (
     NotAnImageError,
     UnsupportedImageError,
 )
-from captionist.images import SCENE_SIDE, ImageLimits, Preprocessing, decode, prepare, scene_shape, squeeze
+from captionist.images import SCENE_SIDE, FilePart, ImageLimits, Preprocessing, decode, prepare, scene_shape, squeeze
 from tests.hostile_images import png_chunk, png_of_zeros, write_hostile
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
@@ -452,7 +452,12 @@ def test_hostile_files_each_get_their_error(tmp_path: Path) -> None:
         (b"Dear reader,", "text"),
         (b"BMW builds cars and motorcycles.", "text"),
         (b"\x7fELF\0\1\2\3", "unknown"),
-        (b"\0\0\0\x18ftypmp42\0\0\0\0mp42isom", "unknown"),
+        (b"\0\0\0\x18ftypmp42\0\0\0\0mp42isom", r"a film or a sound \(MP4 or QuickTime\); save a frame"),
+        (b"\0\0\0\x14ftypqt  \0\0\0\0qt  ", "a film"),
+        (b"\0\0\0\x08wide\0\0\0\0mdat", "a film"),
+        (b"\x1aE\xdf\xa3\x9fB\x86\x81", "WebM"),
+        (b"RIFF\0\0\0\0AVI LIST", "AVI"),
+        (b"\0\0\1\xba\x44\0\4", "MPEG"),
     ],
 )
 def test_other_files_are_named(content: bytes, kind: str) -> None:
@@ -571,3 +576,18 @@ def test_a_scene_has_the_nearest_shape(size: tuple[int, int], scene: tuple[int, 
     assert scene_shape(*size) == scene
     assert max(scene) <= SCENE_SIDE
     assert scene[0] % 32 == scene[1] % 32 == 0
+
+
+FILM = b"\0\0\0\x18ftypmp42\0\0\0\0mp42isom" + bytes(5000)
+
+
+def test_a_large_film_is_not_told_to_be_scaled_down(tmp_path: Path) -> None:
+    path = tmp_path / "film.mp4"
+    path.write_bytes(b"before" + FILM)
+    part = FilePart(path, "film.mp4", 6, len(FILM))
+    (tmp_path / "own.mp4").write_bytes(FILM)
+    for source in (FILM, tmp_path / "own.mp4", part):
+        with pytest.raises(NotAnImageError, match="film"):
+            decode(source, limits=ImageLimits(max_bytes=1000))
+        with pytest.raises(NotAnImageError, match="film"):
+            decode(source)

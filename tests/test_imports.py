@@ -16,12 +16,13 @@ ALLOWED = {
     "errors": set(),
     "ownfiles": set(),
     "paths": set(),
+    "system": set(),
     "image_formats": {"errors"},
     "image_headers": {"errors", "image_formats"},
     "images": {"errors", "image_formats", "image_headers"},
     "index": {"errors", "ownfiles"},
     "bundle": {"errors", "paths"},
-    "inference": {"bundle", "errors"},
+    "inference": {"bundle", "errors", "system"},
     "captioner": {"bundle", "errors", "images", "inference"},
     "explain": {"captioner", "errors", "images", "ownfiles"},
     "several": {"errors", "image_formats", "image_headers"},
@@ -30,8 +31,8 @@ ALLOWED = {
     "data": {"errors", "images", "paths"},
     "evaluation": {"bundle", "captioner", "data", "errors", "images", "inference"},
     "model": {"bundle", "errors", "images", "inference"},
-    "training": {"bundle", "data", "errors", "evaluation", "images", "inference", "model", "paths"},
-    "server": {"bundle", "captioner", "errors", "explain", "images", "inference"},
+    "training": {"bundle", "data", "errors", "evaluation", "images", "inference", "model", "paths", "system"},
+    "server": {"bundle", "captioner", "errors", "explain", "images", "inference", "system"},
     "cli": {"commands", "errors"},
 }
 # Export is where the trained model meets everything that a bundle is made and checked with.
@@ -104,6 +105,32 @@ def test_ray_is_for_its_engine_alone(path: Path) -> None:
     """Everything else must work without the extra."""
     needed = {name for name in imports(path) if name.split(".")[0] == "ray"}
     assert bool(needed) == (path == SOURCE / "collection" / "on_ray.py")
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(SOURCE).as_posix())
+def test_what_not_every_system_has_is_behind_one_door(path: Path) -> None:
+    """Modules that Windows lacks, and what of `os` it or macOS lacks."""
+    lacking = {"resource", "fcntl", "pwd", "grp", "termios", "tty", "pty", "syslog", "ctypes"}
+    asked = {
+        node.attr
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "os"
+    }
+    lacked = {"posix_fallocate", "posix_fadvise", "sched_getaffinity", "sendfile", "memfd_create", "fork", "mkfifo"}
+    lacked |= {
+        "geteuid",
+        "getuid",
+        "fchmod",
+        "fchown",
+        "chown",
+        "uname",
+        "getloadavg",
+        "preadv",
+        "pwritev",
+        "sched_yield",
+    }
+    if path != SOURCE / "system.py":
+        assert not (lacking & imports(path)) | (lacked & asked)
 
 
 def test_evaluation_needs_torch_for_a_clip_alone() -> None:

@@ -3,7 +3,8 @@
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
@@ -25,6 +26,15 @@ def unprivileged() -> list[str]:
     if shutil.which("setpriv") is None:
         missing("setpriv")
     return ["setpriv", "--bounding-set=-dac_override,-dac_read_search", "--inh-caps=-dac_override,-dac_read_search"]
+
+
+def wait_until(condition: Callable[[], object], patience: float = 120) -> None:
+    """Return as soon as it holds; raise TimeoutError where it does not come, after far longer than it can take."""
+    give_up = time.monotonic() + patience
+    while not condition():
+        if time.monotonic() > give_up:
+            raise TimeoutError("what the test waits for has not come")
+        time.sleep(0.005)
 
 
 @contextmanager

@@ -14,8 +14,8 @@ SECONDS = HOURS * 3600
 
 # Measured (docs/service.md, Throughput): 36.4 pictures a second on two cores. On another processor than Fargate's.
 PICTURES_A_SECOND_AND_CORE = 36.4 / 2
-# Scaling keeps the mean load at this share of that (var.requests_target is 600 a minute and vCPU).
-LOAD = 600 / 60 / PICTURES_A_SECOND_AND_CORE
+REQUESTS_TARGET = 600  # a minute and vCPU, to which scaling keeps the load (var.requests_target)
+LOAD = REQUESTS_TARGET / 60 / PICTURES_A_SECOND_AND_CORE
 FEWEST_TASKS = 2
 VCPU, GIB = 1, 2  # a task's
 

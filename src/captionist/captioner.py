@@ -25,9 +25,6 @@ from captionist.inference.sharing import each_or_error, share_out
 from captionist.inference.threads import available_cores
 from captionist.inference.tokenizer import CaptionTokenizer
 
-# Rows of the decoder that may run at once: wide beams get fewer pictures in a batch, which bounds their memory.
-_MOST_ROWS = 512
-
 R = TypeVar("R")
 
 ImageInput = bytes | str | Path | FilePart | NDArray[np.uint8]
@@ -102,7 +99,7 @@ class Captioner:
         )
         self._threads = available_cores() if threads is None else threads
         self._engine = Engine(self.bundle, self._threads)
-        self._limits = limits or ImageLimits()
+        self.limits = limits or ImageLimits()
 
     @cached_property
     def _side_by_side(self) -> Engine:
@@ -128,9 +125,8 @@ class Captioner:
         search_options = self.defaults.override(**options)
         results = self._many(
             iter(images),
-            batch_size,
+            search_options.fitting(batch_size),
             lambda engine, encoding: self._generate(engine, encoding, search_options),
-            rows=search_options.num_captions if search_options.sample else search_options.num_beams,
         )
         return (CaptionResult(*result) for result in results)
 
@@ -148,9 +144,8 @@ class Captioner:
         sources: Iterator[ImageInput],
         batch_size: int,
         finish: Callable[[Engine, Encoding], list[R]],
-        rows: int = 1,
     ) -> Iterator[tuple[ImageInput, R | None, ImageError | None]]:
-        """Each source with what `finish` makes of its encoding, in `rows` rows, or with its error."""
+        """Each source with what `finish` makes of its encoding, or with its error."""
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, but it is {batch_size}")
 
@@ -167,7 +162,7 @@ class Captioner:
         def worker(alone: bool) -> Callable[[list[ImageInput]], list[tuple[ImageInput, R | None, ImageError | None]]]:
             return partial(work, self._engine if alone else self._side_by_side)
 
-        return share_out(sources, max(1, min(batch_size, _MOST_ROWS // rows)), self._threads, worker)
+        return share_out(sources, batch_size, self._threads, worker)
 
     def _read(self, source: ImageInput) -> Prepared | Exception:
         try:
@@ -190,7 +185,7 @@ class Captioner:
             enough = 2 * max(self._preprocessing.size)
             if self.bundle.config.detector is not None:
                 enough = max(enough, images.SCENE_SIDE)
-            rgb = images.decode(image, limits=self._limits, name=name, at_least=enough)
+            rgb = images.decode(image, limits=self.limits, name=name, at_least=enough)
         elif image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
             raise NotAnImageError(
                 f"a picture given as an array must be uint8 [H, W, 3] in RGB order, not {image.dtype} "

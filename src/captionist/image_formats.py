@@ -29,6 +29,15 @@ _UNSUPPORTED_MAGIC = (
     (b"#?RADIANCE", "Radiance HDR"),
     (b"#?RGBE", "Radiance HDR"),
 )
+_FILM_MAGIC = (
+    (b"\x1aE\xdf\xa3", "Matroska or WebM"),
+    (b"FLV\1", "Flash"),
+    (b"\0\0\1\xba", "MPEG"),
+    (b"\0\0\1\xb3", "MPEG"),
+    (b"\x30\x26\xb2\x75\x8e\x66\xcf\x11", "Windows Media"),
+    (b"OggS", "Ogg"),
+)
+_FILM_BOXES = {b"ftyp", b"moov", b"mdat", b"wide"}  # of MP4, QuickTime, 3GP
 _HEIC_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}
 _BMP_HEADER_SIZES = {12, 16, 40, 52, 56, 64, 108, 124}
 
@@ -49,9 +58,22 @@ def identify(data: bytes) -> str:
     unsupported = _unsupported_format(data)
     if unsupported is not None:
         raise UnsupportedImageError(f"{unsupported} pictures are not supported; {CONVERT}")
+    refuse_film(data)
     raise NotAnImageError(
         f"this is not a picture but {_guess_kind(data)}; give a JPEG, PNG, WebP, BMP, TIFF or GIF file"
     )
+
+
+def refuse_film(data: bytes) -> None:
+    """Raises NotAnImageError where these are the first bytes of a film."""
+    if data[4:8] in _FILM_BOXES and _unsupported_format(data) is None:
+        film = "MP4 or QuickTime"
+    elif data[:4] == b"RIFF" and data[8:12] == b"AVI ":
+        film = "AVI"
+    else:
+        film = next((name for magic, name in _FILM_MAGIC if data.startswith(magic)), "")
+    if film:
+        raise NotAnImageError(f"this is no picture but a film or a sound ({film}); save a frame of it as JPEG or PNG")
 
 
 def _unsupported_format(data: bytes) -> str | None:

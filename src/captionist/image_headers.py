@@ -71,7 +71,7 @@ def _check_size(width: int, height: int, max_pixels: int) -> None:
     if width * height > max_pixels:
         raise ImageTooLargeError(
             f"{width:,} x {height:,} pixels are {width * height:,}, more than the limit of {max_pixels:,}; "
-            "scale the picture down or raise the limit (ImageLimits.max_pixels)"
+            "scale the picture down, or raise the limit (--max-pixels, in Python ImageLimits.max_pixels)"
         )
     if max(width, height) > MAX_SIDE:
         raise ImageTooLargeError(

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from captionist.errors import CorruptImageError, EmptyImageError, ImageError, ImageNotFoundError, ImageTooLargeError
+from captionist.image_formats import refuse_film
 from captionist.image_headers import CUT_SHORT, GREY_OF_THREE, Header, read_header
 
 # OpenCV logs every unreadable picture to stderr. We raise an error that says the same and names the file.
@@ -46,6 +47,8 @@ class Preprocessing:
 
 
 _DEFAULT_LIMITS = ImageLimits()
+_START = 64
+"""Bytes that tell a film."""
 
 # (height, width) of what a detector reads: about as many pixels each, and sides that its strides divide.
 _SCENES = ((256, 256), (256, 288), (288, 256), (224, 320), (320, 224), (192, 384), (384, 192))
@@ -176,34 +179,37 @@ def read_file(path: ImageFile, limits: ImageLimits = _DEFAULT_LIMITS) -> bytes:
     """All bytes of a picture file. Raises ImageNotFoundError, or ImageTooLargeError before it reads too much."""
     try:
         if isinstance(path, FilePart):
-            check_bytes(path.size, limits)
+            if path.size > limits.max_bytes:
+                check_bytes(path.size, limits, replace(path, size=_START).read_bytes())
             return path.read_bytes()
         if path.is_dir():
             raise ImageNotFoundError("this is a directory; give the path of a picture")
         with path.open("rb") as file:
             size = path.stat().st_size
             # Pipes and devices have no size, so the reading is bounded too.
-            data = file.read(limits.max_bytes + 1) if size <= limits.max_bytes else b""
+            data = file.read(limits.max_bytes + 1 if size <= limits.max_bytes else _START)
     except (OSError, ValueError) as error:  # ValueError: a null byte in the path
         reason = getattr(error, "strerror", None) or str(error)
         raise ImageNotFoundError(f"cannot be read ({reason}); check the path and its permissions") from error
-    check_bytes(max(size, len(data)), limits)
+    check_bytes(max(size, len(data)), limits, data)
     return data
 
 
-def check_bytes(count: int, limits: ImageLimits = _DEFAULT_LIMITS) -> None:
-    """Raises ImageTooLargeError for a file of so many bytes, if that is too many."""
+def check_bytes(count: int, limits: ImageLimits = _DEFAULT_LIMITS, start: bytes = b"") -> None:
+    """Raises ImageTooLargeError for a file of so many bytes, if that is too many; NotAnImageError, if its first bytes
+    are those of a film, which nobody can scale down."""
     if count > limits.max_bytes:
+        refuse_film(start)
         raise ImageTooLargeError(
             f"{count:,} bytes are more than the limit of {limits.max_bytes:,}; "
-            "scale the picture down or raise the limit (ImageLimits.max_bytes)"
+            "scale the picture down, or raise the limit (--max-bytes, in Python ImageLimits.max_bytes)"
         )
 
 
 def _decode(data: bytes, limits: ImageLimits, at_least: int | None) -> NDArray[np.uint8]:
     if not data:
         raise EmptyImageError("the file is empty (0 bytes); fetch or export it again")
-    check_bytes(len(data), limits)
+    check_bytes(len(data), limits, data)
     header = read_header(data, limits.max_pixels)
     flags = _flags(header, at_least)
     pixels = _decode_pixels(data[: header.end], header, flags)

@@ -1,6 +1,8 @@
 """Tables of captions, made by the real command and read by pyarrow."""
 
 import os
+import re
+import signal
 import subprocess
 import sys
 import time
@@ -45,6 +47,15 @@ def start(
             yield process
         finally:
             process.kill()
+
+
+def is_pending(process: "subprocess.Popen[str]", number: int) -> bool:
+    """Whether a signal was sent that has not arrived yet; once it has, Python does nothing else before."""
+    if process.poll() is not None or number == signal.SIGKILL:
+        return process.poll() is None
+    status = Path(f"/proc/{process.pid}/status").read_text()
+    pending = int(re.findall(r"ShdPnd:\s+(\w+)", status)[0], 16)
+    return bool(pending >> number - 1 & 1)
 
 
 class Pipe:

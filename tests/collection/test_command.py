@@ -7,7 +7,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -15,10 +14,10 @@ from filelock import FileLock
 
 from captionist.cli import main
 from captionist.collection.table import SCHEMA
-from tests.collection.tables import Pipe, paths, rows, start
+from tests.collection.tables import Pipe, is_pending, paths, rows, start
 from tests.pictures import write_png
 from tests.tiny_bundle import write_tiny_bundle
-from tests.tools import small_disk
+from tests.tools import small_disk, wait_until
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
@@ -76,7 +75,7 @@ def test_what_was_done_is_kept_and_the_rest_is_done_by_another_run(
     with start(arguments) as process:
         end = pipe.wait_for_reader(60)
         process.send_signal(number)
-        time.sleep(0.2)
+        wait_until(lambda: not is_pending(process, number))
         os.close(end)
         _, err = process.communicate(timeout=60)
     assert process.returncode == (-number if number == signal.SIGKILL else 130)

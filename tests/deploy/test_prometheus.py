@@ -37,6 +37,7 @@ def test_the_rules_are_sound() -> None:
     assert promtool("check", "rules", *sorted((PROMETHEUS / "rules").glob("*.yml"))).count("SUCCESS") == 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", sorted((PROMETHEUS / "tests").glob("*.yml")), ids=lambda path: path.stem)
 def test_alerts_fire_when_they_should_and_only_then(path: Path) -> None:
     promtool("test", "rules", path)

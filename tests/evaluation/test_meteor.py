@@ -1,5 +1,4 @@
 import shutil
-import time
 from pathlib import Path
 
 import numpy as np
@@ -55,9 +54,7 @@ def test_a_java_that_fails_or_hangs_is_ended(script: str, monkeypatch: pytest.Mo
             processes.append(scorer._process.meteor_p)
             scorer.statistics(WORDS, [["a"]] * len(WORDS))
 
-    started = time.monotonic()
     with pytest.raises(MeteorUnavailableError, match="failed or did not end"):
         score()
 
     assert [process.poll() is None for process in processes] == [False]
-    assert time.monotonic() - started < 10

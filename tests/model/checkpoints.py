@@ -103,7 +103,7 @@ def make_checkpoints(root: Path) -> Checkpoints:
     registers = Dinov2WithRegistersConfig(mlp_ratio=2, num_register_tokens=3, **shape)
     _varied(Dinov2WithRegistersModel(registers)).save_pretrained(root / "registers")
     save_gpt2(root / "gpt2")
-    save_gpt2(root / "gpt2-exact", activation="gelu")
+    save_gpt2(root / "gpt2-exact", activation_function="gelu")
     (root / "lite2").mkdir()
     save_file(lite2_weights(), root / "lite2" / "model.safetensors")
     # Last, as all are drawn from one stream, and what the others learn in tests depends on what they begin with.
@@ -134,8 +134,8 @@ def save_towers(root: Path, vision: dict[str, Any]) -> None:
     CLIPTextModel(clip.text_model.config).save_pretrained(root / "clip-text")
 
 
-def save_gpt2(directory: Path, activation: str = "gelu_new") -> None:
-    """A GPT-2 with the byte-level BPE that `CAPTIONS` give."""
+def save_gpt2(directory: Path, **settings: Any) -> None:
+    """A GPT-2 with the byte-level BPE that `CAPTIONS` give. settings: of `GPT2Config`."""
     directory.mkdir()
     trained = ByteLevelBPETokenizer()
     trained.train_from_iterator(iter([" " + c for c in CAPTIONS]), 360, min_frequency=1, show_progress=False)
@@ -143,17 +143,8 @@ def save_gpt2(directory: Path, activation: str = "gelu_new") -> None:
     vocabulary = json.loads((directory / "vocab.json").read_text(encoding="utf-8"))
     end = vocabulary["<|endoftext|>"] = len(vocabulary)  # the last one, as GPT-2's is
     (directory / "vocab.json").write_text(json.dumps(vocabulary), encoding="utf-8")
-    config = GPT2Config(
-        vocab_size=len(vocabulary),
-        n_positions=64,
-        n_embd=WIDTH,
-        n_layer=2,
-        n_head=2,
-        activation_function=activation,
-        bos_token_id=end,
-        eos_token_id=end,
-        initializer_range=0.2,
-    )
+    shape = {"n_positions": 64, "n_embd": WIDTH, "n_layer": 2, "n_head": 2, "initializer_range": 0.2}
+    config = GPT2Config(vocab_size=len(vocabulary), bos_token_id=end, eos_token_id=end, **(shape | settings))
     _varied(GPT2LMHeadModel(config)).save_pretrained(directory)
 
 

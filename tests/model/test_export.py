@@ -11,6 +11,8 @@ import onnxruntime as ort
 import pytest
 import torch
 import yaml
+from numpy.typing import NDArray
+from onnx import numpy_helper
 from torch.export import Dim
 from torch.nn.utils.rnn import pad_sequence
 
@@ -240,20 +242,45 @@ def test_captions_with_a_rare_token_are_told_from_common_ones(
     assert _common_captions(model, recipe, train) == ["a dog"] * 50
 
 
-def test_int8_convolutions_say_nearly_what_the_model_says(checkpoints: Checkpoints, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def hybrid(checkpoints: Checkpoints) -> VisionPrefixLM:
+    return checkpoints.model(checkpoints.hybrid())
+
+
+@pytest.fixture(scope="module")
+def pixels(hybrid: VisionPrefixLM) -> NDArray[np.float32]:
+    side = hybrid.config.encoder.resolution
+    return np.random.default_rng(0).uniform(-1, 1, (8, 3, side, side)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def hybrid_int8(hybrid: VisionPrefixLM, pixels: NDArray[np.float32], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("hybrid-int8")
+    write_graphs(hybrid, folder, "int8", list(pixels))
+    return folder
+
+
+@pytest.mark.parametrize("graph", [ENCODER, PREFILL])
+def test_no_processor_can_overflow_in_int8(hybrid_int8: Path, graph: str) -> None:
+    """Without VNNI two neighbouring products of an unsigned byte and a weight are added in 16 bits."""
+    found = [numpy_helper.to_array(tensor) for tensor in onnx.load(hybrid_int8 / graph).graph.initializer]
+    weights = [values for values in found if values.dtype == np.int8 and values.ndim > 1]
+    assert len(weights) > 8
+    assert max(2 * 255 * int(np.abs(values.astype(int)).max()) for values in weights) < 2**15
+
+
+def test_int8_convolutions_say_nearly_what_the_model_says(
+    hybrid: VisionPrefixLM, pixels: NDArray[np.float32], hybrid_int8: Path
+) -> None:
     """All but the first ones are done in integers, within the ranges of the pictures that they were calibrated on."""
-    model = checkpoints.model(checkpoints.hybrid())
-    side = model.config.encoder.resolution
-    pixels = np.random.default_rng(0).uniform(-1, 1, (8, 3, side, side)).astype(np.float32)
-    write_graphs(model, tmp_path, "int8", list(pixels))
-    graph = onnx.load(tmp_path / ENCODER).graph
+    graph = onnx.load(hybrid_int8 / ENCODER).graph
     eight = {node.output[0] for node in graph.node if node.op_type == "DequantizeLinear"}
     convolutions = [node.input[1] in eight for node in graph.node if node.op_type == "Conv"]
     assert convolutions == [False] * 6 + [True] * (len(convolutions) - 6)
     assert len(convolutions) > 60
-    (ours,) = ort.InferenceSession(tmp_path / ENCODER).run(None, {"pixels": pixels})
+    (ours,) = ort.InferenceSession(hybrid_int8 / ENCODER).run(None, {"pixels": pixels})
     with torch.inference_mode():
-        theirs = model.encode(torch.from_numpy(pixels)).numpy()
+        theirs = hybrid.encode(torch.from_numpy(pixels)).numpy()
     # Random weights make much of little: a trained model is within a tenth.
     assert 0 < np.linalg.norm(ours - theirs) < 0.5 * np.linalg.norm(theirs - theirs.mean((0, 1)))
 
@@ -301,6 +328,7 @@ def test_a_disagreement_shows(bundles: Bundles, overfitted: Path) -> None:
     assert parity.captions < parity.pictures
 
 
+@pytest.mark.slow
 def test_clip_is_trained_and_becomes_a_bundle(checkpoints: Checkpoints, tmp_path: Path) -> None:
     """Exporting compares graphs and model itself, and would raise."""
     torch.set_num_threads(1)
@@ -318,6 +346,7 @@ def test_clip_is_trained_and_becomes_a_bundle(checkpoints: Checkpoints, tmp_path
     assert f"CLIP's ViT at {SIZE} pixels" in bundle.model_card
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["vit", "deit", "dinov2", "clip", "siglip", "hybrid"])
 def test_every_encoder_can_be_exported(checkpoints: Checkpoints, tmp_path: Path, family: str) -> None:
     """At another resolution than the checkpoint's, in half precision, for any number of pictures."""

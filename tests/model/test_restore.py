@@ -33,6 +33,7 @@ def write_bundle(model: VisionPrefixLM, folder: Path, precision: Precision) -> B
     return Bundle.open(folder)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("precision", "family", "aligned"),
     [("fp32", "vit", False), ("fp16", "dinov2", True), ("int8", "deit", False), ("int8", "hybrid", True)],
@@ -74,12 +75,14 @@ def test_heads_of_an_older_form_are_left_out(checkpoints: Checkpoints, tmp_path:
     assert torch.equal(restored.projection.weight, model.projection.weight)
 
 
+@pytest.mark.slow
 def test_what_the_exporter_looked_up_for_good_cannot_be_read_back(checkpoints: Checkpoints, tmp_path: Path) -> None:
     model = checkpoints.model(checkpoints.vit("clip"))
     with pytest.raises(TrainingError, match="cannot be trained further: encoder"):
         load_bundle(write_bundle(model, tmp_path, "fp32"), model.config)
 
 
+@pytest.mark.slow
 def test_another_model_is_told_from_the_recipes(checkpoints: Checkpoints, tmp_path: Path) -> None:
     bundle = write_bundle(checkpoints.model(), tmp_path, "fp32")
     wrong: ModelConfig = checkpoints.config(checkpoints.hybrid(), 1)

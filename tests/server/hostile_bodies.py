@@ -114,7 +114,6 @@ def _forms(picture: bytes) -> Iterator[Hostile]:
         "a null byte in a header": (form((disposition(b"picture", b"a\0b"), MARK)), FORM),
         "a file in another field": (form((disposition(b"upload", b"a.jpg"), picture)), FORM),
         "a file in a field of 3,000 characters": (form((disposition(b"u" * 3000, b"a.jpg"), picture)), FORM),
-        "a picture without file name": (form((disposition(b"picture"), picture)), FORM),
         "a field of 2 MB": (form((disposition(b"num_beams"), b"1" * 2_000_000)), FORM),
         "a field twice": (form(good, (disposition(b"num_beams"), b"1"), (disposition(b"num_beams"), b"2")), FORM),
         "an unknown field": (form(good, (disposition(b"model"), b"../../etc/passwd")), FORM),
@@ -143,6 +142,7 @@ def _forms(picture: bytes) -> Iterator[Hostile]:
         yield Hostile(f"file name: {name}", captions(form((disposition(b"picture", filename), MARK)), FORM))
     emoji = (disposition(b"picture", "Hündchen 🐕.jpg".encode()), picture)
     yield Hostile("form: emoji in the file name", captions(form(emoji), FORM), SERVED)
+    yield Hostile("form: a picture without file name", captions(form((disposition(b"picture"), picture)), FORM), SERVED)
 
 
 def _json() -> Iterator[Hostile]:
@@ -250,10 +250,10 @@ def _urls() -> Iterator[Hostile]:
 def _options(picture: bytes) -> Iterator[Hostile]:
     # The picture is a good one: it is the option that is refused.
     for query in (
-        "num_captions=0", "num_captions=11", "num_captions=-1", "num_captions=1.5", "num_captions=many",
+        "num_captions=0", "num_captions=51", "num_captions=-1", "num_captions=1.5", "num_captions=many",
         "num_captions=", "num_captions=99999999999999999999999999", "num_captions=1e400", "num_captions=0x5",
         "num_captions=1;DROP%20TABLE%20feedback", "num_captions=3&num_captions=4", "num_captions=5&num_beams=2",
-        "num_beams=0", "num_beams=11", "num_beams=NaN", "max_words=0", "max_words=51", "explain=maybe", "explain=",
+        "num_beams=0", "num_beams=51", "num_beams=NaN", "max_words=0", "max_words=1001", "explain=maybe", "explain=",
         "min_confidence=-0.1", "min_confidence=1.1", "min_confidence=nan", "min_confidence=inf",
         "min_confidence=-Infinity", "min_confidence=1,0", "nonsense=1", "num_beams=%00", "num_beams=%ff",
         "num_beams=%F0%9F%90%95", "num_captions[]=1", "&".join(f"x{n}=1" for n in range(2000)), "y" * 30_000,
@@ -263,10 +263,11 @@ def _options(picture: bytes) -> Iterator[Hostile]:
     for option in (
         b'"num_captions": "3"', b'"num_captions": true', b'"num_captions": 1.5', b'"num_captions": [1]',
         b'"num_captions": 1e999', b'"num_captions": -0.0001', b'"num_captions": ' + b"9" * 5000,
-        b'"num_beams": {"$gt": 0}', b'"max_words": "\\u0000"', b'"max_words": 51', b'"explain": "yes"', b'"explain": 1',
-        b'"explain": null', b'"min_confidence": NaN', b'"min_confidence": Infinity', b'"min_confidence": -Infinity',
+        b'"num_beams": {"$gt": 0}', b'"max_words": "\\u0000"', b'"max_words": 1001', b'"explain": "yes"',
+        b'"explain": 1', b'"explain": null', b'"min_confidence": NaN', b'"min_confidence": Infinity',
+        b'"min_confidence": -Infinity',
         b'"min_confidence": 1e308', b'"min_confidence": "0.5"', b'"min_confidence": null', b'"num_captions": 0,'
-        b'"num_captions": 11',
+        b'"num_captions": 51',
     ):  # fmt: skip
         body = b'{"pictures": [{"data": "' + data.encode() + b'"}], ' + option + b"}"
         yield Hostile(f"option: {option[:60].decode()}", captions(body, b"application/json"))
@@ -276,7 +277,7 @@ def _options(picture: bytes) -> Iterator[Hostile]:
         b"application/vnd.captionist+json", b"; charset=utf-8",
     ):  # fmt: skip
         yield Hostile(f"content type: {kind[:40]!r}", captions(picture, kind))
-    yield Hostile("content type: none", captions(picture, b""))
+    yield Hostile("content type: none", captions(picture, b""), SERVED)
 
 
 # --- Feedback -------------------------------------------------------------------------------------------------------

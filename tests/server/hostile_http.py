@@ -1,6 +1,7 @@
 """What is wrong around a body: paths, methods, keys, lengths, framing, and bytes that are not HTTP at all."""
 
 import base64
+import gzip
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -216,5 +217,18 @@ def broken_http(picture: bytes) -> Iterator[Hostile]:
     yield Hostile("http: nothing at all", b"", NOT_HTTP)
     yield Hostile("http: a word, and the client leaves", b"GET /v1/mod", LEFT)
     yield Hostile("http: an expectation of its own", captions(MARK, b"image/png", b"Expect: the-unexpected"))
-    yield Hostile("http: a coded body", captions(zlib.compress(picture), b"image/jpeg", b"Content-Encoding: deflate"))
+    yield Hostile(
+        "http: a coded body", captions(zlib.compress(picture), b"image/jpeg", b"Content-Encoding: deflate"), SERVED
+    )
+    bombs = {
+        "a bomb": gzip.compress(bytes(270_000_000), 1),
+        "half a coded body": zlib.compress(picture)[:-9],
+        "more than a coded body": zlib.compress(picture) + picture,
+        "a body that is not coded": picture,
+    }
+    for name, bomb in bombs.items():
+        yield Hostile(f"http: {name}", captions(bomb, b"image/jpeg", b"Content-Encoding: gzip"))
+    for coding in (b"br", b"zstd", b"gzip, gzip", b"x" * 3000):
+        head = b"Content-Encoding: " + coding
+        yield Hostile(f"http: a body coded with {coding[:9].decode()}", captions(picture, b"image/jpeg", head))
     yield Hostile("http: 1,000 ranges", request("/nothing", b"", b"", b"Range: bytes=" + b"0-1," * 1000, method=b"GET"))

@@ -1,14 +1,18 @@
 """POST /v1/captions."""
 
 import base64
-import time
+import hashlib
+import threading
 from typing import Any
 
+import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 
 from captionist import Captioner
+from captionist.inference.options import MOST_WORDS
 from tests.server.conftest import EXAMPLES, Serve, problem
+from tests.tools import wait_until
 
 JPEG = {"Content-Type": "image/jpeg"}
 
@@ -57,6 +61,18 @@ def test_options_mean_the_same_in_the_query_a_form_and_json(client: TestClient, 
             assert len(words) <= 4
             assert [word["word"] for word in caption["words"]] == words
             assert all(len(word["weights"]) == len(word["weights"][0]) == 5 for word in caption["words"])
+
+
+def test_whatever_the_model_does_by_itself_may_be_asked_for(client: TestClient, dog: bytes) -> None:
+    own = Captioner().defaults
+    limits = client.get("/v1/models").json()["limits"]
+    assert own.num_beams <= limits["max_beams"]
+    by_itself = client.post("/v1/captions", content=dog, headers=JPEG).json()["pictures"][0]["captions"]
+    for options in ({"num_beams": own.num_beams}, {"num_beams": own.num_beams, "num_captions": own.num_captions}):
+        answer = client.post("/v1/captions", json=as_json(dog, **options))
+        assert answer.json()["pictures"][0]["captions"] == by_itself
+    most = client.post("/v1/captions", json=as_json(dog, num_captions=limits["max_captions"], max_words=MOST_WORDS))
+    assert most.status_code == 200
 
 
 def test_several_pictures_come_back_in_order_and_a_bad_one_carries_its_problem(
@@ -142,9 +158,8 @@ def test_a_full_queue_answers_at_once_and_says_when_to_come_back(serve: Serve, d
 def test_a_deadline_that_has_passed_is_a_504(serve: Serve, dog: bytes) -> None:
     client = serve(deadline=1e-4)
     problem(client.post("/v1/captions", content=dog, headers=JPEG), 504, "deadline-exceeded")
-    time.sleep(0.2)
     service = client.app.state.service  # type: ignore[attr-defined]
-    assert service.batcher.admitted == 0
+    wait_until(lambda: service.batcher.admitted == 0)
     assert 'captionist_abandoned_requests_total{reason="deadline"} 1.0' in client.get("/metrics").text
 
 
@@ -157,3 +172,40 @@ def test_an_engine_that_fails_is_a_500_without_its_words_and_the_next_request_is
         document = problem(client.post("/v1/captions", content=dog, headers=JPEG), 500, "internal")
     assert "division" not in str(document)
     assert client.post("/v1/captions", content=dog, headers=JPEG).status_code == 200
+
+
+def test_a_picture_at_which_the_engine_fails_leaves_the_others_of_its_request(
+    serve: Serve, dog: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = serve()
+    encode, bad = Captioner.encode, (EXAMPLES / "river.jpg").read_bytes()
+    poison = Captioner().prepare(bad).pixels
+
+    def fails_at_one(captioner: Captioner, pictures: Any) -> Any:
+        if any(np.array_equal(picture.pixels, poison) for picture in pictures):
+            raise MemoryError
+        return encode(captioner, pictures)
+
+    monkeypatch.setattr(Captioner, "encode", fails_at_one)
+    response = client.post("/v1/captions", json=as_json(dog, bad, dog))
+    assert response.status_code == 200
+    first, second, third = response.json()["pictures"]
+    assert first["captions"] == third["captions"] != []
+    assert second["problem"]["type"].endswith(":internal")
+    assert "logged under this request's id" in second["problem"]["detail"]
+
+
+def test_bodies_are_hashed_beside_the_event_loop(
+    client: TestClient, dog: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads: dict[int, threading.Thread] = {}
+    sha256 = hashlib.sha256
+
+    def noted(data: bytes = b"", **others: Any) -> Any:
+        threads[len(data)] = threading.current_thread()
+        return sha256(data, **others)
+
+    monkeypatch.setattr(hashlib, "sha256", noted)
+    response = client.post("/v1/captions", content=dog, headers=JPEG)
+    assert response.status_code == 200
+    assert threads[len(dog)].name.startswith("asyncio_")  # the loop's pool, and not the loop

@@ -2,6 +2,7 @@
 
 import asyncio
 import http.server
+import json
 import socket
 import threading
 import time
@@ -9,8 +10,11 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from fastapi import Request
 
+from captionist.server.bodies import BodyReader
 from captionist.server.fetch import Fetcher, PublicOnlyBackend, is_public
+from captionist.server.inputs import read_pictures
 from captionist.server.problems import Problem
 
 JPEG = {"Content-Type": "image/jpeg"}
@@ -158,3 +162,24 @@ def test_a_name_is_resolved_once_and_all_of_its_addresses_are_judged(
         with pytest.raises(Problem, match=r"pictures\.test"):
             fetch(url)
     assert asked == ["pictures.test"]
+
+
+def test_fetches_end_with_the_request_that_they_were_for(elsewhere: str) -> None:
+    """One of its pictures is no base64, which ends the request while the others are on their way."""
+    sent = {"pictures": [{"url": f"{elsewhere}/endless/slow"}] * 15 + [{"data": "%"}]}
+    scope = {"type": "http", "method": "POST", "headers": [(b"content-type", b"application/json")], "query_string": b""}
+
+    async def run() -> None:
+        reader, fetcher = BodyReader(10_000_000, 10_000_000, 30), Fetcher(1_000_000, 30, _OneAddress())
+
+        async def receive() -> dict[str, Any]:
+            return {"type": "http.request", "body": json.dumps(sent).encode(), "more_body": False}
+
+        request = Request(scope, receive)
+        with pytest.raises(Problem, match="base64"), reader.body(request) as body:
+            await read_pictures(request, body, 16, fetcher)
+        assert reader.held == 0
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+        await fetcher.aclose()
+
+    asyncio.run(run())

@@ -3,7 +3,6 @@
 import json
 import re
 import signal
-import time
 import urllib.error
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +15,7 @@ from captionist.server import app
 from tests.server.conftest import KEY, KEYS
 from tests.server.insights import parse
 from tests.server.serving import Running, running
+from tests.tools import wait_until
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "logs.md").read_text(encoding="utf-8")
 QUERIES = re.findall(r"```insights\n(.*?)```", DOCUMENT, re.DOTALL)
@@ -48,7 +48,7 @@ def lines(tmp_path_factory: pytest.TempPathFactory, dog: bytes) -> list[dict[str
             ask(service, dog, "an-administrators-key")
         with ThreadPoolExecutor(8) as pool:
             list(pool.map(lambda _: ask(service, dog, KEY), range(16)))
-        time.sleep(0.6)
+        wait_until(lambda: '"_aws"' in service.log.read_text())
         service.process.send_signal(signal.SIGTERM)
         assert service.process.wait(30) == 0
         return service.lines

@@ -1,6 +1,7 @@
 """Health, metrics, models, keys, headers: what operators see."""
 
 import re
+import threading
 
 import pytest
 from fastapi.testclient import TestClient
@@ -29,6 +30,17 @@ def test_health_tells_ready_until_it_stops(serve: Serve) -> None:
     problem(client.get("/health/ready"), 503, "not-ready")
     assert client.get("/health/live").status_code == 200
     problem(client.post("/v1/captions", content=b"x", headers={"Content-Type": "image/jpeg"}), 503, "not-ready")
+
+
+def test_a_thread_that_has_ended_is_told_until_somebody_restarts_the_service(serve: Serve) -> None:
+    client = serve()
+    batcher = client.app.state.service.batcher  # type: ignore[attr-defined]
+    ended = threading.Thread(target=lambda: None)
+    ended.start()
+    ended.join()
+    batcher._engines.append(ended)
+    assert "start the service anew" in problem(client.get("/health/live"), 500, "internal")["detail"]
+    assert "thread" in problem(client.get("/health/ready"), 503, "not-ready")["detail"]
 
 
 def test_what_has_not_happened_reads_zero(serve: Serve) -> None:
@@ -143,3 +155,35 @@ def test_other_origins_are_allowed_only_by_name(serve: Serve, origin: str) -> No
     ask = {"Origin": origin, "Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "Authorization"}
     allowed = client.options("/v1/captions", headers=ask).headers.get("access-control-allow-origin")
     assert allowed == (origin if origin == "https://example.org" else None)
+
+
+def test_a_preflight_allows_what_tracing_adds_and_every_method(serve: Serve) -> None:
+    client = serve(cors_origins=("https://example.org",))
+    tracing = "authorization, traceparent, tracestate, baggage, sentry-trace, b3, x-amzn-trace-id, x-datadog-trace-id"
+    for method in ("GET", "HEAD", "POST", "DELETE"):
+        asked = {
+            "Origin": "https://example.org",
+            "Access-Control-Request-Method": method,
+            "Access-Control-Request-Headers": tracing,
+        }
+        allowed = client.options("/v1/captions", headers=asked)
+        assert allowed.status_code == 200
+        assert set(tracing.split(", ")) <= set(allowed.headers["access-control-allow-headers"].split(", "))
+
+
+def test_every_get_answers_head(client: TestClient) -> None:
+    paths = [path for path, operations in client.get("/openapi.json").json()["paths"].items() if "get" in operations]
+    assert len(paths) > 3
+    for path in (*paths, "/", "/page/main.js", "/openapi.json", "/nowhere", "/v1/captions"):
+        told, asked = client.head(path), client.get(path)
+        assert told.status_code == asked.status_code
+        assert told.content == b""
+        assert told.headers["content-type"] == asked.headers["content-type"]
+    assert client.head("/health/ready").headers["content-length"] == str(len(client.get("/health/ready").content))
+    assert (
+        sample(
+            client.get("/metrics").text,
+            'captionist_http_requests_total{method="HEAD",route="/health/ready",status="200"}',
+        )
+        == 2
+    )

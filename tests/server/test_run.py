@@ -128,6 +128,15 @@ def test_what_was_accepted_is_finished_before_it_stops(tmp_path: Path, dog: byte
         assert len(answers) == 12
 
 
+def test_limits_are_set_on_the_command_line(tmp_path: Path) -> None:
+    with (
+        running(tmp_path, "--max-bytes", "30000000", "--max-pixels", "90000000") as service,
+        urllib.request.urlopen(f"{service.url}/v1/models") as response,
+    ):
+        limits = json.load(response)["limits"]
+        assert (limits["max_picture_bytes"], limits["max_picture_pixels"]) == (30_000_000, 90_000_000)
+
+
 def test_the_model_of_another_bundle_is_served(tmp_path: Path, dog: bytes) -> None:
     path = str(Captioner().bundle.path)
     with running(tmp_path, model=path) as service:
@@ -141,7 +150,7 @@ def test_the_model_of_another_bundle_is_served(tmp_path: Path, dog: bytes) -> No
         (("--port", "99999"), {}, "CAPTIONIST_PORT", 2),
         ((), {"model": "no-such-model"}, "no-such-model", 1),
         ((), {"data_dir": "/proc/nowhere"}, "CAPTIONIST_DATA_DIR", 2),
-        ((), {"database_url": "postgresql://captionist@127.0.0.1:1/none"}, "CAPTIONIST_DATABASE_URL", 1),
+        ((), {"database_url": "mysql://captionist@127.0.0.1:1/none"}, "CAPTIONIST_DATABASE_URL", 2),
         ((), {"prot": "8000"}, "CAPTIONIST_PROT: no such setting", 2),
     ],
 )
@@ -153,6 +162,21 @@ def test_what_keeps_it_from_starting_is_told_in_a_line(
     assert said in ended.stderr
     assert ended.stderr.startswith("captionist: ")
     assert "Traceback" not in ended.stderr
+
+
+def test_a_database_that_is_down_costs_only_feedback(tmp_path: Path, dog: bytes) -> None:
+    with running(tmp_path, database_url="postgres://captionist:hidden@127.0.0.1:1/none") as service:
+        (line,) = (line for line in service.lines if line.get("event") == "feedback cannot be stored")
+        assert "refused" in line["reason"]
+        assert "hidden" not in str(line)
+        caption = service.post(dog)["pictures"][0]
+        sent = json.dumps({"caption_id": caption["id"], "rating": "good"}).encode()
+        feedback = urllib.request.Request(f"{service.url}/v1/feedback", sent, {"Content-Type": "application/json"})
+        with pytest.raises(urllib.error.HTTPError, match="503") as refused:
+            urllib.request.urlopen(feedback)
+        assert json.load(refused.value)["type"] == "urn:captionist:problem:store-unavailable"
+        refused.value.close()
+        urllib.request.urlopen(f"{service.url}/health/ready").close()
 
 
 def test_a_port_that_is_taken_is_told(tmp_path: Path) -> None:

@@ -8,7 +8,6 @@ import threading
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from captionist.server import scale_in
 from captionist.server.scale_in import ScaleInProtection, agent_uri
 from tests.server.serving import Running, running
 from tests.server.test_run import start
+from tests.tools import wait_until
 
 FAILURES = [
     (200, {"failure": {"Arn": "a", "Reason": "TASK_NOT_VALID"}}),
@@ -80,24 +80,42 @@ def agent() -> Iterator[Agent]:
 
 
 class Work:
-    """Stands in for the batcher: as much work as it is told."""
+    """Stands in for the batcher: as much work as it is told, and how often it was looked at."""
 
     def __init__(self) -> None:
         self.done = 0.0
+        self.looks = 0
 
     def areas(self) -> tuple[float, float]:
+        self.looks += 1
         return 0.0, self.done
 
+    async def seen(self) -> None:
+        """What is so now has been looked at, and the agent been told what there is to tell."""
+        looks = self.looks
+        await until(lambda: self.looks >= looks + 2)
 
-@contextmanager
-def hurried(monkeypatch: pytest.MonkeyPatch, **seconds: float) -> Iterator[None]:
-    for name, value in {"_POLL": 0.01, "_IDLE": 0.15, "_RETRY": 0.05, "_PATIENCE": 0.3, **seconds}.items():
-        monkeypatch.setattr(scale_in, name, value)
-    yield
+
+class Clock:
+    """Stands in for `time`: stands still until it is put on."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    made = Clock()
+    monkeypatch.setattr(scale_in, "time", made)
+    monkeypatch.setattr(scale_in, "_POLL", 0.001)
+    return made
 
 
 async def until(condition: Any) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not condition():
             await asyncio.sleep(0.005)
 
@@ -108,75 +126,76 @@ async def ended(task: "asyncio.Task[None]") -> None:
         await task
 
 
-def test_it_protects_while_there_is_work_and_not_before_or_long_after(
-    monkeypatch: pytest.MonkeyPatch, agent: Agent
-) -> None:
+def test_it_protects_while_there_is_work_and_not_before_or_long_after(clock: Clock, agent: Agent) -> None:
     async def run() -> None:
         work: Any = Work()
         task = asyncio.create_task(ScaleInProtection(work, agent.uri).run())
-        await asyncio.sleep(0.1)
+        await work.seen()
         assert agent.asked == []
         for _ in range(3):  # less idle than would give it up
             work.done += 1
-            await until(lambda: agent.asked)
-            await asyncio.sleep(0.05)
+            await work.seen()
+            clock.now += scale_in._IDLE - 1
+            await work.seen()
         assert agent.asked == [{"ProtectionEnabled": True, "ExpiresInMinutes": 5}]
-        await until(lambda: len(agent.asked) == 2)
-        assert agent.asked[1] == {"ProtectionEnabled": False}
-        await asyncio.sleep(0.1)
+        clock.now += 1
+        await work.seen()
+        assert agent.asked[1:] == [{"ProtectionEnabled": False}]
+        clock.now += 60
+        await work.seen()
         assert len(agent.asked) == 2
         await ended(task)
         assert len(agent.asked) == 2  # there was nothing to give up
 
-    with hurried(monkeypatch):
-        asyncio.run(run())
+    asyncio.run(run())
 
 
-def test_it_renews_before_ecs_would_let_go(monkeypatch: pytest.MonkeyPatch, agent: Agent) -> None:
+def test_it_renews_before_ecs_would_let_go(clock: Clock, agent: Agent) -> None:
     async def run() -> None:
         work: Any = Work()
         task = asyncio.create_task(ScaleInProtection(work, agent.uri).run())
-        begun = time.monotonic()
-        while time.monotonic() < begun + 1:  # protected for 0.6 seconds at a time
+        for _ in range(61):  # ten minutes of work, protected for five at a time
             work.done += 1
-            await asyncio.sleep(0.01)
-        assert 3 <= len(agent.asked) <= 5
+            await work.seen()
+            clock.now += 10
+        assert agent.wanted == [True] * 4  # after 160 seconds each
         await ended(task)
-        assert agent.wanted == [True] * (len(agent.asked) - 1) + [False]
+        assert agent.wanted == [True] * 4 + [False]
 
-    with hurried(monkeypatch, _MINUTES=0.01):
-        asyncio.run(run())
+    asyncio.run(run())
 
 
 @pytest.mark.parametrize("failure", FAILURES, ids=str)
-def test_a_failing_agent_is_told_of_once_and_asked_again(
-    monkeypatch: pytest.MonkeyPatch, agent: Agent, failure: tuple[int, Any]
-) -> None:
+def test_a_failing_agent_is_told_of_once_and_asked_again(clock: Clock, agent: Agent, failure: tuple[int, Any]) -> None:
     async def run() -> list[Any]:
         work: Any = Work()
         agent.answer = failure
         with capture_logs() as logs:
             task = asyncio.create_task(ScaleInProtection(work, agent.uri).run())
-            while len(agent.asked) < 4:
+            for _ in range(4):
                 work.done += 1
-                await asyncio.sleep(0.01)
+                await work.seen()
+                clock.now += scale_in._RETRY
+            assert agent.wanted == [True] * 4
             agent.answer = None
-            while not any(line.get("protected") for line in logs):
-                work.done += 1
-                await asyncio.sleep(0.01)
+            work.done += 1
+            await work.seen()
             agent.answer = failure
-            await until(lambda: agent.wanted[-1] is False)
-            await asyncio.sleep(0.2)
+            for _ in range(3):
+                clock.now += scale_in._IDLE
+                await work.seen()
+            assert agent.wanted[5:] == [False] * 3
             agent.answer = None
-            await until(lambda: logs[-1].get("protected") is False)
+            clock.now += scale_in._RETRY
+            await work.seen()
             await ended(task)
         return [(line["log_level"], line.get("protected")) for line in logs]
 
-    with hurried(monkeypatch):
-        told = asyncio.run(run())
+    told = asyncio.run(run())
     assert told == [("warning", None), ("info", True), ("warning", None), ("info", False)]
 
 
+@pytest.mark.usefixtures("clock")
 def test_an_agent_that_hangs_or_is_not_there_holds_nothing_up(monkeypatch: pytest.MonkeyPatch, agent: Agent) -> None:
     async def run(uri: str) -> None:
         work: Any = Work()
@@ -187,14 +206,13 @@ def test_an_agent_that_hangs_or_is_not_there_holds_nothing_up(monkeypatch: pytes
             await until(lambda: logs)
             assert logs[0]["log_level"] == "warning"
             protection._expires = math.inf  # as if it had been protected: giving it up must not hang either
-            begun = time.monotonic()
-            await ended(task)
-            assert time.monotonic() - begun < 10
+            async with asyncio.timeout(50):  # the agent hangs for 60
+                await ended(task)
 
+    monkeypatch.setattr(scale_in, "_PATIENCE", 0.3)
     agent.hangs.set()
-    with hurried(monkeypatch):
-        asyncio.run(run(agent.uri))
-        asyncio.run(run("http://127.0.0.1:9"))
+    asyncio.run(run(agent.uri))
+    asyncio.run(run("http://127.0.0.1:9"))
 
 
 def test_outside_of_ecs_the_setting_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -217,9 +235,7 @@ def caption(service: Running, picture: bytes) -> int:
 def test_a_real_service_protects_itself_and_gives_it_up_as_it_stops(tmp_path: Path, dog: bytes, agent: Agent) -> None:
     with running(tmp_path, {"ECS_AGENT_URI": agent.uri}, scale_in_protection="true") as service:
         assert caption(service, dog) == 200
-        deadline = time.monotonic() + 10
-        while not agent.asked and time.monotonic() < deadline:
-            time.sleep(0.05)
+        wait_until(lambda: agent.asked)
         assert agent.wanted == [True]
         service.process.send_signal(signal.SIGTERM)
         assert service.process.wait(30) == 0
@@ -232,14 +248,10 @@ def test_a_real_service_serves_and_stops_in_time_with_an_agent_that_hangs(
 ) -> None:
     with running(tmp_path, {"ECS_AGENT_URI": agent.uri}, scale_in_protection="true") as service:
         assert caption(service, dog) == 200
-        deadline = time.monotonic() + 10
-        while not agent.asked and time.monotonic() < deadline:
-            time.sleep(0.05)
+        wait_until(lambda: agent.asked)
         agent.hangs.set()
-        begun = time.monotonic()
         assert caption(service, dog) == 200
         service.process.send_signal(signal.SIGTERM)
         assert service.process.wait(40) == 0
-        assert time.monotonic() - begun < 30
         assert agent.wanted[-1] is False
         assert sum(line["event"] == "scale-in protection fails" for line in service.lines) == 1

@@ -41,7 +41,14 @@ def test_the_file_may_be_elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
         ("MAX_BATCH", "many", "CAPTIONIST_MAX_BATCH"),
         ("ANONYMOUS_RATE", "often", "CAPTIONIST_ANONYMOUS_RATE: 'often' is not a rate such as 60/minute"),
         ("CORS_ORIGINS", '["example.org"]', r"CAPTIONIST_CORS_ORIGINS\[0\]: .* is not an origin"),
-        ("API_KEYS", "secret", "api_keys.*JSON"),
+        ("API_KEYS", "secret", "CAPTIONIST_API_KEYS.*JSON"),
+        ("API_KEYS", "[", "CAPTIONIST_API_KEYS.*JSON"),
+        ("PORT", "tcp:8000", "CAPTIONIST_PORT"),
+        ("DATABASE_URL", "postgresql+psycopg2://user:hidden@host/db", "driver psycopg2 .* postgresql://"),
+        ("DATABASE_URL", "postgres+asyncpg://user:hidden@host/db", "driver asyncpg .* postgres://"),
+        ("DATABASE_URL", "sqlite+aiosqlite:///a.db", "driver aiosqlite .* sqlite://"),
+        ("DATABASE_URL", "sqlite://", "CAPTIONIST_DATABASE_URL: .* needs a file"),
+        ("DATABASE_URL", "jdbc:postgresql://host/db", "CAPTIONIST_DATABASE_URL: this is not a database URL"),
         ("API_KEYS", '[{"name": "a", "sha256": "secret"}]', r"CAPTIONIST_API_KEYS\[0\]\[sha256\]"),
         ("DATABASE_URL", "mysql://user:hidden@host/db", "CAPTIONIST_DATABASE_URL: mysql databases are not supported"),
         ("SECRET", "short", "CAPTIONIST_SECRET: .*32"),
@@ -57,6 +64,52 @@ def test_a_wrong_value_is_told_by_the_name_of_its_variable(
         load_settings()
     assert re.search(said, str(raised.value)), raised.value
     assert "hidden" not in str(raised.value)
+
+
+@pytest.mark.parametrize("service", ["", "API_", "WEB_2_"])
+def test_what_kubernetes_says_of_a_service_is_no_setting(monkeypatch: pytest.MonkeyPatch, service: str) -> None:
+    """A Service whose name begins with captionist puts these into every container of its namespace."""
+    address, link = "10.0.0.7", "tcp://10.0.0.7:8000"
+    for name, value in {
+        "SERVICE_HOST": address,
+        "SERVICE_PORT": "8000",
+        "SERVICE_PORT_HTTP": "8000",
+        "PORT": link,
+        "PORT_8000_TCP": link,
+        "PORT_8000_TCP_PROTO": "tcp",
+        "PORT_8000_TCP_PORT": "8000",
+        "PORT_8000_TCP_ADDR": address,
+    }.items():
+        monkeypatch.setenv(f"CAPTIONIST_{service}{name}", value)
+    assert load_settings().port == 8000
+    assert load_settings(port=9000).port == 9000
+
+
+@pytest.mark.parametrize("value", ["", " ", "\r"])
+def test_an_empty_variable_is_not_set(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    for name in (*Settings.model_fields, "config"):
+        monkeypatch.setenv(f"CAPTIONIST_{name.upper()}", value)
+    assert load_settings() == Settings.model_construct()
+
+
+@pytest.mark.parametrize(("value", "level"), [("debug\r", "debug"), ("INFO", "info"), (" Warning ", "warning")])
+def test_a_value_may_be_written_as_people_do(monkeypatch: pytest.MonkeyPatch, value: str, level: str) -> None:
+    monkeypatch.setenv("CAPTIONIST_LOG_LEVEL", value)
+    assert load_settings().log_level == level
+
+
+@pytest.mark.parametrize("scheme", ["postgres", "postgresql", "postgresql+psycopg", "POSTGRES"])
+def test_postgresql_has_several_names(monkeypatch: pytest.MonkeyPatch, scheme: str) -> None:
+    monkeypatch.setenv("CAPTIONIST_DATABASE_URL", f"{scheme}://user:p%40ss@host:5433/db?sslmode=require")
+    assert load_settings().sqlalchemy_url == "postgresql+psycopg://user:p%40ss@host:5433/db?sslmode=require"
+
+
+def test_a_file_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    (tmp_path / "captionist.toml").write_bytes(b"\xef\xbb\xbfport = 1234\r\n")
+    assert load_settings().port == 1234
+    (tmp_path / "captionist.toml").write_text("port = 1234", encoding="utf-16")
+    with pytest.raises(SettingsError, match=r"captionist\.toml cannot be read: .*utf-8"):
+        load_settings()
 
 
 def test_a_file_that_is_not_toml_is_told(tmp_path: Path) -> None:

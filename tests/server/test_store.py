@@ -5,6 +5,7 @@ import multiprocessing
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -111,6 +112,7 @@ def _open_and_add(url: str, key: str) -> None:
     store.close()
 
 
+@pytest.mark.slow
 def test_replicas_may_start_together(url: str) -> None:
     with ProcessPoolExecutor(4, multiprocessing.get_context("spawn")) as pool:
         list(pool.map(_open_and_add, [url] * 4, "abcd"))
@@ -120,29 +122,43 @@ def test_replicas_may_start_together(url: str) -> None:
 
 
 def test_a_database_of_a_later_version_is_a_store_error(store: FeedbackStore, url: str) -> None:
+    store.prepare()
     with store._engine.begin() as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
-    with pytest.raises(StoreError, match="9999"):
-        FeedbackStore(url)
+    with closing(FeedbackStore(url)) as again, pytest.raises(StoreError, match="9999"):
+        again.prepare()
 
 
 def test_a_database_that_is_not_there_is_a_store_error(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="unable to open"):
-        FeedbackStore(f"sqlite:///{tmp_path}/missing/captionist.db")
+        FeedbackStore(f"sqlite:///{tmp_path}/missing/captionist.db").prepare()
     with pytest.raises(StoreError, match="refused"):
-        FeedbackStore("postgresql+psycopg://nobody@127.0.0.1:1/none")
+        FeedbackStore("postgresql+psycopg://nobody@127.0.0.1:1/none").prepare()
+
+
+def test_a_database_that_comes_later_is_prepared_then(tmp_path: Path) -> None:
+    store = FeedbackStore(f"sqlite:///{tmp_path}/later/captionist.db")
+    for work in (store.prepare, store.ping, lambda: store.add(FEEDBACK), lambda: list(store.export())):
+        with pytest.raises(StoreError):
+            work()
+    (tmp_path / "later").mkdir()
+    with ThreadPoolExecutor(8) as pool:  # all of them find it unprepared
+        stored = list(pool.map(lambda n: store.add(replace(FEEDBACK, idempotency_key=str(n))), range(8)))
+    assert len({one.id for one in stored}) == len(list(store.export())) == 8
+    store.close()
 
 
 def test_a_file_that_is_no_database_is_a_store_error(tmp_path: Path) -> None:
     path = tmp_path / "captionist.db"
     path.write_bytes(b"something else entirely" * 100)
-    with pytest.raises(StoreError, match="not a database"):
-        FeedbackStore(f"sqlite:///{path}")
+    with closing(FeedbackStore(f"sqlite:///{path}")) as store, pytest.raises(StoreError, match="not a database"):
+        store.prepare()
     assert path.read_bytes() == b"something else entirely" * 100
 
 
 def test_sqlite_waits_for_the_disk(tmp_path: Path) -> None:
     store = FeedbackStore(f"sqlite:///{tmp_path}/captionist.db")
+    store.prepare()
     with store._engine.connect() as connection:
         assert connection.execute(text("PRAGMA synchronous")).scalar() == 2
         assert connection.execute(text("PRAGMA journal_mode")).scalar() == "wal"

@@ -80,6 +80,7 @@ def test_the_simulated_export_is_what_training_reads(corpora: tuple[Path, Path],
     assert not {f"feedback/{example.id}" for example in held_out(exported)} & set(added)
 
 
+@pytest.mark.slow
 def test_a_round_ends_with_a_verdict(
     corpora: tuple[Path, Path], checkpoints: Checkpoints, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,7 +1,7 @@
 """Decoded pictures and frozen features on disk."""
 
 import os
-import time
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -80,18 +80,18 @@ def test_runs_that_share_a_cache_wait_for_each_other(checkpoints: Checkpoints, t
     encoder = build_encoder(checkpoints.vit(), None)
     pixels = np.stack([images.squeeze(patchwork(seed), (SIZE, SIZE)) for seed in range(40)])
     pictures, filled = DecodedAhead(pixels), list[int]()
+    begun = threading.Barrier(3)
 
-    def slowly(batch: Tensor, start: int) -> Tensor:
+    def note(batch: Tensor, start: int) -> Tensor:
         filled.append(start)
-        time.sleep(0.2)
         return batch
 
+    def run() -> NDArray[np.float16]:
+        begun.wait(60)
+        return np.array(open_features(encoder, pictures, "key", tmp_path, CPU, bf16=False, change=note))
+
     with ThreadPoolExecutor(3) as threads:
-        runs = [
-            threads.submit(open_features, encoder, pictures, "key", tmp_path, CPU, bf16=False, change=slowly)
-            for _ in range(3)
-        ]
-        first, *others = [np.array(run.result()) for run in runs]
+        first, *others = [future.result() for future in [threads.submit(run) for _ in range(3)]]
     assert filled == [0, 32]
     assert (first != 0).any(axis=(1, 2)).all()
     assert all(np.array_equal(first, other) for other in others)

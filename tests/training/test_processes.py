@@ -17,6 +17,8 @@ from tests.training import launched
 from tests.training.corpus import write_corpus
 from tests.training.runs import frozen, heads, whole, write_recipe
 
+pytestmark = pytest.mark.slow
+
 PATIENCE = 300.0  # seconds
 ROUNDING = 1e-5
 DDP = ("--multi_gpu",)  # on CPUs, see `launch`

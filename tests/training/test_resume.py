@@ -12,6 +12,7 @@ import pytest
 
 from captionist.errors import RecipeError, TrainingError
 from captionist.training.checkpoint import latest_checkpoint, read_progress
+from captionist.training.recipe import Recipe, dump_recipe
 from captionist.training.run import train
 from tests.model.checkpoints import Checkpoints
 from tests.training.corpus import write_corpus
@@ -116,6 +117,7 @@ def uninterrupted(checkpoints: Checkpoints, tmp_path_factory: pytest.TempPathFac
     return finish(recipe_in(folder, checkpoints), folder / "runs")
 
 
+@pytest.mark.slow
 def test_killed_at_the_worst_moments(uninterrupted: Path, checkpoints: Checkpoints, tmp_path: Path) -> None:
     recipe, runs = recipe_in(tmp_path / "killed", checkpoints), tmp_path / "killed" / "runs"
     moments = (
@@ -136,6 +138,7 @@ def test_killed_at_the_worst_moments(uninterrupted: Path, checkpoints: Checkpoin
     assert_same(finish(recipe, runs), uninterrupted)
 
 
+@pytest.mark.slow
 def test_killed_at_random_moments(uninterrupted: Path, checkpoints: Checkpoints, tmp_path: Path) -> None:
     recipe, runs = recipe_in(tmp_path / "killed", checkpoints), tmp_path / "killed" / "runs"
     delays = [random.uniform(0.1, 1.5) for _ in range(4)]
@@ -147,6 +150,37 @@ def test_killed_at_random_moments(uninterrupted: Path, checkpoints: Checkpoints,
     run = finish(recipe, runs)
     assert_same(run, uninterrupted)
     assert not list(run.glob("*.partial")), delays
+
+
+def test_killed_before_its_recipe_is_written_it_is_no_run(
+    uninterrupted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else it could neither be resumed nor begun anew by the same command."""
+
+    def killed(_: Recipe) -> str:
+        raise SystemExit(137)
+
+    recipe, runs = uninterrupted.parents[1] / "recipe.yaml", tmp_path / "runs"
+    monkeypatch.setattr("captionist.training.run.dump_recipe", killed)
+    with pytest.raises(SystemExit):
+        train(recipe, [], runs=runs)
+    assert not list(runs.glob("tiny-*"))
+
+
+def test_a_run_is_not_begun_over_another(uninterrupted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe, runs = uninterrupted.parents[1] / "recipe.yaml", tmp_path / "runs"
+
+    def begun_by_another(recipe: Recipe) -> str:
+        (folder,) = runs.glob(".tiny-*/tiny-*")
+        (runs / folder.name).mkdir()
+        (runs / folder.name / "recipe.yaml").write_text("theirs", encoding="utf-8")
+        return dump_recipe(recipe)
+
+    monkeypatch.setattr("captionist.training.run.dump_recipe", begun_by_another)
+    with pytest.raises(TrainingError, match="begun in this very second"):
+        train(recipe, [], runs=runs)
+    (run,) = runs.iterdir()
+    assert (run / "recipe.yaml").read_text(encoding="utf-8") == "theirs"
 
 
 def test_a_finished_run_resumed_stays_as_it_is(uninterrupted: Path) -> None:

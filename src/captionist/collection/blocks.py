@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, Unpack
 from captionist.captioner import Captioner, CaptionResult
 from captionist.collection.references import Reference, read
 from captionist.errors import FailedImageError, ImageError
+from captionist.images import ImageLimits
 from captionist.inference.options import SearchOverrides
 from captionist.inference.sharing import paired
 
@@ -60,7 +61,7 @@ def caption_block(
 ) -> list[Row]:
     """A row for each picture, in order; whatever is wrong with one is in its row. options: see `SearchOptions`."""
     with ThreadPoolExecutor(READERS, "captionist-read") as pool:
-        contents = list(pool.map(_read, block))
+        contents = list(pool.map(lambda reference: _read(reference, captioner.limits), block))
     rows = [
         Row(reference.name, hashlib.sha256(content).hexdigest())
         if isinstance(content, bytes)
@@ -76,10 +77,10 @@ def caption_block(
     return rows
 
 
-def _read(reference: Reference) -> bytes | str:
+def _read(reference: Reference, limits: ImageLimits) -> bytes | str:
     """Its bytes, or what is wrong."""
     try:
-        return read(reference)
+        return read(reference, limits)
     except ImageError as error:
         return str(error)
     except Exception as error:  # of ours or of the machine: it must not cost others their captions

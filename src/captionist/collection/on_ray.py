@@ -22,6 +22,7 @@ from captionist.collection.references import Reference
 from captionist.collection.run import Engine
 from captionist.collection.table import SCHEMA
 from captionist.errors import CollectionError
+from captionist.images import ImageLimits
 from captionist.inference.options import SearchOverrides
 
 BLOCK = 32
@@ -56,8 +57,8 @@ class Ledger:
 class Worker:
     """The actor: a captioner on one core."""
 
-    def __init__(self, model: str | None, ledger: Any, options: SearchOverrides) -> None:
-        self._captioner = Captioner(model, threads=1)
+    def __init__(self, model: str | None, limits: ImageLimits | None, ledger: Any, options: SearchOverrides) -> None:
+        self._captioner = Captioner(model, threads=1, limits=limits)
         self._ledger, self._options = ledger, options
 
     def __call__(self, batch: pa.Table) -> pa.Table:
@@ -73,10 +74,12 @@ class Worker:
         return answer
 
 
-def ray_engine(model: str | None, actors: int | None, **options: Unpack[SearchOverrides]) -> Engine:
+def ray_engine(
+    model: str | None, actors: int | None, limits: ImageLimits | None = None, **options: Unpack[SearchOverrides]
+) -> Engine:
     """Captions in actors; by default one for each core of the cluster. What dies, Ray starts again.
 
-    model: as for `Captioner`; a directory must be there on every node.
+    model, limits: as for `Captioner`; a directory must be there on every node.
     """
     if model is not None and paths.isdir(model):
         model = str(Path(model).absolute())  # actors have another current folder
@@ -84,7 +87,7 @@ def ray_engine(model: str | None, actors: int | None, **options: Unpack[SearchOv
     def run(references: Sequence[Reference], answered: Iterable[str]) -> Iterator[Row]:
         if references:
             with _connected():
-                yield from _run(references, list(answered), actors, (model, options))
+                yield from _run(references, list(answered), actors, (model, limits, options))
 
     return run
 
@@ -92,18 +95,18 @@ def ray_engine(model: str | None, actors: int | None, **options: Unpack[SearchOv
 def _run(
     references: Sequence[Reference], answered: Sequence[str], actors: int | None, captioning: tuple[Any, ...]
 ) -> Iterator[Row]:
-    """captioning: the model and the options."""
+    """captioning: the model, the limits and the options."""
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = context.print_on_execution_start = False
-    model, options = captioning
+    model, limits, options = captioning
     # num_cpus=0: it must find room beside actors that take every core.
     ledger = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Ledger).remote(answered)
     tables = _tables(references)
     size = actors or max(1, int(ray.cluster_resources().get("CPU", 1)))
     rows = ray.data.from_arrow(tables).map_batches(
         Worker,
-        fn_constructor_args=(model, ledger, options),
+        fn_constructor_args=(model, limits, ledger, options),
         batch_size=BLOCK,
         batch_format="pyarrow",
         compute=ray.data.ActorPoolStrategy(size=min(size, len(tables))),

@@ -9,7 +9,7 @@ from pyarrow import fs
 
 from captionist.collection.storage import is_url, locate, reason
 from captionist.errors import CollectionError, ImageNotFoundError
-from captionist.images import check_bytes, read_file
+from captionist.images import ImageLimits, check_bytes, read_file
 from captionist.ownfiles import TABLE_MANIFEST
 from captionist.paths import absolute
 from captionist.sources import find_sources
@@ -49,15 +49,16 @@ def find_references(arguments: Sequence[str]) -> tuple[list[Reference], list[tup
     return list(found.values()), errors
 
 
-def read(reference: Reference) -> bytes:
-    """The bytes of a picture. Raises ImageNotFoundError, ImageTooLargeError."""
+def read(reference: Reference, limits: ImageLimits) -> bytes:
+    """The bytes of a picture. Raises ImageNotFoundError, ImageTooLargeError, NotAnImageError for a film."""
     if not is_url(reference.location):
-        return read_file(Path(reference.location))
+        return read_file(Path(reference.location), limits)
     try:
         system, path = locate(reference.location)
         with system.open_input_file(path) as file:
-            check_bytes(file.size())
-            data: bytes = file.read()
+            size = file.size()
+            data: bytes = file.read(size if size <= limits.max_bytes else 64)  # what a film can be told by
+            check_bytes(size, limits, data)
             return data
     except (OSError, CollectionError) as error:
         raise ImageNotFoundError(f"cannot be read ({reason(error)}); check the address and the credentials") from error

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from captionist.commands.collection import EngineName, caption_to_table
+from captionist.commands.limits import MaxBytesOption, MaxPixelsOption, image_limits
 from captionist.commands.terminal import (
     BeamsOption,
     ModelOption,
@@ -19,6 +20,7 @@ from captionist.commands.terminal import (
     read_stdin,
 )
 from captionist.errors import CaptionistError
+from captionist.inference.options import MOST_BEAMS, MOST_WORDS
 
 if TYPE_CHECKING:
     from captionist.captioner import Caption
@@ -33,9 +35,12 @@ def caption(
     model: ModelOption = None,
     num_beams: BeamsOption = None,
     num_captions: Annotated[
-        int | None, typer.Option(min=1, metavar="K", help="Captions of each picture, best first, a line each.")
+        int | None,
+        typer.Option(min=1, max=MOST_BEAMS, metavar="K", help="Captions of each picture, best first, a line each."),
     ] = None,
-    max_words: Annotated[int | None, typer.Option(min=1, metavar="N", help="Longest caption, in whole words.")] = None,
+    max_words: Annotated[
+        int | None, typer.Option(min=1, max=MOST_WORDS, metavar="N", help="Longest caption, in whole words.")
+    ] = None,
     min_confidence: Annotated[
         float,
         typer.Option(min=0, max=1, metavar="SHARE", help="Leave out captions that are less likely to be accepted."),
@@ -55,6 +60,8 @@ def caption(
     actors: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Actors on Ray; by default one for each of its cores.")
     ] = None,
+    max_bytes: MaxBytesOption = None,
+    max_pixels: MaxPixelsOption = None,
 ) -> None:
     """Describe pictures: prints the path, a tab and a sentence for each.
 
@@ -68,16 +75,18 @@ def caption(
     """
     from captionist.sources import STDIN, find_sources
 
+    limits = image_limits(max_bytes, max_pixels)
     if out is not None:
         given = {"-": STDIN in paths, "--json": as_json, "--num-captions": num_captions, "--explain": explain}
         for name, is_given in (given | {"--min-confidence": min_confidence}).items():
             if is_given:
                 raise typer.BadParameter(f"{name} does not go with --out: leave it out")
-        caption_to_table(paths, out, model, engine or EngineName.LOCAL, actors, _overrides(num_beams, None, max_words))
+        options = _overrides(num_beams, None, max_words)
+        caption_to_table(paths, out, model, limits, engine or EngineName.LOCAL, actors, options)
     if engine is not None or actors is not None:
         raise typer.BadParameter("--engine and --actors are for --out: name a table to write")
 
-    found = find_sources(paths, read_stdin)
+    found = find_sources(paths, lambda: read_stdin(limits))
     for name, message in found.errors:
         print_error(name, message, as_json)
     failures = len(found.errors)
@@ -87,7 +96,7 @@ def caption(
         from captionist.images import decode
         from captionist.inference.sharing import paired
 
-        captioner = Captioner(model)
+        captioner = Captioner(model, limits=limits)
         try:
             results = captioner.caption_many(
                 (source.image for source in found.sources), **_overrides(num_beams, num_captions, max_words)
@@ -104,7 +113,7 @@ def caption(
                     _print_captions(source.name, result.caption, min_confidence, as_json)
                     if sheets:
                         try:
-                            sheets.save(source.stem, draw(decode(source.image), result.caption))
+                            sheets.save(source.stem, draw(decode(source.image, limits=limits), result.caption))
                         except CaptionistError as error:
                             failures += 1
                             print_error(source.name, str(error), as_json)

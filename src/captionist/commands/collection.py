@@ -12,6 +12,7 @@ from captionist.commands.terminal import escape, needs_extra, own_errors_only, p
 
 if TYPE_CHECKING:
     from captionist.collection.blocks import Row
+    from captionist.images import ImageLimits
     from captionist.inference.search import SearchOverrides
 
 
@@ -26,6 +27,7 @@ def caption_to_table(
     paths: Sequence[str],
     out: str,
     model: str | None,
+    limits: "ImageLimits",
     engine: EngineName,
     actors: int | None,
     options: "SearchOverrides",
@@ -47,7 +49,7 @@ def caption_to_table(
         print_error(name, message, as_json=False)
     if not references:
         raise typer.Exit(1)
-    captioner = Captioner(model)
+    captioner = Captioner(model, limits=limits)
     try:
         search = asdict(captioner.defaults.override(**options))
         made_with = {
@@ -58,7 +60,9 @@ def caption_to_table(
         table = Table(out, made_with)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
-    run = ray_engine(model, actors, **options) if engine is EngineName.RAY else local_engine(captioner, **options)
+    run = (
+        ray_engine(model, actors, limits, **options) if engine is EngineName.RAY else local_engine(captioner, **options)
+    )
     missing = sum(one.name not in table.done for one in references)
     with table, own_errors_only(), progress("captioning", missing) as advance:
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from captionist.commands.limits import MaxBytesOption, MaxPixelsOption, image_limits
 from captionist.commands.terminal import (
     ModelOption,
     escape,
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from captionist.captioner import Captioner
+    from captionist.images import ImageLimits
     from captionist.sources import Source
 
 _INDEX = Path("captionist-index.npz")
@@ -39,6 +41,8 @@ def match(
     sentences: Annotated[list[str], typer.Argument(metavar="SENTENCE...", help="What may be in it.")],
     model: ModelOption = None,
     as_json: JsonLines = False,
+    max_bytes: MaxBytesOption = None,
+    max_pixels: MaxPixelsOption = None,
 ) -> None:
     """Say how well sentences fit a picture: prints the cosine, a tab and the sentence, best first.
 
@@ -48,10 +52,11 @@ def match(
 
     from captionist.captioner import Captioner
 
-    captioner = Captioner(model)
+    limits = image_limits(max_bytes, max_pixels)
+    captioner = Captioner(model, limits=limits)
     _embed(captioner, sentences)
     with own_errors_only():
-        cosines = captioner.match(read_stdin() if image == "-" else image, [*map(_text, sentences)])
+        cosines = captioner.match(read_stdin(limits) if image == "-" else image, [*map(_text, sentences)])
     alignment = captioner.bundle.config.alignment
     assert alignment is not None
     weights = np.exp(alignment.scale * (cosines - cosines.max()))
@@ -72,6 +77,8 @@ def index(
         typer.Option("--out", metavar="FILE", callback=writable, help="The index to write, or to bring up to date."),
     ] = _INDEX,
     model: ModelOption = None,
+    max_bytes: MaxBytesOption = None,
+    max_pixels: MaxPixelsOption = None,
 ) -> None:
     """Make an index of pictures, for `captionist search`.
 
@@ -89,7 +96,7 @@ def index(
         print_error(name, message, as_json=False)
     failures = len(found.errors)
     if sources := [source for source in found.sources if absolute(source.name) != absolute(out)]:
-        failures += _bring_up_to_date(out, model, sources)
+        failures += _bring_up_to_date(out, model, image_limits(max_bytes, max_pixels), sources)
     else:
         _nothing_to_index(out)
         failures += 1
@@ -127,13 +134,13 @@ def search(
             print_line(sys.stdout, f"{cosine:.4f}\t{escape(path)}")
 
 
-def _bring_up_to_date(out: Path, model: str | None, sources: "Sequence[Source]") -> int:
+def _bring_up_to_date(out: Path, model: str | None, limits: "ImageLimits", sources: "Sequence[Source]") -> int:
     """Write the index of these pictures; returns how many cannot be read."""
     from captionist.captioner import Captioner
     from captionist.index import ImageIndex, IndexedPicture, Stamp
     from captionist.inference.sharing import paired
 
-    captioner = Captioner(model)
+    captioner = Captioner(model, limits=limits)
     fingerprint = captioner.bundle.fingerprint
     stamps = {source.name: Stamp.of(source.name) for source in sources}
     pictures: dict[str, IndexedPicture] = {}

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
+from captionist.commands.limits import MaxBytesOption, MaxPixelsOption
 from captionist.commands.terminal import needs_extra
 from captionist.errors import MissingExtraError
 
@@ -30,6 +31,8 @@ def serve(
         str | None, typer.Option(metavar="HOST", help="Address to listen on; 127.0.0.1 if not set.")
     ] = None,
     port: Annotated[int | None, typer.Option(metavar="PORT", help="Port to listen on; 8000 if not set.")] = None,
+    max_bytes: MaxBytesOption = None,
+    max_pixels: MaxPixelsOption = None,
 ) -> None:
     """Serve captions over HTTP, with a page to use them and a store for feedback.
 
@@ -39,5 +42,5 @@ def serve(
         from captionist.server.run import serve as run
         from captionist.server.settings import load_settings
 
-    given = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
-    run(load_settings(**given))
+    given = {"host": host, "port": port, "max_picture_bytes": max_bytes, "max_picture_pixels": max_pixels}
+    run(load_settings(**{name: value for name, value in given.items() if value is not None}))

@@ -15,9 +15,12 @@ import typer
 from captionist import paths
 from captionist.commands.bar import Bar
 from captionist.errors import CaptionistError, ImageNotFoundError, MissingExtraError, UnsupportedImageError
+from captionist.inference.options import MOST_BEAMS
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
+
+    from captionist.images import ImageLimits
 
 _bar: Bar | None = None  # the one that is drawn now
 
@@ -27,7 +30,13 @@ ModelOption = Annotated[
 ]
 BeamsOption = Annotated[
     int | None,
-    typer.Option("--num-beams", min=1, metavar="N", help="Hypotheses kept in the search; 1 is greedy and fastest."),
+    typer.Option(
+        "--num-beams",
+        min=1,
+        max=MOST_BEAMS,
+        metavar="N",
+        help="Hypotheses kept in the search; 1 is greedy and fastest.",
+    ),
 ]
 FormatOption = Annotated[
     str,
@@ -99,16 +108,15 @@ def print_tables(renderable: "RenderableType") -> None:
     Console(width=None if sys.stdout.isatty() else _UNBROKEN).print(renderable)
 
 
-def read_stdin() -> bytes:
+def read_stdin(limits: "ImageLimits") -> bytes:
     """A picture piped in. Raises ImageNotFoundError, and UnsupportedImageError where there are several."""
-    from captionist.images import ImageLimits
     from captionist.several import holds_several
 
     if sys.stdin is None:  # Python's way to say that it was started with the descriptor closed
         raise ImageNotFoundError("standard input is closed: pipe a picture into it, or name a file")
     try:
         # One byte more than is allowed is enough to be refused.
-        data = sys.stdin.buffer.read(ImageLimits().max_bytes + 1)
+        data = sys.stdin.buffer.read(limits.max_bytes + 1)
     except OSError as error:
         raise ImageNotFoundError(f"standard input cannot be read ({error.strerror}): name a file instead") from error
     if holds_several(data):

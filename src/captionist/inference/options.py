@@ -5,6 +5,12 @@ from typing import TypedDict, Unpack
 
 MOST_BEAMS = 1000
 """For one picture; each takes a row of the decoder's cache, so that more would use up a machine's memory."""
+MOST_BEAMS_SERVED = 50
+"""What a client of the service may ask for, who does not pay for them."""
+MOST_WORDS = 1000
+"""Of a caption: more than any model writes."""
+MOST_ROWS = 512
+"""Rows of the decoder that may run at once: wide beams get fewer pictures in a batch, which bounds their memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +95,8 @@ class SearchOptions:
             f"min_tokens must lie between 0 and max_tokens ({self.max_tokens}), but it is {self.min_tokens}",
         )
         _require(
-            self.max_words is None or self.max_words >= 1, f"max_words must be at least 1, but it is {self.max_words}"
+            self.max_words is None or 1 <= self.max_words <= MOST_WORDS,
+            f"max_words must lie between 1 and {MOST_WORDS:,}, but it is {self.max_words}",
         )
         _require(
             self.no_repeat_ngram >= 0, f"no_repeat_ngram must be 0 (off) or more, but it is {self.no_repeat_ngram}"
@@ -98,6 +105,11 @@ class SearchOptions:
             self.repetition_penalty > 0, f"repetition_penalty must be above 0, but it is {self.repetition_penalty}"
         )
         _require(self.match_weight >= 0, f"match_weight must be 0 (off) or more, but it is {self.match_weight}")
+
+    def fitting(self, batch: int) -> int:
+        """How many of so many pictures may run at once."""
+        rows = self.num_captions if self.sample else self.num_beams
+        return min(batch, max(1, MOST_ROWS // rows))
 
     def override(self, **changes: Unpack[SearchOverrides]) -> "SearchOptions":
         """These options with some changed. Asking for more captions than beams alone raises the number of beams too."""

@@ -1,8 +1,9 @@
 """How many cores this process may really use, containers included."""
 
 import math
-import os
 from pathlib import Path
+
+from captionist.system import schedulable_cores
 
 
 def available_cores(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
@@ -11,7 +12,7 @@ def available_cores(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
     A quota of a part of a core is rounded up. Without this, a container limited to 2 of 64 cores would start 64 threads
     and spend its time being throttled.
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = schedulable_cores()
     quota = _quota(cgroup)
     return cores if quota is None else max(1, min(cores, math.ceil(quota)))
 

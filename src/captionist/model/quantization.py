@@ -5,6 +5,10 @@ have on train pictures. Matrix products measure their inputs as they come. What 
 prefill, has a scale a column, and one for all of a product's inputs; it is run for one picture at a time, so that no
 picture's caption depends on its neighbours'. A step reads rows of several pictures at once, and has scales for blocks
 of each row.
+
+Processors without VNNI (AVX2 alone) add two neighbouring products of an unsigned and a signed byte in 16 bits, and cut
+off what does not fit. Weights of 7 bits always fit, so that every processor gives the same (`reduce_range`). Products
+by row are not done in this way.
 """
 
 import logging
@@ -53,6 +57,7 @@ def quantize_convolutions(path: Path, feeds: Sequence[Feed]) -> None:
             op_types_to_quantize=["Conv", "Clip"],
             nodes_to_exclude=convolutions[:_KEPT],
             per_channel=True,
+            reduce_range=True,
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
         )
@@ -87,7 +92,14 @@ def quantize_products(path: Path) -> None:
     """Rewrite a graph's matrix products with constant weights in place, a scale for all inputs of a product."""
     _unfold_gemm(path)
     with _quiet():
-        quantize_dynamic(path, path, per_channel=True, op_types_to_quantize=["MatMul"], weight_type=QuantType.QInt8)
+        quantize_dynamic(
+            path,
+            path,
+            per_channel=True,
+            reduce_range=True,
+            op_types_to_quantize=["MatMul"],
+            weight_type=QuantType.QInt8,
+        )
 
 
 def quantize_products_by_row(path: Path) -> None:

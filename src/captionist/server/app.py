@@ -13,6 +13,7 @@ from starlette.requests import ClientDisconnect
 
 from captionist import __version__
 from captionist.server.fullhouse import FullHouse
+from captionist.server.head import Head
 from captionist.server.observe import Observe
 from captionist.server.problems import Problem
 from captionist.server.routes import captions, feedback, health, models, page
@@ -53,13 +54,14 @@ def create_app(service: Service) -> FastAPI:
     for module in (captions, feedback, models, health, page):
         app.include_router(module.router)
     app.mount("/page", page.PageFiles())
+    app.add_middleware(Head)
     app.add_middleware(FullHouse, batcher=service.batcher)  # inside of CORS, so that a page can read the refusal
     if service.settings.cors_origins:
         app.add_middleware(
             CORSMiddleware,
             allow_origins=service.settings.cors_origins,
-            allow_methods=["GET", "POST", "DELETE"],
-            allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "X-Request-ID"],
+            allow_methods=["GET", "HEAD", "POST", "DELETE"],
+            allow_headers=["*"],  # those of tracing (traceparent, baggage, ...) have many names, and none of them harms
             expose_headers=["X-Request-ID", "Retry-After", "Idempotency-Replayed"],
         )
     app.add_middleware(Observe, telemetry=service.telemetry, tracing=service.tracing)

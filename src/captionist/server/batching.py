@@ -1,8 +1,8 @@
 """A bounded queue and a batcher in front of the Captioner.
 
 A picture's way: admitted, or refused at once where the service is full -> decoded by a pool of threads -> queued ->
-taken by one of the threads that run the engine, together with what else is waiting. A picture whose client is gone,
-or whose deadline has passed, is dropped before it costs inference.
+taken by one of the threads that run the engine, together with what else is waiting; a batch that fails is tried again
+picture by picture. A picture whose client is gone, or whose deadline has passed, is dropped before it costs inference.
 """
 
 import asyncio
@@ -16,10 +16,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+import structlog
+
 from captionist.captioner import Caption, Captioner
 from captionist.inference.encoding import Prepared
 from captionist.inference.search import SearchOptions
 
+_log = structlog.get_logger()
 _SMOOTHING = 0.2  # weight of the newest batch in the running mean of seconds a picture
 
 
@@ -202,10 +205,7 @@ class Batcher:
 
     def _work(self) -> None:
         while jobs := self._take():
-            began = time.monotonic()
-            live = [job for job in jobs if not job.gone and job.deadline > began]
-            if live:
-                self._run(live, began)
+            self._run(jobs)
 
     def _take(self) -> list[_Job]:
         """The next jobs that can share a batch; none when all is done."""
@@ -232,31 +232,44 @@ class Batcher:
 
     def _next_batch(self) -> list[_Job]:
         # What waits is shared among the engines that have nothing to do.
-        share = min(self.max_batch, math.ceil(len(self._waiting) / self._idle))
         options = self._waiting[0].options
+        share = min(options.fitting(self.max_batch), math.ceil(len(self._waiting) / self._idle))
         jobs = [job for job in self._waiting if job.options == options][:share]
         for job in jobs:
             self._waiting.remove(job)
         self._queued.change(-len(jobs))
         return jobs
 
-    def _run(self, jobs: list[_Job], began: float) -> None:
+    def _run(self, jobs: list[_Job]) -> None:
+        began = time.monotonic()
+        live = [job for job in jobs if not job.gone and job.deadline > began]
+        if not live:
+            return
         outcome: Sequence[Described] | Exception
         try:
-            encoding = self._captioner.encode([job.picture for job in jobs])
-            encoded = time.monotonic()
-            captions = self._captioner.generate(encoding, jobs[0].options)
-            ended = time.monotonic()
-            encode, generate = encoded - began, ended - encoded
-            outcome = [
-                Described(caption, job.decode, began - job.queued, encode, generate, len(jobs))
-                for job, caption in zip(jobs, captions, strict=True)
-            ]
-            self._observer.batch(len(jobs), encode, generate)
-            self.note_speed((ended - began) / len(jobs))
-        except Exception as error:  # told to every client of the batch; the engine goes on with the next
-            outcome = error
-        jobs[0].loop.call_soon_threadsafe(_deliver, jobs, outcome)
+            outcome = self._describe(live, began)
+        except BaseException as error:  # a panic of a library in Rust, for one, is no Exception; the thread must go on
+            if len(live) > 1:  # one of them may be to blame, and the others need not pay for it
+                _log.warning("a batch failed", pictures=len(live), exc_info=error)
+                for job in live:
+                    self._run([job])
+                return
+            outcome = error if isinstance(error, Exception) else RuntimeError(repr(error))
+        live[0].loop.call_soon_threadsafe(_deliver, live, outcome)
+
+    def _describe(self, jobs: list[_Job], began: float) -> list[Described]:
+        encoding = self._captioner.encode([job.picture for job in jobs])
+        encoded = time.monotonic()
+        captions = self._captioner.generate(encoding, jobs[0].options)
+        ended = time.monotonic()
+        encode, generate = encoded - began, ended - encoded
+        described = [
+            Described(caption, job.decode, began - job.queued, encode, generate, len(jobs))
+            for job, caption in zip(jobs, captions, strict=True)
+        ]
+        self._observer.batch(len(jobs), encode, generate)
+        self.note_speed((ended - began) / len(jobs))
+        return described
 
     def note_speed(self, seconds: float) -> None:
         """How long one engine took for a picture; deadlines are judged by the running mean."""

@@ -1,8 +1,10 @@
 """Reading request bodies: bounded in bytes and in time, never on disk."""
 
 import asyncio
+import re
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from urllib.parse import unquote_to_bytes
 
 from fastapi import Request
 from python_multipart.multipart import parse_options_header
@@ -10,14 +12,32 @@ from starlette.datastructures import FormData
 from starlette.formparsers import MultiPartException, MultiPartParser
 
 from captionist.server.problems import Problem
+from captionist.server.unpacking import is_compressed, unpacked
 
 _MOST_FIELDS = 20
+PICTURE_FIELD = "picture"
+_EXTENDED_NAME = re.compile(rb";\s*filename\*\s*=\s*[\w-]*'[^']*'([^;\s]*)", re.IGNORECASE)  # RFC 8187
+_AS_IT_IS = (b"binary", b"8bit", b"7bit")
 _CHARSETS = (b"utf-8", b"utf8", b"us-ascii", b"iso-8859-1")
 
 
-class _InMemoryParser(MultiPartParser):
+class _Parser(MultiPartParser):
     # The service may run on a read-only file system; how large a body may be is bounded before it is parsed.
     spool_max_size = 1 << 62
+
+    def on_headers_finished(self) -> None:
+        """A part is a file where it has a name in whichever way, or is in the field of files."""
+        part = self._current_part
+        disposition = part.content_disposition or b""
+        options = parse_options_header(disposition)[1]
+        extended = _EXTENDED_NAME.search(disposition)
+        if b"filename" not in options and (extended or options.get(b"name") == PICTURE_FIELD.encode()):
+            name = unquote_to_bytes(extended[1]) if extended else b""
+            part.content_disposition = disposition + b'; filename="' + name.replace(b'"', b"'") + b'"'
+        for header, value in part.item_headers:
+            if header == b"content-transfer-encoding" and value.strip().lower() not in _AS_IT_IS:
+                raise MultiPartException("a part has a Content-Transfer-Encoding: send its bytes as they are.")
+        super().on_headers_finished()
 
 
 class BodyReader:
@@ -71,28 +91,30 @@ class Body:
     async def read(self) -> bytes:
         """All of it."""
         async with self._arrival():
-            return b"".join([chunk async for chunk in self._chunks()])
+            chunks = [chunk async for chunk in self._chunks()]
+        return await asyncio.to_thread(b"".join, chunks)
 
     async def read_form(self, max_files: int) -> FormData:
         """Its multipart parts, files in memory."""
-        self._check_charset()
+        self._check_type()
         async with self._arrival():
-            parser = _InMemoryParser(
-                self._request.headers, self._chunks(), max_files=max_files, max_fields=_MOST_FIELDS
-            )
+            parser = _Parser(self._request.headers, self._chunks(), max_files=max_files, max_fields=_MOST_FIELDS)
             try:
                 return await parser.parse()
             except MultiPartException as error:
                 raise Problem("bad-request", f"The multipart body is not sound: {error.message}") from error
 
-    def _check_charset(self) -> None:
-        """Some of Python's codecs are no character sets, and some make text that cannot be written as UTF-8."""
-        charset = parse_options_header(self._request.headers["content-type"])[1].get(b"charset", b"utf-8")
-        if charset.lower() not in _CHARSETS:
+    def _check_type(self) -> None:
+        options = parse_options_header(self._request.headers["content-type"])[1]
+        if b"boundary" not in options:
+            raise Problem("bad-request", "The Content-Type names no boundary: leave this header to your HTTP client.")
+        # Some of Python's codecs are no character sets, and some make text that cannot be written as UTF-8.
+        if options.get(b"charset", b"utf-8").lower() not in _CHARSETS:
             raise Problem("bad-request", "The multipart body is not in UTF-8: send it so.")
 
     async def _chunks(self) -> AsyncGenerator[bytes]:
-        async for chunk in self._request.stream():
+        stream = self._request.stream()
+        async for chunk in unpacked(stream) if is_compressed(self._request) else stream:
             self.hold_more(len(chunk))
             yield chunk
 

@@ -1,11 +1,12 @@
 """Work for a client that may go away."""
 
-import asyncio
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 from fastapi import Request
 from starlette.requests import ClientDisconnect
+
+from captionist.server.together import together
 
 _Result = TypeVar("_Result")
 
@@ -15,19 +16,14 @@ async def unless_disconnected(request: Request, work: Coroutine[Any, Any, _Resul
 
     The request's body must have been read.
     """
-    task = asyncio.ensure_future(work)
-    watch = asyncio.ensure_future(_disconnected(request))
-    try:
-        await asyncio.wait((task, watch), return_when=asyncio.FIRST_COMPLETED)
-        if not task.done():
-            raise ClientDisconnect
-        return task.result()
-    finally:
-        for pending in (task, watch):
-            pending.cancel()
-        await asyncio.gather(task, watch, return_exceptions=True)
+    async with together() as group:
+        watch = group.create_task(_disconnected(request))
+        result = await work
+        watch.cancel()
+    return result
 
 
 async def _disconnected(request: Request) -> None:
     while (await request.receive())["type"] != "http.disconnect":
         pass
+    raise ClientDisconnect

@@ -122,6 +122,8 @@ class Fetcher:
                 return fields[b"location"].decode("latin-1"), b""
             if response.status != 200:
                 raise _refused(f"The server answered {response.status}.")
+            if fields.get(b"content-encoding", b"identity").lower() != b"identity":  # which we did not ask for
+                raise _refused("The server sent it compressed.")
             body = bytearray()
             async for chunk in response.aiter_stream():
                 if len(body) + len(chunk) > self._max_bytes:

@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import binascii
+import codecs
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -10,12 +11,14 @@ from fastapi import Request
 from pydantic import BaseModel, ValidationError
 from starlette.datastructures import FormData, UploadFile
 
-from captionist.server.bodies import Body
+from captionist.server.bodies import PICTURE_FIELD, Body
 from captionist.server.fetch import Fetcher
 from captionist.server.problems import Problem
 from captionist.server.schemas import CaptionOptions, CaptionRequest, FeedbackRequest, PictureInput
+from captionist.server.together import together
 
-PICTURE_FIELD = "picture"
+_BASE64 = bytes.maketrans(b"-_", b"+/")  # of two alphabets; none of their letters is in both with another meaning
+_ESCAPES = ((b"%2B", b"+"), (b"%2F", b"/"), (b"%3D", b"="), (b"%0A", b"\n"), (b"%0D", b"\r"))
 _MOST_JSON_PARTS = 10_000
 _MOST_FAULTS = 10
 _MOST_NAME = 100
@@ -37,8 +40,8 @@ class Picture:
 
 
 def media_type(request: Request) -> str:
-    """The kind of body that a request says it has, without parameters."""
-    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    """The kind of body that a request says it has, without parameters; where it says nothing, some bytes."""
+    return (request.headers.get("content-type") or "application/octet-stream").partition(";")[0].strip().lower()
 
 
 async def read_pictures(
@@ -62,18 +65,14 @@ async def read_pictures(
         asked = await asyncio.to_thread(parse_json, CaptionRequest, await body.read())
         options = CaptionOptions(**asked.model_dump(exclude={"pictures"}))
         _check_count(len(asked.pictures), max_pictures)
-        pictures = list(
-            await asyncio.gather(*(_picture(entry, n, body, fetcher) for n, entry in enumerate(asked.pictures, 1)))
-        )
+        async with together() as group:  # what is fetched is counted as the body's, so that nothing may outlive it
+            tasks = [group.create_task(_picture(entry, n, body, fetcher)) for n, entry in enumerate(asked.pictures, 1)]
+        pictures = [task.result() for task in tasks]
     elif kind.startswith("image/") or kind == "application/octet-stream":
         options = parse(CaptionOptions, query_fields(request))
         pictures = [Picture("the picture", await body.read())]
     else:
-        raise Problem(
-            "unsupported-media-type",
-            f"The body is {_shown(kind) or 'of no stated type'}: "
-            "send multipart/form-data, application/json or image/*.",
-        )
+        raise _unsupported(kind, "send multipart/form-data, application/json or image/*")
     _check_count(len(pictures), max_pictures)
     return pictures, options
 
@@ -82,14 +81,11 @@ async def read_feedback(request: Request, body: Body) -> tuple[FeedbackRequest, 
     """Feedback, and the picture that came along. Raises Problem."""
     kind = media_type(request)
     if kind == "application/json":
-        return parse_json(FeedbackRequest, await body.read()), None
+        return await asyncio.to_thread(parse_json, FeedbackRequest, await body.read()), None
     if kind == "multipart/form-data":
         fields, pictures = await split_form(await body.read_form(1))
         return parse(FeedbackRequest, fields), pictures[0].data if pictures else None
-    raise Problem(
-        "unsupported-media-type",
-        f"The body is {_shown(kind) or 'of no stated type'}: send application/json or multipart/form-data.",
-    )
+    raise _unsupported(kind, "send application/json or multipart/form-data")
 
 
 async def split_form(form: FormData) -> tuple[dict[str, str], list[Picture]]:
@@ -101,8 +97,13 @@ async def split_form(form: FormData) -> tuple[dict[str, str], list[Picture]]:
             if isinstance(value, UploadFile):
                 if name != PICTURE_FIELD:
                     raise _invalid(name, f"files belong in the field `{PICTURE_FIELD}`")
-                name = _shown(value.filename or f"picture {len(pictures) + 1}")
-                pictures.append(Picture(name, await value.read()))
+                data = await value.read()
+                if not value.filename and not data:  # a field that was not filled in
+                    continue
+                if not value.filename and data[:_MOST_NAME].decode("utf-8", "ignore").isprintable():
+                    raise _invalid(name, f"this is text and no file; curl needs an @ there: -F {name}=@photo.jpg")
+                shown = _shown(value.filename or f"picture {len(pictures) + 1}")
+                pictures.append(Picture(shown, data))
             elif name in fields:
                 raise _invalid(name, "this field comes twice")
             elif value:  # an empty field of a form is one that was not filled in
@@ -136,10 +137,10 @@ def parse_json(model: type[_Model], body: bytes) -> _Model:
     if sum(body.count(mark) for mark in b"[{,") > _MOST_JSON_PARTS:
         raise Problem("bad-request", f"The body is JSON of more than {_MOST_JSON_PARTS:,} parts.")
     try:
-        return model.model_validate_json(body, strict=True)
+        return model.model_validate_json(body.removeprefix(codecs.BOM_UTF8), strict=True)
     except ValidationError as error:
         if any(fault["type"] == "json_invalid" for fault in error.errors(include_input=False)):
-            raise Problem("bad-request", "The body is not valid JSON.") from error
+            raise Problem("bad-request", "The body is not valid JSON in UTF-8.") from error
         raise _wrong_fields(error) from error
 
 
@@ -159,14 +160,24 @@ async def _picture(entry: PictureInput, number: int, body: Body, fetcher: Fetche
 
 
 def _decode_base64(text: str, number: int) -> bytes:
-    if text.startswith("data:"):
+    """Base64 as people send it: in lines, without padding, in the alphabet of URLs. Raises Problem."""
+    field = f"pictures.{number - 1}.data"
+    text = text.strip()
+    if text[:5].lower() == "data:":
         header, comma, text = text.partition(",")
-        if not comma or not header.endswith(";base64"):
-            raise _invalid(f"pictures.{number - 1}.data", "a data: URI must have the form data:image/png;base64,...")
+        if not comma or not header.lower().endswith(";base64"):
+            raise _invalid(field, "a data: URI must have the form data:image/png;base64,...")
+    elif "://" in text[:10]:
+        raise _invalid(field, "this is an address: it belongs in url")
     try:
-        return base64.b64decode(text, validate=True)
+        data = text.encode("ascii")
+        for escaped, meant in _ESCAPES if b"%" in data else ():
+            data = data.replace(escaped, meant).replace(escaped.lower(), meant)
+        data = b"".join(line.strip() for line in data.splitlines()).translate(_BASE64).rstrip(b"=")
+        return base64.b64decode(data + b"=" * (-len(data) % 4), validate=True)
     except (binascii.Error, ValueError) as error:
-        raise _invalid(f"pictures.{number - 1}.data", "this is not base64") from error
+        spaces = ", as there are spaces in it: was each of them a + once?" if " " in text else ""
+        raise _invalid(field, f"this is not base64{spaces}") from error
 
 
 def _check_count(count: int, most: int) -> None:
@@ -180,6 +191,12 @@ def _shown(name: str) -> str:
     return seen if len(seen) <= _MOST_NAME else f"{seen[:_MOST_NAME]}..."
 
 
+def _unsupported(kind: str, instead: str) -> Problem:
+    if kind == "application/x-www-form-urlencoded":  # what curl says of -d and --data-binary
+        instead += "; with curl, -F picture=@photo.jpg"
+    return Problem("unsupported-media-type", f"The body is {_shown(kind) or 'of no stated type'}: {instead}.")
+
+
 def _invalid(field: str, message: str) -> Problem:
     field = _shown(field)
     return Problem("invalid-request", f"{field}: {message}.", errors=[{"field": field, "message": message}])
@@ -187,7 +204,10 @@ def _invalid(field: str, message: str) -> Problem:
 
 def _wrong_fields(error: ValidationError) -> Problem:
     faults = [
-        {"field": _shown(".".join(map(str, fault["loc"]))) or "body", "message": fault["msg"]}
+        {
+            "field": _shown(".".join(map(str, fault["loc"]))) or "body",
+            "message": fault["msg"].removeprefix("Value error, "),
+        }
         for fault in error.errors(include_input=False, include_url=False)[:_MOST_FAULTS]
     ]
     return Problem("invalid-request", "; ".join(f"{f['field']}: {f['message']}" for f in faults) + ".", errors=faults)

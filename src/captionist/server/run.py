@@ -2,10 +2,8 @@
 
 import asyncio
 import contextlib
-import ctypes
 import json
 import os
-import resource
 import signal
 import socket
 import time
@@ -18,7 +16,7 @@ import structlog
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from captionist.errors import CaptionistError, SettingsError
+from captionist.errors import SettingsError
 from captionist.images import encode_jpeg
 from captionist.server.app import create_app
 from captionist.server.logs import configure_logging
@@ -26,11 +24,10 @@ from captionist.server.problems import MEDIA_TYPE, Problem
 from captionist.server.security import HEADERS
 from captionist.server.service import Service
 from captionist.server.settings import Settings
-from captionist.server.store.store import StoreError
+from captionist.system import raise_file_limit, share_heaps
 
 _log = structlog.get_logger()
 _MOST_OVERHEAD = 200_000
-_M_ARENA_MAX = -8  # of malloc.h
 
 
 def serve(settings: Settings) -> None:
@@ -40,14 +37,11 @@ def serve(settings: Settings) -> None:
     """
     os.umask(0o077)  # what people wrote, and perhaps their pictures, is nobody else's on this machine
     configure_logging(settings.log_level, settings.log_format)
-    _raise_file_limit()
-    _share_heaps()
+    raise_file_limit()
+    share_heaps()
     listener = _listen(settings.host, settings.port)
     cv2.setNumThreads(1)  # pictures are decoded side by side already
-    try:
-        service = Service.start(settings)
-    except StoreError as error:
-        raise CaptionistError(f"{error}: see CAPTIONIST_DATABASE_URL and CAPTIONIST_DATA_DIR") from error
+    service = Service.start(settings)
     _warm_up(service)
     config = uvicorn.Config(
         create_app(service),
@@ -196,16 +190,3 @@ def _warm_up(service: Service) -> None:
     began = time.monotonic()
     service.captioner.caption(picture)
     service.batcher.note_speed(time.monotonic() - began)  # so that the first burst is measured by something
-
-
-def _share_heaps() -> None:
-    """Let glibc's malloc keep two heaps, not one or more for every thread, each with what its thread once needed."""
-    with contextlib.suppress(AttributeError):  # another C library has no such setting
-        ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 2)
-
-
-def _raise_file_limit() -> None:
-    """Each connection is an open file, and the usual 1,024 are soon used up."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with contextlib.suppress(ValueError, OSError):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (min(max(soft, 65536), hard), hard))

@@ -4,6 +4,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
+from captionist.inference.options import MOST_BEAMS_SERVED, MOST_WORDS
+
 
 class _Input(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -25,25 +27,28 @@ _PNG = (
 )
 _ID = ".eJwVjksOwiAUAK9CWNOG.jZpIOmM3bvYUqRcxDgUDIEwCP1wPpV-_j_bHh8ZxtQo"
 
-MOST_CAPTIONS = 10
-"""Of one picture, and the most beams."""
-
 
 def _whole(value: object) -> object:
     """As JSON Schema has it, 5.0 is an integer too."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-_UpToMost = Annotated[int, Field(ge=1, le=MOST_CAPTIONS), BeforeValidator(_whole)]
-_UpToFifty = Annotated[int, Field(ge=1, le=50), BeforeValidator(_whole)]
+_Beams = Annotated[int, Field(ge=1, le=MOST_BEAMS_SERVED), BeforeValidator(_whole)]
+_Words = Annotated[int, Field(ge=1, le=MOST_WORDS), BeforeValidator(_whole)]
+
+
+def _address(value: object) -> object:
+    if isinstance(value, str) and value[:5].lower() == "data:":
+        raise ValueError("a data: URI belongs in data")
+    return value.strip() if isinstance(value, str) else value
 
 
 class CaptionOptions(_Input):
     """How pictures are described; what is left out is the model's own."""
 
-    num_captions: _UpToMost | None = Field(None, description="captions of each picture, best first")
-    num_beams: _UpToMost | None = Field(None, description="hypotheses kept in the search; 1 is fastest")
-    max_words: _UpToFifty | None = Field(None, description="longest caption, in whole words")
+    num_captions: _Beams | None = Field(None, description="captions of each picture, best first")
+    num_beams: _Beams | None = Field(None, description="hypotheses kept in the search; 1 is fastest")
+    max_words: _Words | None = Field(None, description="longest caption, in whole words")
     explain: bool = Field(False, description="tell where the model looked for each word")
     min_confidence: float = Field(0.0, ge=0, le=1, description="captions below are left out")
 
@@ -52,7 +57,7 @@ class PictureInput(_Input):
     """A picture in JSON: one of `data` and `url`."""
 
     data: str | None = Field(None, description="base64, or a data: URI", examples=[_PNG])
-    url: Annotated[str, StringConstraints(max_length=2048)] | None = Field(
+    url: Annotated[str, StringConstraints(max_length=2048), BeforeValidator(_address)] | None = Field(
         None, description="http(s) address, where the operator allows it", examples=["https://example.org/dog.jpg"]
     )
 
@@ -176,8 +181,8 @@ class ModelsResponse(BaseModel):
                         "max_picture_bytes": 20_000_000,
                         "max_picture_pixels": 50_000_000,
                         "max_pictures": 16,
-                        "max_captions": 10,
-                        "max_beams": 10,
+                        "max_captions": 50,
+                        "max_beams": 50,
                     },
                     "pictures_kept": False,
                 }

@@ -23,7 +23,7 @@ from captionist.server.scale_in import ScaleInProtection, agent_uri
 from captionist.server.security import Client, Gatekeeper
 from captionist.server.settings import PREFIX, Settings, read_secret
 from captionist.server.store.calls import StoreCalls
-from captionist.server.store.store import FeedbackStore
+from captionist.server.store.store import FeedbackStore, StoreError
 from captionist.server.telemetry import Telemetry
 
 if TYPE_CHECKING:  # it needs an extra
@@ -53,7 +53,7 @@ class Service:
 
     @classmethod
     def start(cls, settings: Settings) -> "Service":
-        """Load the model and open the store; blocks. Raises BundleError, SettingsError, StoreError."""
+        """Load the model and open the store; blocks. Raises BundleError, SettingsError."""
         secret = read_secret(settings)
         tracing = _tracing(settings)
         agent = agent_uri() if settings.scale_in_protection else None
@@ -62,6 +62,10 @@ class Service:
         engines = settings.engines or available_cores()
         telemetry = _telemetry(settings, captioner.bundle.config)
         store = FeedbackStore(settings.sqlalchemy_url)
+        try:
+            store.prepare()
+        except StoreError as error:  # captions need no database, and it may come back
+            _log.error("feedback cannot be stored", reason=str(error))
         batcher = Batcher(
             captioner,
             max_batch=settings.max_batch,

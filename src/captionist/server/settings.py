@@ -11,8 +11,24 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from limits import parse
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
+from pydantic.fields import FieldInfo
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
@@ -23,6 +39,12 @@ PREFIX = "CAPTIONIST_"
 CONFIG_VARIABLE = f"{PREFIX}CONFIG"
 _DEFAULT_CONFIG = "captionist.toml"
 _SHORTEST_SECRET = 32
+_DRIVERS = {"sqlite": "pysqlite", "postgresql": "psycopg", "postgres": "psycopg"}
+# What Kubernetes puts into every container of a namespace about a Service called captionist, or captionist-something.
+_KUBERNETES = re.compile(
+    rf"{PREFIX}(\w+_)?(SERVICE_HOST=.*|SERVICE_PORT(_\w+)?=.*|PORT(_\d+_(TCP|UDP|SCTP))?=\w+://.*"
+    r"|PORT_\d+_(TCP|UDP|SCTP)_(PROTO|PORT|ADDR)=.*)"
+)
 
 
 def _rate(value: str) -> str:
@@ -40,19 +62,31 @@ def _origin(value: str) -> str:
 
 
 def _database(value: str) -> str:
+    """The URL with the driver that is installed."""
     try:
-        name = make_url(value).get_backend_name()
+        url = make_url(value.strip())
     except ArgumentError as error:
         raise ValueError("this is not a database URL such as postgresql://user:password@host/name") from error
-    if name not in ("sqlite", "postgresql"):
-        raise ValueError(f"{name} databases are not supported: use SQLite or PostgreSQL")
-    return value
+    name, _, driver = url.drivername.lower().partition("+")
+    if name not in _DRIVERS:
+        raise ValueError(f"{name} databases are not supported: use sqlite:///FILE or postgresql://")
+    if driver not in ("", _DRIVERS[name]):
+        raise ValueError(f"the driver {driver} is not used here: write {name}:// instead of {name}+{driver}://")
+    if name == "sqlite":
+        if url.database in (None, "", ":memory:"):
+            raise ValueError("an SQLite database needs a file, such as sqlite:////data/captionist.db")
+        return url.set(drivername="sqlite").render_as_string(hide_password=False)
+    return url.set(drivername="postgresql+psycopg").render_as_string(hide_password=False)
 
 
 def _namespace(value: str) -> str:
     if not re.fullmatch(r"(?!AWS/)[A-Za-z0-9._/#-]([A-Za-z0-9._/#: -]{0,254}[A-Za-z0-9._/#:-])?", value):
         raise ValueError(f"{value!r} is not a namespace that CloudWatch takes, such as Captionist")
     return value
+
+
+def _lower(value: object) -> object:
+    return value.lower() if isinstance(value, str) else value
 
 
 Rate = Annotated[str, AfterValidator(_rate)]
@@ -67,6 +101,31 @@ class ApiKey(BaseModel):
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$", description="of the key")
     rate: Rate | None = Field(None, description="requests allowed, such as 60/minute")
     admin: bool = Field(False, description="may export feedback, and read /metrics from another machine")
+
+
+class _Environment(EnvSettingsSource):
+    """Variables as people have them: empty ones are not set (Compose's `${X:-}`), and Windows ends lines with more."""
+
+    def __init__(self, settings: type[BaseSettings]) -> None:
+        super().__init__(settings)
+        self.env_vars = {
+            name: value.strip()
+            for name, value in self.env_vars.items()
+            if value and value.strip() and not _is_of_kubernetes(name.upper(), value)
+        }
+
+    def prepare_field_value(self, field_name: str, field: FieldInfo, value: Any, value_is_complex: bool) -> Any:
+        try:
+            return super().prepare_field_value(field_name, field, value, value_is_complex)
+        except ValueError as error:
+            raise SettingsError(f"{PREFIX}{field_name.upper()} is not JSON, as which a list is written") from error
+
+
+class _File(TomlConfigSettingsSource):
+    """captionist.toml; some editors begin a file with a byte order mark, which TOML knows nothing of."""
+
+    def _read_file(self, file_path: Any) -> dict[str, Any]:
+        return tomllib.loads(file_path.read_text(encoding="utf-8-sig"))
 
 
 class Settings(BaseSettings):
@@ -116,8 +175,12 @@ class Settings(BaseSettings):
     )
     keep_pictures: bool = Field(False, description="keep pictures that users consented to give, for training")
 
-    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least severe lines logged")
-    log_format: Literal["json", "text"] | None = Field(None, description="by default text on a terminal, else JSON")
+    log_level: Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_lower)] = Field(
+        "info", description="least severe lines logged"
+    )
+    log_format: Annotated[Literal["json", "text"] | None, BeforeValidator(_lower)] = Field(
+        None, description="by default text on a terminal, else JSON"
+    )
 
     service_name: str = Field(
         "captionist",
@@ -145,11 +208,11 @@ class Settings(BaseSettings):
         cls,
         settings_cls: type[BaseSettings],
         init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003
         dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, toml_file=_config_file())
+        return init_settings, _Environment(settings_cls), _File(settings_cls, toml_file=_config_file())
 
     @model_validator(mode="after")
     def _closed_unless_told_so(self) -> Self:
@@ -165,10 +228,10 @@ class Settings(BaseSettings):
 
     @property
     def sqlalchemy_url(self) -> str:
-        """The database's URL, with the driver that is installed."""
+        """The database's URL."""
         if self.database_url is None:
             return f"sqlite:///{self.data_dir / 'captionist.db'}"
-        return re.sub(r"^postgres(ql)?://", "postgresql+psycopg://", self.database_url)
+        return self.database_url
 
     @property
     def image_limits(self) -> ImageLimits:
@@ -191,11 +254,15 @@ def is_loopback(host: str) -> bool:
 
 def load_settings(**overrides: Any) -> Settings:
     """Read the settings; overrides come from the command line. Raises SettingsError naming each wrong variable."""
-    named = os.environ.get(CONFIG_VARIABLE)
+    named = os.environ.get(CONFIG_VARIABLE, "").strip()
     if named and not Path(named).is_file():
         raise SettingsError(f"{CONFIG_VARIABLE} names {named}, but there is no such file")
     known = {PREFIX + name.upper() for name in Settings.model_fields} | {CONFIG_VARIABLE}
-    strange = sorted(name for name in os.environ if name.startswith(PREFIX) and name not in known)
+    strange = sorted(
+        name
+        for name, value in os.environ.items()
+        if name.startswith(PREFIX) and name not in known and not _is_of_kubernetes(name, value)
+    )
     if strange:
         raise SettingsError(f"{', '.join(strange)}: no such setting; `captionist serve --help` lists them all")
     try:
@@ -204,8 +271,6 @@ def load_settings(**overrides: Any) -> Settings:
         raise SettingsError("; ".join(_fault(fault) for fault in error.errors())) from error
     except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SettingsError(f"{_config_file()} cannot be read: {error}") from error
-    except ValueError as error:  # a list or an object in the environment that is not JSON
-        raise SettingsError(f"{error}: lists are written as JSON") from error
 
 
 def read_secret(settings: Settings) -> str:
@@ -248,7 +313,11 @@ def _default(value: object) -> str:
 
 
 def _config_file() -> str:
-    return os.environ.get(CONFIG_VARIABLE) or _DEFAULT_CONFIG
+    return os.environ.get(CONFIG_VARIABLE, "").strip() or _DEFAULT_CONFIG
+
+
+def _is_of_kubernetes(name: str, value: str) -> bool:
+    return bool(_KUBERNETES.fullmatch(f"{name}={value}"))
 
 
 def _fault(fault: Any) -> str:

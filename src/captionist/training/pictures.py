@@ -4,7 +4,6 @@ import hashlib
 import json
 import logging
 import multiprocessing
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -22,6 +21,7 @@ from captionist import images
 from captionist.data import Example, difference_hash
 from captionist.errors import ImageError, TrainingError
 from captionist.model.vision import Encoder
+from captionist.system import take_room
 
 _logger = logging.getLogger(__name__)
 
@@ -300,9 +300,7 @@ def _write_array(
     partial = path.with_suffix(".partial")
     try:
         array = np.lib.format.open_memmap(partial, "w+", dtype, shape)
-        # All of the room is taken before, since a disk that is full kills who writes to mapped memory.
-        with partial.open("r+b") as file:
-            os.posix_fallocate(file.fileno(), 0, partial.stat().st_size)
+        take_room(partial)
         fill(array)
         array.flush()
         partial.rename(path)

@@ -1,5 +1,6 @@
 """`captionist train`: a recipe becomes a run directory."""
 
+import errno
 import json
 import logging
 import platform
@@ -9,6 +10,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
 from accelerate import Accelerator
@@ -153,15 +155,14 @@ def _millions(model: torch.nn.Module) -> float:
 
 
 def _new_run(recipe: Recipe, runs: Path, accelerator: Accelerator) -> Path:
-    """Make the directory; all processes agree on its name."""
+    """Make the directory; all processes agree on its name.
+
+    It gets its name when all is in it, so that a run that was killed can be resumed, however early that was.
+    """
     name = [f"{recipe.name}-{datetime.now(UTC):%Y%m%d-%H%M%S}"]
     run = runs / str(broadcast_object_list(name)[0])
     lineage = _lineage(recipe)
     if accelerator.is_main_process:
-        try:
-            run.mkdir(parents=True)
-        except FileExistsError:
-            raise TrainingError(f"{run} was begun in this very second: start this run again.") from None
         environment = {
             "started": datetime.now(UTC).isoformat(timespec="seconds"),
             "seed": recipe.seed,
@@ -174,8 +175,18 @@ def _new_run(recipe: Recipe, runs: Path, accelerator: Accelerator) -> Path:
             "bundles": lineage,
             "versions": {package: version(package) for package in _PACKAGES},
         }
-        (run / _ENVIRONMENT).write_text(json.dumps(environment, indent=2), encoding="utf-8")
-        (run / "recipe.yaml").write_text(dump_recipe(recipe), encoding="utf-8")  # last: it is what makes it a run
+        runs.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(prefix=f".{run.name}-", dir=runs) as folder:
+            partial = Path(folder) / run.name  # with the rights that the umask gives, which `folder` does not have
+            partial.mkdir()
+            (partial / _ENVIRONMENT).write_text(json.dumps(environment, indent=2), encoding="utf-8")
+            (partial / "recipe.yaml").write_text(dump_recipe(recipe), encoding="utf-8")
+            try:
+                partial.rename(run)
+            except OSError as error:
+                if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
+                    raise
+                raise TrainingError(f"{run} was begun in this very second: start this run again.") from None
     accelerator.wait_for_everyone()
     return run
 

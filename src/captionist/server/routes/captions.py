@@ -7,6 +7,7 @@ import time
 from typing import Any
 
 import numpy as np
+import structlog
 from fastapi import APIRouter, Request
 
 from captionist.captioner import Caption
@@ -14,10 +15,11 @@ from captionist.errors import ImageError
 from captionist.explain import contrast
 from captionist.inference.search import SearchOptions, SearchOverrides
 from captionist.server.batching import Described, OverloadedError
+from captionist.server.bodies import PICTURE_FIELD
 from captionist.server.captionids import CaptionRecord
 from captionist.server.disconnects import unless_disconnected
 from captionist.server.fullhouse import refusal
-from captionist.server.inputs import PICTURE_FIELD, Picture, read_pictures
+from captionist.server.inputs import Picture, read_pictures
 from captionist.server.problems import Problem, image_problem, responses
 from captionist.server.schemas import (
     CaptionOptions,
@@ -31,8 +33,10 @@ from captionist.server.schemas import (
     fields_of,
 )
 from captionist.server.service import ClientDep, Service, ServiceDep
+from captionist.server.together import together
 
 router = APIRouter(tags=["captions"])
+_log = structlog.get_logger()
 
 _FORM: dict[str, Any] = {
     "type": "object",
@@ -87,7 +91,8 @@ async def create_captions(request: Request, service: ServiceDep, client: ClientD
     with service.bodies.body(request) as body:
         pictures, options = await read_pictures(request, body, service.settings.max_pictures, service.fetcher)
         search = _search(service, options)
-        digests = [hashlib.sha256(picture.data).hexdigest() for picture in pictures]
+        # A full body takes a quarter of a second, in which no other request would be heard.
+        digests = await asyncio.to_thread(lambda: [hashlib.sha256(picture.data).hexdigest() for picture in pictures])
         try:
             with service.batcher.room(len(pictures)):
                 outcomes = await unless_disconnected(request, _describe(service, pictures, search))
@@ -103,10 +108,10 @@ def _search(service: Service, options: CaptionOptions) -> SearchOptions:
     overrides: SearchOverrides = {}
     if options.num_captions is not None:
         overrides["num_captions"] = options.num_captions
+    if options.num_beams is not None:
+        overrides["num_beams"] = options.num_beams
     if options.max_words is not None:
         overrides["max_words"] = options.max_words
-    # Several captions need as many beams; whoever names both must name them so that they fit.
-    overrides["num_beams"] = options.num_beams or max(service.captioner.defaults.num_beams, options.num_captions or 1)
     try:
         return service.captioner.defaults.override(**overrides)
     except ValueError as error:
@@ -125,22 +130,23 @@ async def _describe(service: Service, pictures: list[Picture], options: SearchOp
         except ImageError as error:
             service.telemetry.refused_picture()
             return image_problem(error)
+        except TimeoutError:  # so have the others
+            raise
+        except Exception:  # one bad picture, and the others are described
+            _log.exception("a picture failed", picture=number)
+            return Problem("internal", "The picture could not be described: it was logged under this request's id.")
         service.telemetry.captioned(described.caption, described.decode, described.queue)
         if service.tracing:
             service.tracing.stages(begun, number, described)
         return described
 
     try:
-        async with asyncio.TaskGroup() as group:  # should one fail, the others are given up before there is new room
+        async with together() as group:
             tasks = [group.create_task(one(number, picture)) for number, picture in enumerate(pictures, 1)]
-    except ExceptionGroup as failed:
-        error = failed.exceptions[0]
-        if isinstance(error, TimeoutError):
-            raise Problem(
-                "deadline-exceeded",
-                f"There was no caption within {service.settings.deadline:g} seconds: try again later.",
-            ) from error
-        raise error from None
+    except TimeoutError as error:
+        raise Problem(
+            "deadline-exceeded", f"There was no caption within {service.settings.deadline:g} seconds: try again later."
+        ) from error
     return [task.result() for task in tasks]
 
 

@@ -10,9 +10,10 @@ from fastapi.responses import StreamingResponse
 
 from captionist import images
 from captionist.errors import ImageError
+from captionist.server.bodies import PICTURE_FIELD
 from captionist.server.captionids import CaptionRecord
 from captionist.server.exports import as_corpus, as_jsonl
-from captionist.server.inputs import PICTURE_FIELD, read_feedback
+from captionist.server.inputs import read_feedback
 from captionist.server.problems import Problem, image_problem, responses
 from captionist.server.schemas import FeedbackRequest, FeedbackResponse, fields_of
 from captionist.server.service import AdministratorDep, ClientDep, Service, ServiceDep
@@ -151,10 +152,10 @@ async def _keepable(
         raise Problem("pictures-not-kept", "Send the feedback without consent and picture.")
     if picture is None:
         raise Problem("invalid-request", "consent is given, but there is no picture: send it along as multipart.")
-    if hashlib.sha256(picture).hexdigest() != record.picture_sha256:
-        raise Problem("invalid-request", "picture is not the one that the caption is about.")
 
     def reduce() -> bytes:
+        if hashlib.sha256(picture).hexdigest() != record.picture_sha256:
+            raise Problem("invalid-request", "picture is not the one that the caption is about.")
         rgb = images.decode(picture, limits=service.settings.image_limits, name=PICTURE_FIELD)
         return images.encode_jpeg(images.thumbnail(rgb, KEPT_SIDE))
 

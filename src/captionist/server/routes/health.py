@@ -21,8 +21,11 @@ _OPEN: dict[str, Any] = {"security": []}
     responses=responses("internal"),
     openapi_extra=_OPEN,
 )
-async def live() -> dict[str, str]:
-    """Answers for as long as the event loop turns. A process that does not answer should be restarted."""
+async def live(service: ServiceDep) -> dict[str, str]:
+    """Answers for as long as the event loop turns and the engine's threads live. A process that does not, or answers
+    with an error, should be restarted."""
+    if not (service.batcher.alive or service.batcher.closing):
+        raise Problem("internal", "A thread of the engine has ended: start the service anew.")
     return {"status": "live"}
 
 
@@ -37,7 +40,8 @@ async def ready(service: ServiceDep) -> dict[str, str]:
     """Ready after a first caption, until the process is told to stop. A trouble of the feedback database leaves it
     ready, since captions need none."""
     if not service.batcher.ready:
-        raise Problem("not-ready", "The service is stopping.", retry_after=1)
+        reason = "The service is stopping" if service.batcher.closing else "A thread of the engine has ended"
+        raise Problem("not-ready", f"{reason}: ask another.", retry_after=1)
     return {"status": "ready"}
 
 

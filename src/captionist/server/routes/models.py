@@ -2,8 +2,9 @@
 
 from fastapi import APIRouter
 
+from captionist.inference.options import MOST_BEAMS_SERVED
 from captionist.server.problems import responses
-from captionist.server.schemas import MOST_CAPTIONS, Limits, ModelInfo, ModelsResponse
+from captionist.server.schemas import Limits, ModelInfo, ModelsResponse
 from captionist.server.service import ClientDep, ServiceDep
 
 router = APIRouter(tags=["models"])
@@ -24,8 +25,8 @@ async def list_models(service: ServiceDep, client: ClientDep) -> ModelsResponse:
             max_picture_bytes=settings.max_picture_bytes,
             max_picture_pixels=settings.max_picture_pixels,
             max_pictures=settings.max_pictures,
-            max_captions=MOST_CAPTIONS,
-            max_beams=MOST_CAPTIONS,
+            max_captions=MOST_BEAMS_SERVED,
+            max_beams=MOST_BEAMS_SERVED,
         ),
         pictures_kept=settings.keep_pictures,
     )

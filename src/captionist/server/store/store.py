@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import threading
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -62,14 +63,29 @@ class FeedbackStore:
     """The feedback in a database. Blocking, and safe to use from several threads."""
 
     def __init__(self, url: str) -> None:
-        """url: SQLAlchemy's. Brings the schema up to date. Raises StoreError."""
+        """url: SQLAlchemy's. Connects to nothing yet: a database that is down may come later."""
         self._engine = _connect(url)
+        self._prepared, self._preparing = False, threading.Lock()
+
+    def prepare(self) -> None:
+        """Bring the schema up to date, if that was not done yet; all below do so first. Raises StoreError."""
+        if self._prepared:
+            return
+        if not self._preparing.acquire(timeout=_PATIENCE):
+            raise StoreError("the feedback database is still being prepared")
         try:
-            with _translated():
-                migrate(self._engine)
-        except StoreError:
-            self._engine.dispose()
-            raise
+            if not self._prepared:
+                with _translated():
+                    migrate(self._engine)
+                self._prepared = True
+        finally:
+            self._preparing.release()
+
+    @contextmanager
+    def _session(self) -> Iterator[Session]:
+        self.prepare()
+        with _translated(), Session(self._engine, expire_on_commit=False) as session:
+            yield session
 
     def add(self, new: NewFeedback) -> Stored:
         """Store feedback, once for each idempotency key. Raises StoreError, IdempotencyMismatchError."""
@@ -89,9 +105,9 @@ class FeedbackStore:
             correction=new.correction,
             comment=new.comment,
         )
-        with _translated():
+        with self._session() as session:
             try:
-                with Session(self._engine, expire_on_commit=False) as session, session.begin():
+                with session.begin():
                     session.add(row)
                     session.flush()
                     if new.jpeg is not None:
@@ -99,22 +115,12 @@ class FeedbackStore:
             except IntegrityError:
                 if new.idempotency_key is None:
                     raise
-                return self._earlier(new)
+                return _earlier(session, new)
         return Stored(row.id, new.jpeg is not None, replayed=False)
-
-    def _earlier(self, new: NewFeedback) -> Stored:
-        with Session(self._engine) as session:
-            earlier = session.scalars(
-                select(Feedback).where(Feedback.client == new.client, Feedback.idempotency_key == new.idempotency_key)
-            ).one()
-            if earlier.request_sha256 != new.digest:
-                raise IdempotencyMismatchError
-            kept = session.get(KeptPicture, earlier.id) is not None
-            return Stored(earlier.id, kept, replayed=True)
 
     def delete(self, feedback_id: str) -> bool:
         """Delete feedback and its picture; whether there was any. Raises StoreError."""
-        with _translated(), Session(self._engine) as session, session.begin():
+        with self._session() as session, session.begin():
             session.execute(delete(KeptPicture).where(KeptPicture.feedback_id == feedback_id))
             gone = session.execute(delete(Feedback).where(Feedback.id == feedback_id).returning(Feedback.id))
             return gone.first() is not None
@@ -127,17 +133,27 @@ class FeedbackStore:
             .order_by(Feedback.created_at, Feedback.id)
             .execution_options(yield_per=50)
         )
-        with _translated(), Session(self._engine) as session:
+        with self._session() as session:
             yield from session.execute(query)
 
     def ping(self) -> None:
         """Raises StoreError where the database does not answer."""
-        with _translated(), Session(self._engine) as session:
+        with self._session() as session:
             session.execute(select(Feedback.id).limit(1))
 
     def close(self) -> None:
         """Give the connections back."""
         self._engine.dispose()
+
+
+def _earlier(session: Session, new: NewFeedback) -> Stored:
+    earlier = session.scalars(
+        select(Feedback).where(Feedback.client == new.client, Feedback.idempotency_key == new.idempotency_key)
+    ).one()
+    if earlier.request_sha256 != new.digest:
+        raise IdempotencyMismatchError
+    kept = session.get(KeptPicture, earlier.id) is not None
+    return Stored(earlier.id, kept, replayed=True)
 
 
 def _connect(url: str) -> Engine:

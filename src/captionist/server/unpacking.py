@@ -1,0 +1,47 @@
+"""Bodies that were compressed on their way (Content-Encoding)."""
+
+import asyncio
+import zlib
+from collections.abc import AsyncGenerator
+
+from fastapi import Request
+
+from captionist.server.problems import Problem
+
+_ENCODINGS = ("gzip", "x-gzip", "deflate")
+_GZIP_OR_ZLIB = 32 + zlib.MAX_WBITS
+_PIECE = 1 << 20  # bytes: a few that come may be a thousand times as many
+
+
+def is_compressed(request: Request) -> bool:
+    """Whether the body must be unpacked. Raises Problem where it is compressed in a way that is not read."""
+    named = ",".join(request.headers.getlist("content-encoding")).lower().split(",")
+    encodings = [name.strip() for name in named if name.strip() not in ("", "identity")]
+    if not encodings:
+        return False
+    if len(encodings) > 1 or encodings[0] not in _ENCODINGS:
+        raise Problem(
+            "unsupported-media-type",
+            "The body is compressed in another way than gzip: send it as it is, since pictures are compressed already.",
+            headers={"Accept-Encoding": "gzip, deflate"},
+        )
+    return True
+
+
+async def unpacked(chunks: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
+    """What was compressed, in pieces of bounded size. Raises Problem (bad-request) for what is not sound."""
+    stream = zlib.decompressobj(_GZIP_OR_ZLIB)
+    try:
+        async for chunk in chunks:
+            left = chunk
+            while True:
+                piece = await asyncio.to_thread(stream.decompress, left, _PIECE)
+                left = stream.unconsumed_tail
+                if piece:
+                    yield piece
+                elif not left:
+                    break
+    except zlib.error as error:
+        raise Problem("bad-request", "The body is not compressed as its Content-Encoding says.") from error
+    if not stream.eof or stream.unused_data:
+        raise Problem("bad-request", "The compressed body is cut short, or something follows it.")

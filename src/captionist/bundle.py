@@ -101,13 +101,15 @@ class BankConfig(_Strict):
     """Sentences of other pictures, which compete with those that are written for a picture; see `inference.bank`.
 
     nearest: how many of them are looked at for each picture: those with most of cosine * (their cosine to the picture)
-    + support * (how far the classes that they name are those seen). ranked: whether the model has learnt to choose
-    among its own captions and these, and has ranker.npz.
+    + support * (how far the classes that they name are those seen). Of these, those compete that have most of the same
+    + agreement * (how far they say what the others say). ranked: whether the model has learnt to choose among its own
+    captions and these, and has ranker.npz.
     """
 
     nearest: int = Field(default=50, ge=1, le=50)
     cosine: float = Field(default=8.0, ge=0, le=1000)
     support: float = Field(default=2.0, ge=0, le=1000)
+    agreement: float = Field(default=60.0, ge=0, le=1000)
     ranked: bool = False
 
 

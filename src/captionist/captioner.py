@@ -18,12 +18,13 @@ from captionist.inference.bank import Bank, read_bank
 from captionist.inference.candidates import Candidates
 from captionist.inference.choice import Chooser, Gatherer
 from captionist.inference.class_words import ClassWords
-from captionist.inference.decoder import Decoder
+from captionist.inference.constraints import Constraints
+from captionist.inference.decoder import Decoder, Step
 from captionist.inference.detector import box_shares
 from captionist.inference.encoding import Encoding, Prepared
 from captionist.inference.engine import Engine, OrtAlignment
 from captionist.inference.ranker import Ranker, read_ranker
-from captionist.inference.search import Hypothesis, SearchOptions, SearchOverrides, search
+from captionist.inference.search import Choose, Hypothesis, SearchOptions, SearchOverrides, search
 from captionist.inference.sentence import sentence
 from captionist.inference.sharing import share_out
 from captionist.inference.threads import available_cores
@@ -249,23 +250,32 @@ class Captioner:
         return self._engine.alignment
 
     def candidates(self, encoding: Encoding, options: SearchOptions) -> list[Candidates]:
-        """What competes for each of B encoded pictures, all beams of a search and the nearest of the model's sentences.
+        """What competes for each of B encoded pictures: all that the search finds, and sentences of other pictures.
 
-        Raises BundleError where the model has none.
+        Raises BundleError where the model has no sentences.
         """
         if self._bank is None:
             raise BundleError(
-                f"{self.bundle.path} has no sentences to choose from: use a model whose config.json has a bank"
+                f"{self.bundle.path} has no sentences that could compete: use a model whose config.json has a bank"
             )
-        beams = replace(options, num_captions=options.num_beams, retrieved=0)
-        return self._gatherer(self._engine)(encoding, self.hypotheses(encoding, beams))
+        gather, found = self._gatherer(self._engine), list[Candidates]()
+
+        def keep(first: Step, written: list[list[Hypothesis]], constraints: Constraints) -> list[list[Hypothesis]]:
+            found.extend(gather(encoding, options.retrieved, first, written, constraints))
+            return written
+
+        self._search(self._engine, encoding, options, keep)
+        return found
 
     def hypotheses(self, encoding: Encoding, options: SearchOptions) -> list[list[Hypothesis]]:
         """The captions of each of B encoded pictures, best first, as the search leaves them."""
         return self._search(self._engine, encoding, options)
 
-    def _search(self, engine: Engine, encoding: Encoding, options: SearchOptions) -> list[list[Hypothesis]]:
-        alignment, choose = engine.alignment, None
+    def _search(
+        self, engine: Engine, encoding: Encoding, options: SearchOptions, choose: Choose | None = None
+    ) -> list[list[Hypothesis]]:
+        """choose: by default what the model has learnt, if it has."""
+        alignment = engine.alignment
 
         def similarity(found: list[Sequence[Hypothesis]]) -> list[NDArray[np.float32]]:
             assert alignment is not None
@@ -274,9 +284,9 @@ class Captioner:
             images = alignment.images(encoding)
             return [image @ own.T for image, own in zip(images, np.split(sentences, ends), strict=True)]
 
-        if self._ranker is not None:
+        if choose is None and self._ranker is not None:
             chooser = Chooser(self._gatherer(engine), self._ranker)
-            choose = partial(chooser, engine.decoder, encoding, options)
+            choose = partial(chooser, encoding, options)
         return search(
             engine.decoder,
             encoding.visual_tokens,
@@ -290,7 +300,7 @@ class Captioner:
     def _gatherer(self, engine: Engine) -> Gatherer:
         assert self._bank is not None
         assert engine.alignment is not None
-        return Gatherer(self._bank, engine.alignment, self.tokenizer, self._class_words)
+        return Gatherer(self._bank, engine.alignment, self.tokenizer, self._class_words, engine.decoder)
 
     def _generate(self, engine: Engine, encoding: Encoding, options: SearchOptions) -> list[Caption]:
         return [
@@ -329,7 +339,7 @@ class Captioner:
         )
 
     def _confidence(self, hypothesis: Hypothesis) -> float:
-        mean = hypothesis.log_probability / (len(hypothesis.tokens) + 1)  # the end of text counted
+        mean = hypothesis.mean_log_probability
         calibration = self.bundle.config.calibration
         return math.exp(mean) if calibration is None else calibration.confidence(mean, hypothesis.evidence)
 

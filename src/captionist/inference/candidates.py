@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from captionist.inference.hypotheses import Hypothesis
+
 Floats = NDArray[np.float32]
 _LEAST, _LIKELY, _SURE = 0.02, 0.35, 0.45
 """Scores of the detector: none counts as less than the first, an object of the second is more likely there than not,
@@ -14,17 +16,16 @@ and one of the third should be named."""
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Candidates:
-    """N captions of one picture: those that were written for it, at least one, and those of other pictures.
+    """N captions of one picture: those that were written for it, at least one, and then those of other pictures.
 
-    texts: in plain words. written: bool [N], whether it is one of the former. log_probability: float32 [N], of those
-    the mean of its tokens, the end of text counted. cosine: float32 [N], to the picture. support, agreement: float32
-    [N], see `Bank.support` and `consensus`. named: bool [N, K], the classes that it names; seen: float32 [K], the
-    detector's best score of each.
+    captions: as the decoder wrote them, or read them. texts: the same in plain words. written: bool [N], whether it is
+    one of the former. cosine: float32 [N], to the picture. support, agreement: float32 [N], see `Bank.support` and
+    `consensus`. named: bool [N, K], the classes that it names; seen: float32 [K], the detector's best score of each.
     """
 
+    captions: Sequence[Hypothesis]
     texts: Sequence[str]
     written: NDArray[np.bool_]
-    log_probability: Floats
     cosine: Floats
     support: Floats
     agreement: Floats
@@ -40,6 +41,7 @@ class Candidates:
         picture: whether to trust the decoder here.
         """
         own, others = self.written, ~self.written
+        likely = np.array([caption.mean_log_probability for caption in self.captions])
         doubt = np.where(self.seen < _LIKELY, np.log(np.maximum(self.seen, _LEAST) / _LIKELY), 0)
         unseen = self.named @ doubt
         seen = self.named @ np.where(self.seen > _LIKELY, self.seen, 0)
@@ -49,24 +51,22 @@ class Candidates:
             "support": self.support,
             "agreement": self.agreement,
             "written": own,
-            "log probability": np.where(own, self.log_probability, 0),
+            "log probability": likely,
             "words": np.array([len(text.split()) for text in self.texts]),
             "unseen": unseen,
             "seen": seen,
             "silent": silent,
         }
-        for name in ("cosine", "support", "agreement", "unseen", "seen"):
+        for name in ("cosine", "support", "agreement", "unseen", "seen", "log probability"):
             features[f"{name} behind"] = features[name] - features[name].max()
         for name in ("cosine", "support", "agreement"):
-            features[f"written and {name}"] = own * (_best(features[name], own) - _best(features[name], others))
-        features["written and log probability"] = own * self.log_probability[own].max()
+            best, of_others = features[name][own].max(), features[name][others].max(initial=0.0)
+            features[f"written and {name}"] = own * (best - of_others)
+        features["written and log probability"] = own * likely[own].max()
         return {name: np.asarray(values, np.float32) for name, values in features.items()}
 
 
-def _best(values: Floats, among: NDArray[np.bool_]) -> float:
-    return float(values[among].max(initial=0.0))
-
-
 _NO = np.zeros(1, np.float32)
-FEATURES = tuple(Candidates([""], _NO == 0, _NO, _NO, _NO, _NO, np.zeros((1, 0), np.bool_), _NO[:0]).features())
+_NOTHING = Hypothesis((), 0.0, 0.0, _NO[:, None])
+FEATURES = tuple(Candidates([_NOTHING], [""], _NO == 0, _NO, _NO, _NO, np.zeros((1, 0), np.bool_), _NO[:0]).features())
 """The names of what a ranker may choose by."""

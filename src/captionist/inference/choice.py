@@ -1,6 +1,6 @@
 """Captions that were written for a picture against sentences of other pictures: which is best, and how sure one is."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -31,47 +31,90 @@ class Gatherer:
     alignment: OrtAlignment
     tokenizer: CaptionTokenizer
     class_words: ClassWords
+    decoder: Decoder
 
-    def __call__(self, encoding: Encoding, written: Sequence[Sequence[Hypothesis]]) -> list[Candidates]:
-        """The candidates of B pictures: the captions written for each, at least one, and the bank's nearest."""
+    def __call__(
+        self,
+        encoding: Encoding,
+        retrieved: int,
+        first: Step,
+        written: Sequence[Sequence[Hypothesis]],
+        constraints: Constraints,
+    ) -> list[Candidates]:
+        """The candidates of B pictures: the captions written for each, and at most `retrieved` of the bank's sentences.
+
+        first: of `Decoder.prefill`, for the same pictures; written: at least one for each.
+        """
         images = self.alignment.images(encoding)
         own = self.alignment.sentences([caption.tokens for captions in written for caption in captions])
-        ends = np.cumsum([len(captions) for captions in written])[:-1]
-        objects = encoding.objects
-        none = np.zeros(self.bank.named.shape[1], np.float32)
+        vectors = np.split(own, np.cumsum([len(captions) for captions in written])[:-1])
+        fields = [
+            self._field(image, self._seen(encoding, place), captions, embedded)
+            for place, (image, captions, embedded) in enumerate(zip(images, written, vectors, strict=True))
+        ]
+        entered = [self._entered(field, retrieved, constraints) for field in fields]
+        rows = [(place, tokens) for place, entries in enumerate(entered) for tokens in entries.values()]
+        read = iter(forced(self.decoder, first, np.array([row for row, _ in rows], np.int64), [t for _, t in rows]))
         return [
-            self._of_picture(image, none if objects is None else objects[place, :, 0], captions, vectors)
-            for place, (image, captions, vectors) in enumerate(zip(images, written, np.split(own, ends), strict=True))
+            field.candidates([*captions, *(next(read) for _ in entries)], list(entries))
+            for field, captions, entries in zip(fields, written, entered, strict=True)
         ]
 
-    def _of_picture(self, image: Floats, seen: Floats, written: Sequence[Hypothesis], vectors: Floats) -> Candidates:
+    def _seen(self, encoding: Encoding, place: int) -> Floats:
+        if encoding.objects is None:
+            return np.zeros(self.bank.named.shape[1], np.float32)
+        return encoding.objects[place, :, 0]
+
+    def _field(self, image: Floats, seen: Floats, written: Sequence[Hypothesis], vectors: Floats) -> "_Field":
         texts = [" ".join(words_of(self.tokenizer.decode(caption.tokens))) for caption in written]
         nearest = [place for place in self.bank.nearest(image, seen) if self.bank.sentences[place] not in texts]
         named = np.concatenate([self.class_words(texts), self.bank.named[nearest]])
         cosine = np.concatenate([vectors, self.bank.embeddings[nearest]]) @ image
         support = self.bank.support(named, seen)
-        texts += [self.bank.sentences[place] for place in nearest]
         fit = self.bank.fit(cosine, support)
         weights = np.exp(fit - fit.max())
-        means = [caption.log_probability / (len(caption.tokens) + 1) for caption in written]
-        return Candidates(
-            texts=texts,
-            written=np.arange(len(texts)) < len(written),
-            log_probability=np.array([*means, *[0.0] * len(nearest)], np.float32),
-            cosine=cosine,
-            support=support,
-            agreement=consensus(texts, weights / weights.sum()),
-            named=named,
-            seen=seen,
-        )
+        texts += [self.bank.sentences[place] for place in nearest]
+        agreement = consensus(texts, weights / weights.sum())
+        return _Field(len(written), texts, cosine, support, agreement, named, seen)
+
+    def _entered(self, field: "_Field", retrieved: int, constraints: Constraints) -> dict[int, tuple[int, ...]]:
+        """The sentences of other pictures that may compete, best first: their places in the field, and their tokens."""
+        fit = self.bank.fit(field.cosine, field.support) + self.bank.config.agreement * field.agreement
+        entered: dict[int, tuple[int, ...]] = {}
+        for place in (field.written + np.argsort(-fit[field.written :], kind="stable")).tolist():
+            if len(entered) == retrieved:
+                break
+            tokens = tuple(self.tokenizer.encode(f" {field.texts[place]}"))
+            if constraints.allows(tokens):
+                entered[place] = tokens
+        return entered
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Chosen:
-    """One of a picture's candidates; tokens: None where it was written for the picture."""
+class _Field:
+    """The captions written for a picture, and the sentences nearest to it, whether they may compete or not."""
 
-    place: int
-    tokens: tuple[int, ...] | None
+    written: int
+    texts: Sequence[str]
+    cosine: Floats
+    support: Floats
+    agreement: Floats
+    named: NDArray[np.bool_]
+    seen: Floats
+
+    def candidates(self, captions: Sequence[Hypothesis], entered: Sequence[int]) -> Candidates:
+        """Those written and those entered, in this order, which is that of `captions`."""
+        places = [*range(self.written), *entered]
+        return Candidates(
+            captions=captions,
+            texts=[self.texts[place] for place in places],
+            written=np.arange(len(places)) < self.written,
+            cosine=self.cosine[places],
+            support=self.support[places],
+            agreement=self.agreement[places],
+            named=self.named[places],
+            seen=self.seen,
+        )
 
 
 @dataclass(frozen=True)
@@ -83,66 +126,32 @@ class Chooser:
 
     def __call__(
         self,
-        decoder: Decoder,
         encoding: Encoding,
         options: SearchOptions,
         first: Step,
         written: Sequence[Sequence[Hypothesis]],
         constraints: Constraints,
     ) -> list[list[Hypothesis]]:
-        """The `num_captions` best for each of B pictures by the ranker's score, best first.
-
-        first: of `Decoder.prefill`, for the same pictures; written: the captions found for each, at least one.
-        """
-        gathered = self.gather(encoding, written)
-        features = [candidates.features() for candidates in gathered]
-        scores = [self.ranker(each) for each in features]
-        chosen = [
-            self._choose(candidates, own, options, constraints)
-            for candidates, own in zip(gathered, scores, strict=True)
-        ]
-        foreign = [(row, one.tokens) for row, best in enumerate(chosen) for one in best if one.tokens is not None]
-        read = iter(forced(decoder, first, np.array([row for row, _ in foreign]), [tokens for _, tokens in foreign]))
-        found = []
-        for own, best, known, score in zip(written, chosen, features, scores, strict=True):
-            captions = [own[one.place] if one.tokens is None else next(read) for one in best]
-            places = [one.place for one in best]
-            found.append(_tell(captions, places, known, score))
-        return found
-
-    def _choose(
-        self, candidates: Candidates, scores: Floats, options: SearchOptions, constraints: Constraints
-    ) -> list[_Chosen]:
-        """The best of those written and of the nearest retrieved that may compete."""
-        written = int(candidates.written.sum())
+        """The `num_captions` best for each of B pictures by the ranker's score, best first; otherwise as `Gatherer`."""
         retrieved = 0 if options.sample else options.retrieved
-        best: list[_Chosen] = []
-        for place in np.argsort(-scores[: written + retrieved], kind="stable").tolist():
-            tokens = None if place < written else tuple(self.gather.tokenizer.encode(f" {candidates.texts[place]}"))
-            if tokens is None or constraints.allows(tokens):
-                best.append(_Chosen(place, tokens))
-            if len(best) == options.num_captions:
-                break
-        return best
+        gathered = self.gather(encoding, retrieved, first, written, constraints)
+        return [self._ranked(candidates)[: options.num_captions] for candidates in gathered]
 
+    def _ranked(self, candidates: Candidates) -> list[Hypothesis]:
+        """The captions with their scores, and with what speaks for the first of them.
 
-def _tell(
-    captions: Sequence[Hypothesis], places: Sequence[int], features: Mapping[str, Floats], scores: Floats
-) -> list[Hypothesis]:
-    """A picture's best captions with their scores, and with what speaks for the first of them.
-
-    lead: how far it is ahead of any other candidate; behind: how far each of these captions stays behind it, 0 or less.
-    """
-    best = places[0]
-    others = np.delete(scores, best)
-    evidence = {name: float(values[best]) for name, values in features.items()}
-    evidence["token log probability"] = captions[0].log_probability / (len(captions[0].tokens) + 1)
-    evidence["lead"] = float(scores[best] - others.max()) if others.size else 0.0
-    return [
-        replace(
-            caption,
-            score=float(scores[place]),
-            evidence=evidence | {"behind": float(scores[place] - scores[best])},
-        )
-        for caption, place in zip(captions, places, strict=True)
-    ]
+        lead: how far it is ahead of the next one; behind: how far each of these captions stays behind it, 0 or less.
+        """
+        features = candidates.features()
+        scores = self.ranker(features)
+        order = np.argsort(-scores, kind="stable").tolist()
+        evidence = {name: float(values[order[0]]) for name, values in features.items()}
+        evidence["lead"] = float(scores[order[0]] - scores[order[1]]) if len(order) > 1 else 0.0
+        return [
+            replace(
+                candidates.captions[place],
+                score=float(scores[place]),
+                evidence=evidence | {"behind": float(scores[place] - scores[order[0]])},
+            )
+            for place in order
+        ]

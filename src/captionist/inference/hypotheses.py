@@ -28,6 +28,11 @@ class Hypothesis:
     attention: NDArray[np.float32]
     evidence: Mapping[str, float] = field(default_factory=dict)
 
+    @property
+    def mean_log_probability(self) -> float:
+        """Of a token, the end of text counted."""
+        return self.log_probability / (len(self.tokens) + 1)
+
 
 @dataclass(frozen=True, slots=True)
 class Rows:

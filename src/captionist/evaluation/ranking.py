@@ -50,9 +50,9 @@ class Setting:
 
 
 def fit_ranker(contests: Sequence[Contest], names: Sequence[str], setting: Setting, seed: int = 0) -> Ranker:
-    """Fit a ranker by these features; every corpus has the same weight, however many pictures it has."""
+    """Fit a ranker by these features. A corpus with four times as many pictures as another has twice its weight."""
     counts = {corpus: sum(contest.corpus == corpus for contest in contests) for corpus in {c.corpus for c in contests}}
-    weights = np.array([1 / counts[contest.corpus] for contest in contests], np.float32)
+    weights = np.array([counts[contest.corpus] ** -0.5 for contest in contests], np.float32)
     features = [contest.candidates.features() for contest in contests]
     rows = [np.stack([known[name] for name in names], axis=1) for known in features]
     together = np.concatenate(rows)

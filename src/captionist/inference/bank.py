@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from captionist.bundle import BANK_SENTENCES, BANK_VECTORS, BankConfig
 from captionist.errors import BundleError
+from captionist.inference.arrays import read_arrays
 
 Floats = NDArray[np.float32]
 _SEEN = 0.3  # the score from which on an object counts
@@ -72,10 +73,9 @@ def read_bank(directory: Path, config: BankConfig, width: int, classes: int) -> 
     path = directory / BANK_VECTORS
     try:
         sentences = tuple((directory / BANK_SENTENCES).read_text(encoding="utf-8").splitlines())
-        with np.load(path, allow_pickle=False) as parts:
-            steps, scale, bits = parts["embeddings"], parts["scale"], parts["named"]
-    except Exception as error:  # zipfile, zlib and numpy raise a dozen kinds
-        raise BundleError(f"{directory}: its sentences cannot be read ({error}): export the model again") from error
+    except (OSError, ValueError) as error:
+        raise BundleError(f"{directory / BANK_SENTENCES} cannot be read ({error}): export the model again") from error
+    steps, scale, bits = read_arrays(path, ("embeddings", "scale", "named")).values()
     expected = {
         "embeddings": (steps, np.int8, (len(sentences), width)),
         "scale": (scale, np.float32, ()),

@@ -35,34 +35,31 @@ class Candidates:
     def features(self) -> dict[str, Floats]:
         """All that a ranker may choose by, the names in FEATURES: float32 [N] each.
 
-        unseen: how sure the detector is that classes it names are not there (0 or less). seen: the sum of its scores
-        for those that are. silent: the sum of those that the caption does not name and should. "behind": how far it
-        stays behind the best of the picture. "written and": only of written captions, and the same for all of a
-        picture: whether to trust the decoder here.
+        unseen: how sure the detector is that classes it names are not there, 0 or less. seen: the sum of the scores of
+        those that are. silent: the sum of the scores of classes that it should name and does not. "X behind": how far
+        it stays behind the picture's best. "own X": for captions written for the picture, 0 for others. "trust by X":
+        likewise, but the same for all of a picture: whether the decoder is to be trusted here.
         """
         own, others = self.written, ~self.written
-        likely = np.array([caption.mean_log_probability for caption in self.captions])
         doubt = np.where(self.seen < _LIKELY, np.log(np.maximum(self.seen, _LEAST) / _LIKELY), 0)
-        unseen = self.named @ doubt
-        seen = self.named @ np.where(self.seen > _LIKELY, self.seen, 0)
-        silent = ~self.named @ np.where(self.seen > _SURE, self.seen, 0)
         features = {
+            "written": own,
             "cosine": self.cosine,
             "support": self.support,
             "agreement": self.agreement,
-            "written": own,
-            "log probability": likely,
+            "log probability": np.array([caption.mean_log_probability for caption in self.captions]),
             "words": np.array([len(text.split()) for text in self.texts]),
-            "unseen": unseen,
-            "seen": seen,
-            "silent": silent,
+            "unseen": self.named @ doubt,
+            "seen": self.named @ np.where(self.seen > _LIKELY, self.seen, 0),
+            "silent": ~self.named @ np.where(self.seen > _SURE, self.seen, 0),
         }
-        for name in ("cosine", "support", "agreement", "unseen", "seen", "log probability"):
+        for name in ("cosine", "support", "agreement", "log probability", "unseen", "seen"):
             features[f"{name} behind"] = features[name] - features[name].max()
+        for name in ("cosine", "agreement", "log probability"):
+            features[f"own {name}"] = own * features[name]
         for name in ("cosine", "support", "agreement"):
-            best, of_others = features[name][own].max(), features[name][others].max(initial=0.0)
-            features[f"written and {name}"] = own * (best - of_others)
-        features["written and log probability"] = own * likely[own].max()
+            features[f"trust by {name}"] = own * (features[name][own].max() - features[name][others].max(initial=0.0))
+        features["trust by log probability"] = own * features["log probability"][own].max()
         return {name: np.asarray(values, np.float32) for name, values in features.items()}
 
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from captionist.bundle import RANKER
 from captionist.errors import BundleError
+from captionist.inference.arrays import read_arrays
 from captionist.inference.candidates import FEATURES
 
 Floats = NDArray[np.float32]
@@ -47,11 +48,7 @@ class Ranker:
 def read_ranker(directory: Path) -> Ranker:
     """A bundle's ranker. Raises BundleError where it is damaged or wants features that are not known here."""
     path = directory / RANKER
-    try:
-        with np.load(path, allow_pickle=False) as parts:
-            arrays = {part.name: parts[part.name] for part in fields(Ranker)}
-    except Exception as error:  # zipfile, zlib and numpy raise a dozen kinds
-        raise BundleError(f"{path} cannot be read ({error}): export the model again") from error
+    arrays = read_arrays(path, [part.name for part in fields(Ranker)])
     names = tuple(map(str, arrays.pop("names").ravel()))
     features, hidden = len(names), arrays["bias"].size
     shapes = {"mean": (features,), "deviation": (features,), "linear": (features,), "hidden": (features, hidden)}

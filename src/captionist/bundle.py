@@ -4,6 +4,7 @@ import hashlib
 import json
 import math
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,6 +18,7 @@ from captionist.errors import BundleError
 CONFIG, TOKENIZER = "config.json", "tokenizer.json"
 DETECTOR, ENCODER, PREFILL, STEP = "detector.onnx", "encoder.onnx", "prefill.onnx", "step.onnx"
 IMAGE_HEAD, SENTENCE_HEAD = "image_head.onnx", "sentence_head.onnx"
+BANK_SENTENCES, BANK_VECTORS, RANKER = "sentences.txt", "sentences.npz", "ranker.npz"
 MODEL_CARD, SCORES, CHECKSUMS = "MODEL_CARD.md", "scores.json", "checksums.json"
 TRAINING_HEADING = "## Training"  # of the last part of a model card
 _REQUIRED = (CONFIG, TOKENIZER, ENCODER, PREFILL, STEP, MODEL_CARD, SCORES, CHECKSUMS)
@@ -82,6 +84,7 @@ class SearchDefaults(_Strict):
     no_repeat_ngram: int = Field(default=0, ge=0)
     repetition_penalty: float = Field(default=1.0, gt=0, le=100)
     match_weight: float = Field(default=0.0, ge=0, le=1000)
+    retrieved: int = Field(default=0, ge=0)
 
 
 class AlignmentConfig(_Strict):
@@ -96,21 +99,44 @@ class AlignmentConfig(_Strict):
     features: int = Field(default=0, ge=0)
 
 
-class Calibration(_Strict):
-    """How `Caption.confidence` follows from a caption's probability; see `evaluation.calibration`.
+class BankConfig(_Strict):
+    """Sentences of other pictures, which compete with those that are written for a picture; see `inference.bank`.
 
-    The logistic function of intercept + slope * (mean log probability of the caption's tokens). accepted_cider: the
-    CIDEr-D times 100 from which on a caption counted as acceptable.
+    nearest: how many of them are looked at for each picture: those with most of cosine * (their cosine to the picture)
+    + support * (how far the classes that they name are those seen). Of these, those compete that have most of the same
+    + agreement * (how far they say what the others say). ranked: whether the model has learnt to choose among its own
+    captions and these, and has ranker.npz.
+    """
+
+    nearest: int = Field(default=50, ge=1, le=50)
+    cosine: float = Field(default=8.0, ge=0, le=1000)
+    support: float = Field(default=2.0, ge=0, le=1000)
+    agreement: float = Field(default=60.0, ge=0, le=1000)
+    ranked: bool = False
+
+
+class Calibration(_Strict):
+    """How `Caption.confidence` follows from what is known of a caption; see `evaluation.calibration`.
+
+    The logistic function of intercept + slope * (mean log probability of the caption's tokens) + the sum of weights *
+    (evidence of those names, where captions are ranked; see `inference.choice`). accepted_cider: the CIDEr-D times 100
+    from which on a caption counted as acceptable.
     """
 
     intercept: float
     slope: float
     accepted_cider: float
+    weights: dict[str, float] = {}
 
-    def confidence(self, token_log_probability: float) -> float:
-        """The confidence, 0 to 1, of a caption whose tokens have this mean log probability."""
+    def confidence(self, token_log_probability: float, evidence: Mapping[str, float] | None = None) -> float:
+        """The confidence, 0 to 1, of a caption whose tokens have this mean log probability, and for which that speaks.
+
+        What the weights ask for and is not there counts as 0.
+        """
+        logit = self.intercept + self.slope * token_log_probability
+        logit += sum(weight * (evidence or {}).get(name, 0.0) for name, weight in self.weights.items())
         # As a hyperbolic tangent, the logistic function cannot overflow.
-        return (1 + math.tanh((self.intercept + self.slope * token_log_probability) / 2)) / 2
+        return (1 + math.tanh(logit / 2)) / 2
 
 
 class BundleConfig(_Strict):
@@ -123,6 +149,8 @@ class BundleConfig(_Strict):
     detector: none where the model has none; otherwise the bundle has detector.onnx too.
     alignment: none where the model was not trained to compare pictures with sentences; otherwise the bundle has
         image_head.onnx and sentence_head.onnx too.
+    bank: none where the model has no sentences to choose from; otherwise the bundle has sentences.txt and sentences.npz
+        too.
     calibration: none where there were too few pictures for one.
     """
 
@@ -139,6 +167,7 @@ class BundleConfig(_Strict):
     lowercase: bool
     detector: DetectorConfig | None = None
     alignment: AlignmentConfig | None = None
+    bank: BankConfig | None = None
     calibration: Calibration | None = None
 
     @model_validator(mode="after")
@@ -154,6 +183,10 @@ class BundleConfig(_Strict):
             raise ValueError(f"bos_id and eos_id must be below vocabulary_size={self.vocabulary_size}")
         if self.search.match_weight and self.alignment is None:
             raise ValueError("search.match_weight needs an alignment")
+        if self.bank is not None and self.alignment is None:
+            raise ValueError("a bank needs an alignment")
+        if self.search.retrieved and not (self.bank and self.bank.ranked):
+            raise ValueError("search.retrieved needs a bank that is ranked")
         return self
 
 
@@ -178,6 +211,8 @@ class Bundle:
             _require_files(path, (DETECTOR,))
         if config.alignment is not None:
             _require_files(path, (IMAGE_HEAD, SENTENCE_HEAD))
+        if config.bank is not None:
+            _require_files(path, (BANK_SENTENCES, BANK_VECTORS, *((RANKER,) if config.bank.ranked else ())))
         return cls(path, config)
 
     @property

@@ -15,11 +15,17 @@ from captionist import images
 from captionist.bundle import TOKENIZER, Bundle
 from captionist.errors import BundleError, FailedImageError, ImageError, NotAnImageError
 from captionist.images import FilePart, ImageLimits
-from captionist.inference.decoder import Decoder
+from captionist.inference.bank import Bank, read_bank
+from captionist.inference.candidates import Candidates
+from captionist.inference.choice import Chooser, Gatherer
+from captionist.inference.class_words import ClassWords
+from captionist.inference.constraints import Constraints
+from captionist.inference.decoder import Decoder, Step
 from captionist.inference.detector import box_shares
 from captionist.inference.encoding import Encoding, Prepared
 from captionist.inference.engine import Engine, OrtAlignment
-from captionist.inference.search import Hypothesis, SearchOptions, SearchOverrides, search
+from captionist.inference.ranker import Ranker, read_ranker
+from captionist.inference.search import Choose, Hypothesis, SearchOptions, SearchOverrides, search
 from captionist.inference.sentence import sentence
 from captionist.inference.sharing import each_or_error, share_out
 from captionist.inference.threads import available_cores
@@ -100,6 +106,13 @@ class Captioner:
         self._threads = available_cores() if threads is None else threads
         self._engine = Engine(self.bundle, self._threads)
         self.limits = limits or ImageLimits()
+        classes = config.detector.classes if config.detector else ()
+        self._class_words = ClassWords(classes)
+        self._bank: Bank | None = None
+        self._ranker: Ranker | None = None
+        if config.bank is not None and config.alignment is not None:
+            self._bank = read_bank(self.bundle.path, config.bank, config.alignment.width, len(classes))
+            self._ranker = read_ranker(self.bundle.path) if config.bank.ranked else None
 
     @cached_property
     def _side_by_side(self) -> Engine:
@@ -242,7 +255,32 @@ class Captioner:
             )
         return self._engine.alignment
 
-    def _generate(self, engine: Engine, encoding: Encoding, options: SearchOptions) -> list[Caption]:
+    def candidates(self, encoding: Encoding, options: SearchOptions) -> list[Candidates]:
+        """What competes for each of B encoded pictures: all that the search finds, and sentences of other pictures.
+
+        Raises BundleError where the model has no sentences.
+        """
+        if self._bank is None:
+            raise BundleError(
+                f"{self.bundle.path} has no sentences that could compete: use a model whose config.json has a bank"
+            )
+        gather, found = self._gatherer(self._engine), list[Candidates]()
+
+        def keep(first: Step, written: list[list[Hypothesis]], constraints: Constraints) -> list[list[Hypothesis]]:
+            found.extend(gather(encoding, options.retrieved, first, written, constraints))
+            return written
+
+        self._search(self._engine, encoding, options, keep)
+        return found
+
+    def hypotheses(self, encoding: Encoding, options: SearchOptions) -> list[list[Hypothesis]]:
+        """The captions of each of B encoded pictures, best first, as the search leaves them."""
+        return self._search(self._engine, encoding, options)
+
+    def _search(
+        self, engine: Engine, encoding: Encoding, options: SearchOptions, choose: Choose | None = None
+    ) -> list[list[Hypothesis]]:
+        """choose: by default what the model has learnt, if it has."""
         alignment = engine.alignment
 
         def similarity(found: list[Sequence[Hypothesis]]) -> list[NDArray[np.float32]]:
@@ -252,17 +290,28 @@ class Captioner:
             images = alignment.images(encoding)
             return [image @ own.T for image, own in zip(images, np.split(sentences, ends), strict=True)]
 
-        found = search(
+        if choose is None and self._ranker is not None:
+            chooser = Chooser(self._gatherer(engine), self._ranker)
+            choose = partial(chooser, encoding, options)
+        return search(
             engine.decoder,
             encoding.visual_tokens,
             len(encoding),
             options,
             self.tokenizer.word_start,
             similarity if alignment else None,
+            choose,
         )
+
+    def _gatherer(self, engine: Engine) -> Gatherer:
+        assert self._bank is not None
+        assert engine.alignment is not None
+        return Gatherer(self._bank, engine.alignment, self.tokenizer, self._class_words, engine.decoder)
+
+    def _generate(self, engine: Engine, encoding: Encoding, options: SearchOptions) -> list[Caption]:
         return [
             self._best([self._caption(hypothesis, places) for hypothesis in hypotheses])
-            for hypotheses, places in zip(found, self._places(encoding), strict=True)
+            for hypotheses, places in zip(self._search(engine, encoding, options), self._places(encoding), strict=True)
         ]
 
     def _best(self, captions: list[Caption]) -> Caption:
@@ -296,9 +345,9 @@ class Captioner:
         )
 
     def _confidence(self, hypothesis: Hypothesis) -> float:
-        mean = hypothesis.log_probability / (len(hypothesis.tokens) + 1)  # the end of text counted
+        mean = hypothesis.mean_log_probability
         calibration = self.bundle.config.calibration
-        return math.exp(mean) if calibration is None else calibration.confidence(mean)
+        return math.exp(mean) if calibration is None else calibration.confidence(mean, hypothesis.evidence)
 
     def _over_grid(self, attention: NDArray[np.float32], places: NDArray[np.float32]) -> NDArray[np.float32]:
         """Mean of a word's tokens on the picture's grid, as shares of it: float32 [T, P] -> [rows, cols].

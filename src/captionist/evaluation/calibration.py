@@ -24,6 +24,9 @@ _RIDGE = 1e-3  # keeps the fit finite where a few captions are separated perfect
 _BINS = 8
 FEWEST_PICTURES = 200
 """Of fewer pictures neither a calibration nor a plot of its reliability would say much."""
+_FEWEST_RANKED = FEWEST_PICTURES // 2
+EVIDENCE = ("log probability", "cosine", "support", "agreement", "written", "lead")
+"""What tells how sure one may be of a caption that was chosen among others; see `inference.choice`."""
 
 
 @dataclass(frozen=True)
@@ -85,12 +88,82 @@ def calibrate(
     return Calibration(intercept=intercept, slope=slope, accepted_cider=accepted_cider)
 
 
+@dataclass(frozen=True)
+class Ranked:
+    """The captions of a picture, best first: what is known of each (`Hypothesis.evidence`), its CIDEr-D times 100."""
+
+    picture: str
+    evidence: Sequence[Mapping[str, float]]
+    cider: Sequence[float]
+
+
+def calibrate_ranked(corpora: Sequence[tuple[Mapping[str, Sequence[str]], Sequence[Ranked]]]) -> Calibration | None:
+    """Fit the calibration of a model that ranks captions on half of the pictures of several corpora, which count alike.
+
+    A logistic regression of the evidence for the best caption of each picture; how much an alternative loses by staying
+    behind is fitted after it, so that none is ever surer than the caption above it. corpora: of each the references by
+    picture id, and the ranked captions. None as in `calibrate`, if it is so for one of the corpora.
+    """
+    rows: list[tuple[Ranked, float, float]] = []  # captions, CIDEr-D from which on they are acceptable, weight
+    for references, ranked in corpora:
+        half = [each for each in ranked if calibrates(each.picture)]
+        groups = [references[each.picture] for each in half if len(references[each.picture]) > 1]
+        if len(groups) < _FEWEST_RANKED:
+            return None
+        least = _accepted_cider(groups)
+        rows += [(each, least, 1 / len(half)) for each in half]
+    weights = np.array([weight for *_, weight in rows])
+    weights *= len(rows) / weights.sum()
+    accepted = np.array([each.cider[0] >= least for each, least, _ in rows], dtype=np.float64)
+    if accepted.min() == accepted.max():
+        return None
+    inputs = np.array([[1.0, *(each.evidence[0][name] for name in EVIDENCE)] for each, *_ in rows])
+    intercept, *slopes = _logistic_regression(inputs, accepted, weights)
+    calibration = Calibration(
+        intercept=intercept,
+        slope=0.0,
+        accepted_cider=float(np.average([least for _, least, _ in rows], weights=weights)),
+        weights=dict(zip(EVIDENCE, slopes, strict=True)),
+    )
+    others = [
+        (evidence["behind"], calibration.confidence(0.0, evidence), cider >= least, weight)
+        for each, least, weight in rows
+        for evidence, cider in zip(each.evidence[1:], each.cider[1:], strict=True)
+    ]
+    return calibration.model_copy(update={"weights": calibration.weights | {"behind": _loss_behind(others)}})
+
+
+def _loss_behind(others: Sequence[tuple[float, float, bool, float]]) -> float:
+    """The weight of what alternatives stay behind that makes their acceptance likeliest.
+
+    others: how far each is behind, its confidence as if it were not, whether it is acceptable, and how much it counts.
+    """
+    if not others:
+        return 1.0
+    behind, best, accepted, weights = map(np.array, zip(*others, strict=True))
+    logits = np.log(np.clip(best, 1e-9, 1 - 1e-9) / np.clip(1 - best, 1e-9, 1))
+
+    def misfit(weight: float) -> float:
+        signed = np.where(accepted, -1, 1) * (logits + weight * behind)
+        return float(weights @ np.logaddexp(0, signed))
+
+    return min(map(float, np.linspace(0, 2, 81)), key=misfit)
+
+
 def reliability(
-    cider: Mapping[str, float], confidence: Mapping[str, float], calibration: Calibration
+    cider: Mapping[str, float],
+    confidence: Mapping[str, float],
+    calibration: Calibration,
+    references: Mapping[str, Sequence[str]] | None = None,
 ) -> Reliability | None:
-    """Compare confidence with the proxy on the other half; None where that half is too small or all of one kind."""
+    """Compare confidence with the proxy on the other half; None where that half is too small or all of one kind.
+
+    references: of a corpus other than the one that calibrated; what is acceptable is then measured anew.
+    """
     pictures = sorted(picture for picture in cider if not calibrates(picture))
-    accepted = np.array([cider[picture] >= calibration.accepted_cider for picture in pictures])
+    groups = [references[picture] for picture in pictures if len(references[picture]) > 1] if references else []
+    least = _accepted_cider(groups) if len(groups) >= FEWEST_PICTURES // 2 else calibration.accepted_cider
+    accepted = np.array([cider[picture] >= least for picture in pictures])
     if len(pictures) < FEWEST_PICTURES // 2 or accepted.min() == accepted.max():
         return None
     claimed = np.array([confidence[picture] for picture in pictures])
@@ -100,7 +173,7 @@ def reliability(
         for rows in np.array_split(order, _BINS)
     )
     error = sum(b.captions * abs(b.confidence - b.accepted) for b in bins) / len(pictures)
-    return Reliability(bins, error, _discrimination(claimed, accepted), calibration.accepted_cider)
+    return Reliability(bins, error, _discrimination(claimed, accepted), least)
 
 
 def _accepted_cider(references: Sequence[Sequence[str]]) -> float:
@@ -111,13 +184,15 @@ def _accepted_cider(references: Sequence[Sequence[str]]) -> float:
     return float(np.percentile(100 * scores, _UNACCEPTED_PEOPLE))
 
 
-def _logistic_regression(inputs: FloatArray, accepted: FloatArray) -> tuple[float, ...]:
-    """The weights of inputs [N, K] that make accepted [N] likeliest, by Newton's method."""
+def _logistic_regression(
+    inputs: FloatArray, accepted: FloatArray, counts: FloatArray | float = 1.0
+) -> tuple[float, ...]:
+    """The weights of inputs [N, K] that make accepted [N] likeliest, by Newton's method. counts: [N], of each row."""
     weights = np.zeros(inputs.shape[1])
     for _ in range(50):
         chance = 1 / (1 + np.exp(-inputs @ weights))
-        gradient = inputs.T @ (chance - accepted) + _RIDGE * weights
-        curvature = (inputs.T * (chance * (1 - chance))) @ inputs + _RIDGE * np.eye(len(weights))
+        gradient = inputs.T @ (counts * (chance - accepted)) + _RIDGE * weights
+        curvature = (inputs.T * (counts * chance * (1 - chance))) @ inputs + _RIDGE * np.eye(len(weights))
         weights -= np.linalg.solve(curvature, gradient)
     return tuple(map(float, weights))
 

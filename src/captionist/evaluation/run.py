@@ -105,6 +105,6 @@ def evaluate(
             "search": asdict(search),
         },
         mistakes=count_mistakes(references, candidates),
-        reliability=reliability(cider, confidence, config.calibration) if config.calibration else None,
+        reliability=reliability(cider, confidence, config.calibration, references) if config.calibration else None,
         audit=tuple(audit(captioned, [candidates[e.id] for e in captioned], captioner, advance)) if with_audit else (),
     )

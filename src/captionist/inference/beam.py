@@ -1,26 +1,24 @@
 """Beam search over many pictures at once; with one beam it is greedy search."""
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
 from captionist.inference.constraints import Constraints
-from captionist.inference.decoder import Decoder
+from captionist.inference.decoder import Decoder, Step
 from captionist.inference.hypotheses import Hypothesis, Rows, log_softmax
 from captionist.inference.options import SearchOptions
 
 
 def beam_search(
-    decoder: Decoder, visual_tokens: Any, batch: int, options: SearchOptions, constraints: Constraints
+    decoder: Decoder, first: Step, options: SearchOptions, constraints: Constraints
 ) -> list[list[Hypothesis]]:
-    """The best `num_beams` captions of each picture, best first.
+    """The best `num_beams` captions of each picture, best first. first: what `prefill` gave for the pictures.
 
     All live captions have the same length, so they share one decoder step; a picture leaves the batch once no live
     caption of its own can still enter its best ones.
     """
+    batch, step = len(first.logits), first
     finished: list[list[Hypothesis]] = [[] for _ in range(batch)]
-    step = decoder.prefill(visual_tokens)
     live = Rows.start(np.arange(batch), step.attention.shape[1])
     while True:
         log_probs = log_softmax(step.logits)

@@ -1,5 +1,7 @@
 """Which tokens may come next: length limits and repetition."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -47,6 +49,18 @@ class Constraints:
             stuck = np.isneginf(ranked.max(axis=1))
             ranked[stuck, self._eos] = end[stuck]
         return ranked
+
+    def allows(self, tokens: Sequence[int]) -> bool:
+        """Whether a search under these constraints could have written a caption of T tokens."""
+        options = self._options
+        if not options.min_tokens <= len(tokens) <= self.max_tokens:
+            return False
+        words = 0 if self._word_start is None else 1 + int(self._word_start[list(tokens[1:])].sum())
+        if options.max_words is not None and words > options.max_words:
+            return False
+        size = options.no_repeat_ngram
+        runs = [tuple(tokens[start : start + size]) for start in range(len(tokens) - size + 1)] if size else []
+        return len(set(runs)) == len(runs)
 
     def _end(self, log_probs: NDArray[np.float32], full: NDArray[np.bool_]) -> NDArray[np.float32]:
         """float32 [R]: what the end of text is ranked by. full: bool [R], captions at the word limit.

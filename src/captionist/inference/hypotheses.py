@@ -1,6 +1,7 @@
 """Captions in the making, and finished ones, as token ids."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,12 +18,20 @@ class Hypothesis:
         constraints, penalties or temperature.
     score: what it was ranked by; higher is better.
     attention: float32 [T, P], how much the position that predicted each token looked at each visual token.
+    evidence: where captions were ranked, what speaks for the picture's best one, and how far this one stays behind it;
+        see `inference.choice`.
     """
 
     tokens: tuple[int, ...]
     log_probability: float
     score: float
     attention: NDArray[np.float32]
+    evidence: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def mean_log_probability(self) -> float:
+        """Of a token, the end of text counted."""
+        return self.log_probability / (len(self.tokens) + 1)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,8 @@ MOST_WORDS = 1000
 """Of a caption: more than any model writes."""
 MOST_ROWS = 512
 """Rows of the decoder that may run at once: wide beams get fewer pictures in a batch, which bounds their memory."""
+MOST_RETRIEVED = 50
+"""For one picture; each takes such a row, too, and a bundle looks at no more of its sentences."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,7 @@ class SearchOverrides(TypedDict, total=False):
     no_repeat_ngram: int
     repetition_penalty: float
     match_weight: float
+    retrieved: int
     sample: Sampling | None
 
 
@@ -62,8 +65,10 @@ class SearchOptions:
     no_repeat_ngram: no run of so many tokens comes twice (0: off).
     repetition_penalty: above 1, tokens already written become less likely (after Keskar et al. 2019, CTRL).
     match_weight: captions found are ranked anew by their score plus so much of their similarity to the picture, a
-        cosine; needs a model with an alignment (0: off).
-    sample: draw at random instead; num_beams is then ignored.
+        cosine; needs a model with an alignment (0: off). A model that has learnt to choose does so instead.
+    retrieved: so many sentences of other pictures compete with the captions found; needs a model that has learnt to
+        choose among them (0: off).
+    sample: draw at random instead; num_beams and retrieved are then ignored.
     """
 
     num_beams: int = 3
@@ -75,6 +80,7 @@ class SearchOptions:
     no_repeat_ngram: int = 0
     repetition_penalty: float = 1.0
     match_weight: float = 0.0
+    retrieved: int = 0
     sample: Sampling | None = None
 
     def __post_init__(self) -> None:
@@ -105,6 +111,10 @@ class SearchOptions:
             self.repetition_penalty > 0, f"repetition_penalty must be above 0, but it is {self.repetition_penalty}"
         )
         _require(self.match_weight >= 0, f"match_weight must be 0 (off) or more, but it is {self.match_weight}")
+        _require(
+            0 <= self.retrieved <= MOST_RETRIEVED,
+            f"retrieved must lie between 0 (off) and {MOST_RETRIEVED}, but it is {self.retrieved}",
+        )
 
     def fitting(self, batch: int) -> int:
         """How many of so many pictures may run at once."""

@@ -1,36 +1,29 @@
 """Captions drawn at random from the model's distribution."""
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
 from captionist.inference.constraints import Constraints
-from captionist.inference.decoder import Decoder
+from captionist.inference.decoder import Decoder, Step
 from captionist.inference.hypotheses import Hypothesis, Rows, log_softmax
 from captionist.inference.options import Sampling, SearchOptions
 
 
 def sample(
-    decoder: Decoder,
-    visual_tokens: Any,
-    batch: int,
-    options: SearchOptions,
-    constraints: Constraints,
-    sampling: Sampling,
+    decoder: Decoder, first: Step, options: SearchOptions, constraints: Constraints, sampling: Sampling
 ) -> list[list[Hypothesis]]:
     """`num_captions` independent captions of each picture, the best score first; the same one may come twice.
 
-    Every picture draws from a generator of its own, started from the seed: its captions do not depend on its batch.
+    first: what `prefill` gave for the pictures. Every picture draws from a generator of its own, started from the seed:
+    its captions do not depend on its batch.
     """
-    count = options.num_captions
+    count, batch = options.num_captions, len(first.logits)
     generators = [np.random.default_rng(sampling.seed) for _ in range(batch)]
     finished: list[list[Hypothesis]] = [[] for _ in range(batch)]
-    step = decoder.prefill(visual_tokens)
     rows = np.repeat(np.arange(batch), count)
-    live = Rows.start(rows, step.attention.shape[1])
+    live = Rows.start(rows, first.attention.shape[1])
     slots = np.tile(np.arange(count), batch)
-    logits, attention, state = step.logits[rows], step.attention[rows], decoder.reorder(step.state, rows)
+    logits, attention, state = first.logits[rows], first.attention[rows], decoder.reorder(first.state, rows)
     while True:
         log_probs = log_softmax(logits)
         ranked = constraints.apply(log_probs, live.tokens)

@@ -19,6 +19,8 @@ __all__ = ["Decoder", "Hypothesis", "Sampling", "SearchOptions", "SearchOverride
 Similarity = Callable[[list[Sequence[Hypothesis]]], list[NDArray[np.float32]]]
 """How well captions fit their pictures: for each picture's hypotheses, of which there may be any number, as many
 cosines."""
+Choose = Callable[[Step, list[list[Hypothesis]], Constraints], list[list[Hypothesis]]]
+"""The best of the captions written for each picture and of others, best first; see `inference.choice`."""
 
 
 def search(
@@ -28,20 +30,26 @@ def search(
     options: SearchOptions,
     word_start: NDArray[np.bool_] | None = None,
     similarity: Similarity | None = None,
+    choose: Choose | None = None,
 ) -> list[list[Hypothesis]]:
     """Caption `batch` pictures: for each, `num_captions` hypotheses (or fewer, if no more exist), best first.
 
     visual_tokens: what the decoder's `prefill` takes for these pictures. word_start: bool [V], which tokens begin with
     white space; needed for `max_words` (ValueError without it). similarity: needed for `match_weight` (likewise).
-    Raises CaptionistError if logits are not numbers.
+    choose: ranks captions instead; needed for `retrieved` (likewise). Raises CaptionistError if logits are not numbers.
     """
     if batch == 0:
         return []
     constraints = Constraints(options, eos_id=decoder.eos_id, max_tokens=decoder.max_tokens, word_start=word_start)
+    if options.retrieved and choose is None:
+        raise ValueError("retrieved needs a model that has learnt to choose among sentences: leave it at 0")
+    first = decoder.prefill(visual_tokens)
     if options.sample is not None:
-        found = sample(decoder, visual_tokens, batch, options, constraints, options.sample)
+        found = sample(decoder, first, options, constraints, options.sample)
     else:
-        found = beam_search(decoder, visual_tokens, batch, options, constraints)
+        found = beam_search(decoder, first, options, constraints)
+    if choose is not None:
+        return choose(first, found, constraints)
     if options.match_weight:
         if similarity is None:
             raise ValueError("match_weight needs a model that compares pictures with sentences: leave it at 0")

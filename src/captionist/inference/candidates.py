@@ -1,0 +1,69 @@
+"""Captions that compete for a picture, and what is known of each: what a ranker chooses by."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from captionist.inference.hypotheses import Hypothesis
+
+Floats = NDArray[np.float32]
+_LEAST, _LIKELY, _SURE = 0.02, 0.35, 0.45
+"""Scores of the detector: none counts as less than the first, an object of the second is more likely there than not,
+and one of the third should be named."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Candidates:
+    """N captions of one picture: those that were written for it, at least one, and then those of other pictures.
+
+    captions: as the decoder wrote them, or read them. texts: the same in plain words. written: bool [N], whether it is
+    one of the former. cosine: float32 [N], to the picture. support, agreement: float32 [N], see `Bank.support` and
+    `consensus`. named: bool [N, K], the classes that it names; seen: float32 [K], the detector's best score of each.
+    """
+
+    captions: Sequence[Hypothesis]
+    texts: Sequence[str]
+    written: NDArray[np.bool_]
+    cosine: Floats
+    support: Floats
+    agreement: Floats
+    named: NDArray[np.bool_]
+    seen: Floats
+
+    def features(self) -> dict[str, Floats]:
+        """All that a ranker may choose by, the names in FEATURES: float32 [N] each.
+
+        unseen: how sure the detector is that classes it names are not there, 0 or less. seen: the sum of the scores of
+        those that are. silent: the sum of the scores of classes that it should name and does not. "X behind": how far
+        it stays behind the picture's best. "own X": for captions written for the picture, 0 for others. "trust by X":
+        likewise, but the same for all of a picture: whether the decoder is to be trusted here.
+        """
+        own, others = self.written, ~self.written
+        doubt = np.where(self.seen < _LIKELY, np.log(np.maximum(self.seen, _LEAST) / _LIKELY), 0)
+        features = {
+            "written": own,
+            "cosine": self.cosine,
+            "support": self.support,
+            "agreement": self.agreement,
+            "log probability": np.array([caption.mean_log_probability for caption in self.captions]),
+            "words": np.array([len(text.split()) for text in self.texts]),
+            "unseen": self.named @ doubt,
+            "seen": self.named @ np.where(self.seen > _LIKELY, self.seen, 0),
+            "silent": ~self.named @ np.where(self.seen > _SURE, self.seen, 0),
+        }
+        for name in ("cosine", "support", "agreement", "log probability", "unseen", "seen"):
+            features[f"{name} behind"] = features[name] - features[name].max()
+        for name in ("cosine", "agreement", "log probability"):
+            features[f"own {name}"] = own * features[name]
+        for name in ("cosine", "support", "agreement"):
+            features[f"trust by {name}"] = own * (features[name][own].max() - features[name][others].max(initial=0.0))
+        features["trust by log probability"] = own * features["log probability"][own].max()
+        return {name: np.asarray(values, np.float32) for name, values in features.items()}
+
+
+_NO = np.zeros(1, np.float32)
+_NOTHING = Hypothesis((), 0.0, 0.0, _NO[:, None])
+FEATURES = tuple(Candidates([_NOTHING], [""], _NO == 0, _NO, _NO, _NO, np.zeros((1, 0), np.bool_), _NO[:0]).features())
+"""The names of what a ranker may choose by."""

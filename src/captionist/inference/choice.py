@@ -1,0 +1,157 @@
+"""Captions that were written for a picture against sentences of other pictures: which is best, and how sure one is."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from captionist.inference.bank import Bank
+from captionist.inference.candidates import Candidates
+from captionist.inference.class_words import ClassWords, words_of
+from captionist.inference.consensus import consensus
+from captionist.inference.constraints import Constraints
+from captionist.inference.decoder import Decoder, Step
+from captionist.inference.encoding import Encoding
+from captionist.inference.engine import OrtAlignment
+from captionist.inference.forced import forced
+from captionist.inference.hypotheses import Hypothesis
+from captionist.inference.options import SearchOptions
+from captionist.inference.ranker import Ranker
+from captionist.inference.tokenizer import CaptionTokenizer
+
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Gatherer:
+    """Finds what competes for pictures."""
+
+    bank: Bank
+    alignment: OrtAlignment
+    tokenizer: CaptionTokenizer
+    class_words: ClassWords
+    decoder: Decoder
+
+    def __call__(
+        self,
+        encoding: Encoding,
+        retrieved: int,
+        first: Step,
+        written: Sequence[Sequence[Hypothesis]],
+        constraints: Constraints,
+    ) -> list[Candidates]:
+        """The candidates of B pictures: the captions written for each, and at most `retrieved` of the bank's sentences.
+
+        first: of `Decoder.prefill`, for the same pictures; written: at least one for each.
+        """
+        images = self.alignment.images(encoding)
+        own = self.alignment.sentences([caption.tokens for captions in written for caption in captions])
+        vectors = np.split(own, np.cumsum([len(captions) for captions in written])[:-1])
+        fields = [
+            self._field(image, self._seen(encoding, place), captions, embedded)
+            for place, (image, captions, embedded) in enumerate(zip(images, written, vectors, strict=True))
+        ]
+        entered = [self._entered(field, retrieved, constraints) for field in fields]
+        rows = [(place, tokens) for place, entries in enumerate(entered) for tokens in entries.values()]
+        read = iter(forced(self.decoder, first, np.array([row for row, _ in rows], np.int64), [t for _, t in rows]))
+        return [
+            field.candidates([*captions, *(next(read) for _ in entries)], list(entries))
+            for field, captions, entries in zip(fields, written, entered, strict=True)
+        ]
+
+    def _seen(self, encoding: Encoding, place: int) -> Floats:
+        if encoding.objects is None:
+            return np.zeros(self.bank.named.shape[1], np.float32)
+        return encoding.objects[place, :, 0]
+
+    def _field(self, image: Floats, seen: Floats, written: Sequence[Hypothesis], vectors: Floats) -> "_Field":
+        texts = [" ".join(words_of(self.tokenizer.decode(caption.tokens))) for caption in written]
+        nearest = [place for place in self.bank.nearest(image, seen) if self.bank.sentences[place] not in texts]
+        named = np.concatenate([self.class_words(texts), self.bank.named[nearest]])
+        cosine = np.concatenate([vectors, self.bank.embeddings[nearest]]) @ image
+        support = self.bank.support(named, seen)
+        fit = self.bank.fit(cosine, support)
+        weights = np.exp(fit - fit.max())
+        texts += [self.bank.sentences[place] for place in nearest]
+        agreement = consensus(texts, weights / weights.sum())
+        return _Field(len(written), texts, cosine, support, agreement, named, seen)
+
+    def _entered(self, field: "_Field", retrieved: int, constraints: Constraints) -> dict[int, tuple[int, ...]]:
+        """The sentences of other pictures that may compete, best first: their places in the field, and their tokens."""
+        fit = self.bank.fit(field.cosine, field.support) + self.bank.config.agreement * field.agreement
+        entered: dict[int, tuple[int, ...]] = {}
+        for place in (field.written + np.argsort(-fit[field.written :], kind="stable")).tolist():
+            if len(entered) == retrieved:
+                break
+            tokens = tuple(self.tokenizer.encode(f" {field.texts[place]}"))
+            if constraints.allows(tokens):
+                entered[place] = tokens
+        return entered
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Field:
+    """The captions written for a picture, and the sentences nearest to it, whether they may compete or not."""
+
+    written: int
+    texts: Sequence[str]
+    cosine: Floats
+    support: Floats
+    agreement: Floats
+    named: NDArray[np.bool_]
+    seen: Floats
+
+    def candidates(self, captions: Sequence[Hypothesis], entered: Sequence[int]) -> Candidates:
+        """Those written and those entered, in this order, which is that of `captions`."""
+        places = [*range(self.written), *entered]
+        return Candidates(
+            captions=captions,
+            texts=[self.texts[place] for place in places],
+            written=np.arange(len(places)) < self.written,
+            cosine=self.cosine[places],
+            support=self.support[places],
+            agreement=self.agreement[places],
+            named=self.named[places],
+            seen=self.seen,
+        )
+
+
+@dataclass(frozen=True)
+class Chooser:
+    """Ranks what competes for pictures, and tells what speaks for the best."""
+
+    gather: Gatherer
+    ranker: Ranker
+
+    def __call__(
+        self,
+        encoding: Encoding,
+        options: SearchOptions,
+        first: Step,
+        written: Sequence[Sequence[Hypothesis]],
+        constraints: Constraints,
+    ) -> list[list[Hypothesis]]:
+        """The `num_captions` best for each of B pictures by the ranker's score, best first; otherwise as `Gatherer`."""
+        retrieved = 0 if options.sample else options.retrieved
+        gathered = self.gather(encoding, retrieved, first, written, constraints)
+        return [self._ranked(candidates)[: options.num_captions] for candidates in gathered]
+
+    def _ranked(self, candidates: Candidates) -> list[Hypothesis]:
+        """The captions with their scores, and with what speaks for the first of them.
+
+        lead: how far it is ahead of the next one; behind: how far each of these captions stays behind it, 0 or less.
+        """
+        features = candidates.features()
+        scores = self.ranker(features)
+        order = np.argsort(-scores, kind="stable").tolist()
+        evidence = {name: float(values[order[0]]) for name, values in features.items()}
+        evidence["lead"] = float(scores[order[0]] - scores[order[1]]) if len(order) > 1 else 0.0
+        return [
+            replace(
+                candidates.captions[place],
+                score=float(scores[place]),
+                evidence=evidence | {"behind": float(scores[place] - scores[order[0]])},
+            )
+            for place in order
+        ]

@@ -1,0 +1,210 @@
+"""A bundle that has a bank of sentences learns to choose: its ranker, and how sure one may be of what it chooses.
+
+The halves of the corpora that calibrate confidence (see `evaluation.calibration`) are what is learnt from; the other
+halves tell what was gained.
+"""
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from captionist import bundle as bundles
+from captionist.bundle import Bundle
+from captionist.captioner import Captioner
+from captionist.data import Example
+from captionist.errors import ImageError, ScoreError
+from captionist.evaluation.calibration import Ranked, Reliability, calibrate_ranked, calibrates, reliability
+from captionist.evaluation.cider import CiderD
+from captionist.evaluation.ranking import Contest, Setting, choose, fit_ranker
+from captionist.evaluation.tokenize import tokenize
+from captionist.inference.candidates import FEATURES
+from captionist.inference.ranker import Ranker
+from captionist.inference.sentence import sentence
+
+SETTINGS = (
+    Setting(),
+    Setting(entropy=0.05),
+    Setting(entropy=0.2),
+    Setting(decay=1.0),
+    Setting(hidden=0, nets=1, steps=200),
+)
+"""From which one is chosen by cross-fitting: the first, unless another is better."""
+_FEWEST = 4  # pictures of a corpus to learn from
+_JUDGED = 3  # captions of a picture, to tell how much an alternative loses
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """What a ranker gains on pictures that it has not learnt from, by CIDEr-D times 100.
+
+    pictures: how many. beam: of the first beam; chosen: of what the ranker chooses; best: of the best candidate.
+    written: how often a caption of the decoder's own is chosen.
+    """
+
+    pictures: int
+    beam: float
+    chosen: float
+    best: float
+    written: float
+
+    def line(self, corpus: str) -> str:
+        """The figures in words."""
+        return (
+            f"{corpus}, {self.pictures:,} pictures that the ranker has not learnt from: CIDEr-D {self.chosen:.1f} "
+            f"instead of {self.beam:.1f} (of the best candidates {self.best:.1f}), {self.written:.0%} of them its own"
+        )
+
+
+def add_ranker(
+    directory: Path,
+    corpora: Mapping[str, Sequence[Example]],
+    extra: Mapping[str, Sequence[Example]] | None = None,
+    retrieved: int = 10,
+    advance: Callable[[], None] = lambda: None,
+) -> dict[str, Any]:
+    """Fit the ranker of a bundle that has a bank, and its confidence, and write both into it.
+
+    corpora: by name, pictures that no part of the model was trained on; half of each is learnt from. extra: more to
+    learn from, and nothing else. retrieved: how many sentences compete for a picture. advance: called after each
+    picture, of `corpora` twice. Returns what scores.json should hold of it. Raises BundleError where the bundle has no
+    bank, ScoreError where a corpus has too few pictures.
+    """
+    captioner = Captioner(directory)
+    contests = [
+        contest
+        for name, examples in corpora.items()
+        for contest in collect(captioner, examples, name, retrieved, advance)
+    ]
+    learnt = [contest for contest in contests if calibrates(contest.picture)]
+    kept = [contest for contest in contests if not calibrates(contest.picture)]
+    more = [
+        c for name, examples in (extra or {}).items() for c in collect(captioner, examples, name, retrieved, advance)
+    ]
+    for name in corpora:
+        if sum(c.corpus == name for c in learnt) < _FEWEST or not any(c.corpus == name for c in kept):
+            raise ScoreError(
+                f"{name} has too few pictures to learn a choice from: pass a corpus of at least {4 * _FEWEST}"
+            )
+    setting = max(SETTINGS, key=lambda setting: _cross_fitted(learnt, more, setting))
+    ranker = fit_ranker([*learnt, *more], FEATURES, setting)
+    ranker.save(directory)
+    config = Bundle.open(directory).config
+    assert config.bank is not None
+    update = {
+        "bank": config.bank.model_copy(update={"ranked": True}),
+        "search": config.search.model_copy(update={"match_weight": 0.0, "retrieved": retrieved}),
+    }
+    bundles.write_config(directory, config.model_copy(update=update))
+    bundles.write_checksums(directory)
+    gains = {name: _gain(ranker, [c for c in kept if c.corpus == name]) for name in corpora}
+    reliable = _calibrate(directory, corpora, advance)
+    bundles.write_checksums(directory)
+    return {
+        "ranking": {
+            "setting": asdict(setting),
+            "corpora": {
+                name: asdict(gain) | {"reliability": (found := reliable[name]) and asdict(found)}
+                for name, gain in gains.items()
+            },
+        }
+    }
+
+
+def _calibrate(
+    directory: Path, corpora: Mapping[str, Sequence[Example]], advance: Callable[[], None]
+) -> dict[str, Reliability | None]:
+    """Calibrate a bundle that ranks, and write that into it; how far it keeps its word on the other halves."""
+    captioner = Captioner(directory)
+    ranked = {name: _ranked(captioner, examples, advance) for name, examples in corpora.items()}
+    references = {name: {example.id: example.references for example in corpora[name]} for name in corpora}
+    calibration = calibrate_ranked([(references[name], ranked[name]) for name in corpora])
+    if calibration is None:
+        return dict.fromkeys(corpora)
+    bundles.write_config(directory, captioner.bundle.config.model_copy(update={"calibration": calibration}))
+    return {
+        name: reliability(
+            {each.picture: each.cider[0] for each in ranked[name]},
+            {each.picture: calibration.confidence(0.0, each.evidence[0]) for each in ranked[name]},
+            calibration,
+            references[name],
+        )
+        for name in corpora
+    }
+
+
+def _ranked(captioner: Captioner, examples: Sequence[Example], advance: Callable[[], None]) -> list[Ranked]:
+    references = [[tokenize(text) for text in example.references] for example in examples]
+    cider = CiderD(references)
+    options = captioner.defaults.override(num_captions=_JUDGED)
+    found = []
+    for example, known in zip(examples, references, strict=True):
+        advance()
+        try:
+            encoding = captioner.encode([captioner.prepare(example.image)])
+        except ImageError:
+            continue
+        [captions] = captioner.hypotheses(encoding, options)
+        words = [tokenize(sentence(captioner.tokenizer.decode(caption.tokens))) for caption in captions]
+        values = 100 * cider.score(words, [known] * len(words))
+        found.append(Ranked(example.id, [caption.evidence for caption in captions], values.tolist()))
+    return found
+
+
+def collect(
+    captioner: Captioner,
+    examples: Sequence[Example],
+    corpus: str,
+    retrieved: int,
+    advance: Callable[[], None] = lambda: None,
+) -> list[Contest]:
+    """What competes for the pictures of a corpus, `retrieved` sentences each; left out are those that cannot be read.
+
+    Raises BundleError where the model has no bank, ScoreError where there is not one picture.
+    """
+    references = [[tokenize(text) for text in example.references] for example in examples]
+    cider = CiderD(references)
+    options = replace(captioner.defaults, retrieved=retrieved)
+    contests = []
+    for example, known in zip(examples, references, strict=True):
+        advance()
+        try:
+            encoding = captioner.encode([captioner.prepare(example.image)])
+        except ImageError:
+            continue
+        [candidates] = captioner.candidates(encoding, options)
+        words = [tokenize(text) for text in candidates.texts]
+        values = 100 * cider.score(words, [known] * len(words))
+        contests.append(Contest(example.id, corpus, candidates, values.astype(np.float32)))
+    return contests
+
+
+def _cross_fitted(contests: Sequence[Contest], more: Sequence[Contest], setting: Setting) -> float:
+    """The mean over corpora of what is chosen for each half of the contests by a ranker of the other one (and more)."""
+    values: dict[str, list[float]] = {}
+    for side in (0, 1):
+        learnt = [contest for contest in contests if _side(contest.picture) == side]
+        ranker = fit_ranker([*learnt, *more], FEATURES, setting)
+        for contest in contests:
+            if _side(contest.picture) != side:
+                place = choose(ranker, contest)
+                values.setdefault(contest.corpus, []).append(float(contest.values[place]))
+    return float(np.mean([np.mean(each) for each in values.values()]))
+
+
+def _side(picture: str) -> int:
+    return hashlib.sha256(picture.encode()).digest()[1] % 2
+
+
+def _gain(ranker: Ranker, contests: Sequence[Contest]) -> Chosen:
+    places = [choose(ranker, contest) for contest in contests]
+    return Chosen(
+        pictures=len(contests),
+        beam=float(np.mean([contest.values[0] for contest in contests])),
+        chosen=float(np.mean([contest.values[place] for contest, place in zip(contests, places, strict=True)])),
+        best=float(np.mean([contest.values.max() for contest in contests])),
+        written=float(np.mean([c.candidates.written[place] for c, place in zip(contests, places, strict=True)])),
+    )

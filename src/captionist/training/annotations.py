@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from captionist.data import Example
 from captionist.errors import RecipeError
+from captionist.training import seen
 from captionist.training.pictures import open_array, pictures_key
 from captionist.training.recipe import Recipe
 
@@ -29,11 +30,14 @@ class Annotation(Protocol):
     def compute(self, example: Example) -> NDArray[np.float32]:
         """That of a picture, as it lies on the disk: float32 `shape`."""
 
+    def learn(self, examples: Sequence[Example], arrays: NDArray[np.float32]) -> None:
+        """Those of the train pictures, float32 [N, *shape], from which `simulate` may draw."""
+
     def simulate(self, sentence: str, rng: np.random.Generator) -> NDArray[np.float32]:
         """One that a picture with this caption might have had: float32 `shape`."""
 
 
-ANNOTATIONS: dict[str, Callable[[Recipe], Annotation]] = {}
+ANNOTATIONS: dict[str, Callable[[Recipe], Annotation]] = {"objects": seen.objects, "classes": seen.classes}
 """How each is made for a recipe, by name."""
 
 

@@ -226,6 +226,8 @@ class TrainingData:
         for name, examples in self.train.items():
             pictures = PictureSet(examples, self.resolution, self.config, self.annotations)
             found[name] = PictureSource(name, pictures, self.tokenizer, self._weight(name))
+        if self.texts:
+            self._teach([source.pictures for source in found.values() if isinstance(source, PictureSource)])
         for name, captions in self.texts.items():
             own = [caption for example in self.train[ROOT] for caption in example.references] if name == TEXT else []
             found[name] = TextSource(
@@ -238,6 +240,12 @@ class TrainingData:
                 self.annotations,
             )
         return found
+
+    def _teach(self, pictures: Sequence[PictureSet]) -> None:
+        """Show the annotations what there is in pictures, before they simulate it."""
+        examples = [example for some in pictures for example in some.examples]
+        for annotation in self.annotations:
+            annotation.learn(examples, np.concatenate([some.annotated[annotation.name] for some in pictures]))
 
     def _weight(self, name: str) -> float:
         return self.config.sources[name].weight if name in self.config.sources else 1.0

@@ -37,6 +37,11 @@ def prepare_stage(model: VisionPrefixLM, stage: Stage) -> torch.optim.AdamW:
                 groups.append({"params": chosen, "lr": rate, "initial_lr": rate, "weight_decay": decay})
 
     add(list(model.decoder.parameters()), stage.rates.decoder)
+    if model.words is not None:
+        classifier = list(model.words.classifier.parameters())
+        known = {id(parameter) for parameter in classifier}
+        add([p for p in model.words.parameters() if id(p) not in known], stage.rates.words)
+        add(classifier, stage.rates.classifier)
     if stage.objective != "text":
         neck = model.encoder.neck_parameters()
         add(list(model.projection.parameters()), stage.rates.projection)

@@ -92,6 +92,8 @@ class Rates(_Part):
     neck: float = Field(0.0, ge=0, description="what stands between backbone and projection, a hybrid's blocks")
     projection: float = Field(0.0, ge=0)
     decoder: float = Field(0.0, ge=0)
+    words: float = Field(0.0, ge=0, description="what is known of words seen, and what says that there is no picture")
+    classifier: float = Field(0.0, ge=0, description="the classifier that nouns are taken from; needs Stage.classes")
     alignment: float = Field(0.0, ge=0, description="the heads that compare pictures and sentences")
 
 
@@ -141,6 +143,12 @@ class Stage(_Part):
         description="weight of another loss, for objectives caption and contrastive: the visual tokens name the words "
         "of the captions",
     )
+    classes: float = Field(
+        0.0,
+        ge=0,
+        description="weight of another loss, for objectives caption and contrastive: the classifier finds the classes "
+        "that data.annotations has of each picture",
+    )
     contrastive: float = Field(0.0, ge=0, description="weight of the contrastive loss beside that of objective caption")
     feature_dropout: float = Field(
         0.0,
@@ -170,7 +178,7 @@ class Stage(_Part):
             raise ValueError(f"packed: false is for objective caption, not for {self.objective}")
         if self.objective != "caption" and self.contrastive:
             raise ValueError(f"contrastive is for objective caption, not for {self.objective}")
-        for name in ("naming", "feature_dropout"):
+        for name in ("naming", "classes", "feature_dropout"):
             if self.objective not in ("caption", "contrastive") and getattr(self, name):
                 raise ValueError(f"{name} is for objectives caption and contrastive, not for {self.objective}")
         if self.contrasts and self.accumulate > 1:
@@ -248,11 +256,17 @@ class Recipe(_Part):
 
     @model_validator(mode="after")
     def _what_the_stages_need_of_the_model(self) -> Self:
+        if self.model.words is not None and "objects" not in self.data.annotations:
+            raise ValueError("model.words needs data.annotations objects")
         if self.validation.match_weight and self.model.alignment is None:
             raise ValueError("validation.match_weight needs model.alignment")
         for stage in self.stages:
             if stage.contrasts and self.model.alignment is None:
                 raise ValueError(f"stage {stage.name} compares pictures and sentences: give model.alignment a width")
+            if self.model.words is None and (stage.classes or stage.rates.words or stage.rates.classifier):
+                raise ValueError(f"stage {stage.name}: classes and the rates of words need model.words")
+            if stage.classes and ("classes" not in self.data.annotations or self.model.alignment is None):
+                raise ValueError(f"stage {stage.name}: classes needs data.annotations classes, and model.alignment")
             if stage.resolution is not None:
                 encoder, grid = self.model.encoder, self.model.prefix_grid
                 if encoder.family != "hybrid" or grid is None:

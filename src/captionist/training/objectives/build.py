@@ -2,6 +2,7 @@
 
 from captionist.training.dataset import TrainingData
 from captionist.training.objectives.caption import Captioning
+from captionist.training.objectives.classes import Classifying
 from captionist.training.objectives.contrastive import Contrast, Contrastive
 from captionist.training.objectives.naming import Naming
 from captionist.training.objectives.objective import Loss, Objective
@@ -21,6 +22,8 @@ def build_objective(stage: Stage, data: TrainingData) -> Objective:
     losses: list[Loss] = [] if stage.objective == "contrastive" else [captioning]
     if stage.naming and len(data.words):
         losses.append(Naming(data.words, stage.naming))
+    if stage.classes:
+        losses.append(Classifying(stage.classes))
     if stage.contrasts:
         losses.append(Contrast(stage.contrastive or 1.0))
     kind = Contrastive if stage.objective == "contrastive" else Objective

@@ -9,7 +9,7 @@ import logging
 import math
 import shutil
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -26,17 +26,19 @@ from captionist.data import Example, clean_references, open_corpus, open_with
 from captionist.errors import BundleError, DataError, ImageError
 from captionist.evaluation.calibration import calibrate, reliability
 from captionist.evaluation.report import ReportRow
-from captionist.evaluation.run import evaluate
+from captionist.evaluation.run import Evaluation, evaluate
 from captionist.images import decode, prepare, scene_shape, squeeze
 from captionist.inference.encoding import Prepared
 from captionist.inference.engine import Engine
 from captionist.inference.search import SearchOptions, search
+from captionist.model.bank import add_bank, usable_sentences
 from captionist.model.card import Training, model_card
 from captionist.model.decoder import TorchDecoder
 from captionist.model.detector import CLASSES
 from captionist.model.fusion import VisionPrefixLM, load_model
 from captionist.model.graphs import Precision, round_to_half, write_graphs
 from captionist.model.language import encode_caption
+from captionist.model.ranking_fit import add_ranker
 from captionist.training.dataset import Corpora
 from captionist.training.recipe import TEXT, Recipe, load_recipe
 
@@ -101,29 +103,59 @@ def _write(model: VisionPrefixLM, recipe: Recipe, run: Path, directory: Path, na
     write_unscored(model, recipe, directory, name, precision, pictures)
 
     scores: dict[str, Any] = {"split": "dev", "corpus": recipe.data.root.name}
+    corpora: dict[str, tuple[Example, ...]] = {}
     try:
-        dev = _dev_examples(recipe)
+        corpora = _dev_examples(recipe)
     except DataError as error:
         scores["note"] = f"Not scored when it was exported: {error}"
-        dev = ()
-    if dev:
-        parity = compare(model, directory, dev[:_PARITY_PICTURES])
-        _logger.info("against torch: %s", parity)
-        if precision != "int8" and (parity.logits > _TOLERANCE or parity.captions < 0.99 * parity.pictures):
-            raise BundleError(f"The graphs do not agree with the model ({parity}): this is a fault of the export.")
-        evaluation = evaluate(dev, Captioner(directory))
-        scores |= {
-            "parity": asdict(parity),
-            **evaluation.scores.model_dump(),
-            "recall": evaluation.recall and asdict(evaluation.recall),
-            "mistakes": asdict(evaluation.mistakes),
-            "failures": _failures(evaluation.rows),
-            **calibrate_bundle(directory, evaluation.rows),
-        }
+    if recipe.bank is not None:
+        sentences = Corpora(recipe.data, recipe.validation.corpora).text(recipe.bank.source)
+        add_bank(directory, usable_sentences(sentences), recipe.bank.credit)
+    if corpora:
+        scores |= _score(model, recipe, directory, precision, corpora)
     (directory / bundles.SCORES).write_text(json.dumps(scores, indent=2) + "\n", encoding="utf-8")
     card = model_card(recipe, model, scores, precision, _history(run), _best_epoch(run / "epochs.csv"))
     (directory / bundles.MODEL_CARD).write_text(card, encoding="utf-8")
     bundles.write_checksums(directory)
+
+
+def _score(
+    model: VisionPrefixLM,
+    recipe: Recipe,
+    directory: Path,
+    precision: Precision,
+    corpora: Mapping[str, tuple[Example, ...]],
+) -> dict[str, Any]:
+    """What scores.json holds of a bundle on its dev corpora, the first before the others; it learns to choose first."""
+    (first, dev), *others = corpora.items()
+    parity = compare(model, directory, dev[:_PARITY_PICTURES])
+    _logger.info("against torch: %s", parity)
+    if precision != "int8" and (parity.logits > _TOLERANCE or parity.captions < 0.99 * parity.pictures):
+        raise BundleError(f"The graphs do not agree with the model ({parity}): this is a fault of the export.")
+    ranking = add_ranker(directory, corpora, retrieved=recipe.bank.retrieved) if recipe.bank else {}
+    evaluation = evaluate(dev, Captioner(directory))
+    kept = {"reliability": evaluation.reliability and asdict(evaluation.reliability)}
+    return {
+        "corpus": first,
+        "parity": asdict(parity),
+        **evaluation.scores.model_dump(),
+        "recall": evaluation.recall and asdict(evaluation.recall),
+        "mistakes": asdict(evaluation.mistakes),
+        "failures": _failures(evaluation.rows),
+        **ranking,
+        **(kept if recipe.bank else calibrate_bundle(directory, evaluation.rows)),
+        "others": {name: _scores_of(evaluate(examples, Captioner(directory))) for name, examples in others},
+    }
+
+
+def _scores_of(evaluation: Evaluation) -> dict[str, Any]:
+    return {
+        **evaluation.scores.model_dump(),
+        "recall": evaluation.recall and asdict(evaluation.recall),
+        "mistakes": asdict(evaluation.mistakes),
+        "failures": _failures(evaluation.rows),
+        "reliability": evaluation.reliability and asdict(evaluation.reliability),
+    }
 
 
 def write_unscored(
@@ -261,8 +293,13 @@ def _common_captions(model: VisionPrefixLM, recipe: Recipe, train: Sequence[Exam
     return [text for text, tokens in zip(captions, ids, strict=True) if all(count[token] >= least for token in tokens)]
 
 
-def _dev_examples(recipe: Recipe) -> tuple[Example, ...]:
-    return open_corpus(recipe.data.root, recipe.data.format).split("dev")
+def _dev_examples(recipe: Recipe) -> dict[str, tuple[Example, ...]]:
+    """The dev corpora by the names of their directories. Raises DataError."""
+    roots = {name: each.corpus.name for name, each in recipe.validation.corpora.items()} or {
+        ROOT: recipe.data.root.name
+    }
+    examples = Corpora(recipe.data.model_copy(update={"limit": None}), recipe.validation.corpora).dev()
+    return {named[name].name: some for name, some in examples.items()}
 
 
 def bundle_config(model: VisionPrefixLM, recipe: Recipe, name: str, precision: Precision) -> BundleConfig:

@@ -234,6 +234,14 @@ class ValidationConfig(_Part):
         return self
 
 
+class BankRecipe(_Part):
+    """Sentences of other pictures that an exported bundle's captions compete with; see `inference.bank`."""
+
+    source: Name = Field(description="whose captions they are: a source without pictures")
+    credit: str = Field(description="for the model card: where they are from, and under what licence")
+    retrieved: int = Field(10, ge=1, le=50, description="how many compete for a picture")
+
+
 class Recipe(_Part):
     """Everything that determines a run, but for the machine."""
 
@@ -253,6 +261,18 @@ class Recipe(_Part):
     model: ModelConfig
     stages: tuple[Stage, ...] = Field(min_length=1)
     validation: ValidationConfig = ValidationConfig()
+    bank: BankRecipe | None = Field(None, description="none: an exported bundle says what its decoder writes")
+
+    @model_validator(mode="after")
+    def _what_a_bank_needs(self) -> Self:
+        if self.bank is None:
+            return self
+        if self.model.alignment is None:
+            raise ValueError("bank needs model.alignment")
+        source = self.data.sources.get(self.bank.source)
+        if source is None or not source.text:
+            raise ValueError(f"bank: data.sources has no {self.bank.source} without pictures")
+        return self
 
     @model_validator(mode="after")
     def _what_the_stages_need_of_the_model(self) -> Self:

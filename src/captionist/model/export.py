@@ -40,7 +40,7 @@ from captionist.model.graphs import Precision, round_to_half, write_graphs
 from captionist.model.language import encode_caption
 from captionist.model.ranking_fit import add_ranker
 from captionist.training.dataset import Corpora
-from captionist.training.recipe import TEXT, Recipe, load_recipe
+from captionist.training.recipe import ROOT, TEXT, Recipe, load_recipe
 
 _logger = logging.getLogger(__name__)
 
@@ -295,9 +295,7 @@ def _common_captions(model: VisionPrefixLM, recipe: Recipe, train: Sequence[Exam
 
 def _dev_examples(recipe: Recipe) -> dict[str, tuple[Example, ...]]:
     """The dev corpora by the names of their directories. Raises DataError."""
-    roots = {name: each.corpus.name for name, each in recipe.validation.corpora.items()} or {
-        ROOT: recipe.data.root.name
-    }
+    named = {name: each.corpus for name, each in recipe.validation.corpora.items()} or {ROOT: recipe.data.root}
     examples = Corpora(recipe.data.model_copy(update={"limit": None}), recipe.validation.corpora).dev()
     return {named[name].name: some for name, some in examples.items()}
 

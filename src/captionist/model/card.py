@@ -58,7 +58,7 @@ a vocabulary of {model.tokenizer.get_vocab_size():,} tokens, weights in {precisi
 
 ## Scores
 
-{_scores(scores)}
+{_scores(scores)}{_others(scores)}{_bank(recipe)}
 
 {TRAINING_HEADING}
 
@@ -100,9 +100,7 @@ def _stage(stage: Stage) -> str:
 def _scores(scores: dict[str, Any]) -> str:
     if "note" in scores:
         return str(scores["note"])
-    measures = Scores.model_validate({name: scores[name] for name in Scores.model_fields}).measures()
-    rows = [f"| {name} | {m.value:.1f} | {m.low:.1f} to {m.high:.1f} |" for name, m in measures.items()]
-    table = "\n".join(["| score | value | 95 % interval |", "|---|---|---|", *rows])
+    table = _table(scores)
     recall = [f"{Recall(**scores['recall']).line()}."] if scores["recall"] else []
     told = "\n\n".join([table, *scores["notes"], *recall])
     parity = scores["parity"]
@@ -115,6 +113,39 @@ difference of a logit is {parity["logits"]:.1g}.
 
 `captionist evaluate --data {scores["corpus"]} --split {scores["split"]}` prints these figures."""
     return text + _mistakes(scores) + _failures(scores) + _confidence(scores)
+
+
+def _table(scores: dict[str, Any]) -> str:
+    measures = Scores.model_validate({name: scores[name] for name in Scores.model_fields}).measures()
+    rows = [f"| {name} | {m.value:.1f} | {m.low:.1f} to {m.high:.1f} |" for name, m in measures.items()]
+    return "\n".join(["| score | value | 95 % interval |", "|---|---|---|", *rows])
+
+
+def _others(scores: dict[str, Any]) -> str:
+    told = ""
+    for corpus, found in scores.get("others", {}).items():
+        told += f"""
+
+## Scores on {corpus}
+
+On its {found["pictures"]:,} {scores["split"]} pictures:
+
+{_table(found)}
+
+`captionist evaluate --data {corpus} --split {scores["split"]}` prints these figures."""
+        told += _mistakes(found) + _failures(found) + _confidence(found)
+    return told
+
+
+def _bank(recipe: Recipe) -> str:
+    if recipe.bank is None:
+        return ""
+    return f"""
+
+## Sentences of other pictures
+
+What its decoder writes competes with {recipe.bank.retrieved} sentences that people wrote about other pictures, chosen
+by how well they fit what is seen; a caption may be one of them. {recipe.bank.credit.strip()}"""
 
 
 def _mistakes(scores: dict[str, Any]) -> str:

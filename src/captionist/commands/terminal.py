@@ -21,6 +21,10 @@ BeamsOption = Annotated[
     int | None,
     typer.Option("--num-beams", min=1, metavar="N", help="Hypotheses kept in the search; 1 is greedy and fastest."),
 ]
+RetrievedOption = Annotated[
+    int | None,
+    typer.Option("--retrieved", min=0, metavar="N", help="Sentences of other pictures that may win; 0 is none."),
+]
 FormatOption = Annotated[
     str,
     typer.Option(

@@ -4,6 +4,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
+from captionist.inference.options import MOST_RETRIEVED
+
 
 class _Input(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -35,6 +37,7 @@ def _whole(value: object) -> object:
 
 
 _UpToMost = Annotated[int, Field(ge=1, le=MOST_CAPTIONS), BeforeValidator(_whole)]
+_UpToRetrieved = Annotated[int, Field(ge=0, le=MOST_RETRIEVED), BeforeValidator(_whole)]
 _UpToFifty = Annotated[int, Field(ge=1, le=50), BeforeValidator(_whole)]
 
 
@@ -43,6 +46,7 @@ class CaptionOptions(_Input):
 
     num_captions: _UpToMost | None = Field(None, description="captions of each picture, best first")
     num_beams: _UpToMost | None = Field(None, description="hypotheses kept in the search; 1 is fastest")
+    retrieved: _UpToRetrieved | None = Field(None, description="sentences of other pictures that may win; 0 is none")
     max_words: _UpToFifty | None = Field(None, description="longest caption, in whole words")
     explain: bool = Field(False, description="tell where the model looked for each word")
     min_confidence: float = Field(0.0, ge=0, le=1, description="captions below are left out")

@@ -105,10 +105,12 @@ def _search(service: Service, options: CaptionOptions) -> SearchOptions:
         overrides["num_captions"] = options.num_captions
     if options.max_words is not None:
         overrides["max_words"] = options.max_words
+    if options.retrieved is not None:
+        overrides["retrieved"] = options.retrieved
     # Several captions need as many beams; whoever names both must name them so that they fit.
     overrides["num_beams"] = options.num_beams or max(service.captioner.defaults.num_beams, options.num_captions or 1)
     try:
-        return service.captioner.defaults.override(**overrides)
+        return service.captioner.options(**overrides)
     except ValueError as error:
         raise Problem("invalid-request", f"{error}.") from error
 

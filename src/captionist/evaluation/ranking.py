@@ -43,7 +43,7 @@ class Setting:
 
     hidden: int = 8
     entropy: float = 0.1
-    decay: float = 0.3
+    decay: float = 1.0
     nets: int = 6
     rate: float = 0.03
     steps: int = 80
@@ -73,7 +73,7 @@ def fit_ranker(contests: Sequence[Contest], names: Sequence[str], setting: Setti
         linear=np.mean(linear, axis=0),
         hidden=np.concatenate(hidden, axis=1),
         bias=np.concatenate(bias),
-        out=np.concatenate(out) / np.float32(setting.nets),
+        out=(np.concatenate(out) / setting.nets).astype(np.float32),
     )
 
 

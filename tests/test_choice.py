@@ -9,7 +9,7 @@ from captionist import BundleError, Captioner
 from captionist.bundle import BANK_SENTENCES, MODEL_CARD, RANKER, Bundle, Calibration, write_config
 from captionist.inference.candidates import FEATURES
 from captionist.inference.ranker import Ranker, read_ranker
-from captionist.inference.search import Sampling
+from captionist.inference.search import Sampling, SearchOptions
 from captionist.inference.sentence import sentence
 from captionist.model.bank import add_bank, usable_sentences
 from tests.pictures import patchwork
@@ -145,8 +145,11 @@ def test_its_own_captions_can_win(for_its_own: Captioner, tmp_path: Path) -> Non
 def test_a_model_that_has_not_learnt_to_choose_does_not(tmp_path: Path) -> None:
     captioner = Captioner(bundle_with(tmp_path / "tiny", None))
     assert captioner.defaults.retrieved == 0
+    for ask in (captioner.caption, captioner.caption_many):
+        with pytest.raises(ValueError, match="leave it at 0"):
+            ask(PICTURES[0], retrieved=2)
     with pytest.raises(ValueError, match="leave it at 0"):
-        captioner.caption(PICTURES[0], retrieved=2)
+        captioner.generate(captioner.encode([captioner.prepare(PICTURES[0])]), SearchOptions(retrieved=2))
 
 
 def test_a_model_without_sentences_has_no_candidates(tmp_path: Path) -> None:

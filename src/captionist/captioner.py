@@ -25,7 +25,7 @@ from captionist.inference.detector import box_shares
 from captionist.inference.encoding import Encoding, Prepared
 from captionist.inference.engine import Engine, OrtAlignment
 from captionist.inference.ranker import Ranker, read_ranker
-from captionist.inference.search import Choose, Hypothesis, SearchOptions, SearchOverrides, search
+from captionist.inference.search import NOT_LEARNT, Choose, Hypothesis, SearchOptions, SearchOverrides, search
 from captionist.inference.sentence import sentence
 from captionist.inference.sharing import each_or_error, share_out
 from captionist.inference.threads import available_cores
@@ -119,12 +119,19 @@ class Captioner:
         """The engine of which several threads run batches at the same time, which beats one batch on all cores."""
         return self._engine if self._threads == 1 else Engine(self.bundle, threads=1)
 
+    def options(self, **changes: Unpack[SearchOverrides]) -> SearchOptions:
+        """The model's own settings of a search with some changed. Raises ValueError where one is wrong for it."""
+        options = self.defaults.override(**changes)
+        if options.retrieved and self._ranker is None:
+            raise ValueError(NOT_LEARNT)
+        return options
+
     def caption(self, image: ImageInput, **options: Unpack[SearchOverrides]) -> Caption:
         """Describe one picture. options: see `SearchOptions`; those not given are the model's own.
 
         Raises ImageError where it cannot be read, ValueError for wrong options.
         """
-        return self.generate(self.encode([self.prepare(image)]), self.defaults.override(**options))[0]
+        return self.generate(self.encode([self.prepare(image)]), self.options(**options))[0]
 
     def caption_many(
         self, images: Iterable[ImageInput], batch_size: int = 8, **options: Unpack[SearchOverrides]
@@ -135,7 +142,7 @@ class Captioner:
         Each of the captioner's threads works on a batch of its own, so that as many batches are read before the first
         result; an array must stay as it is until its own has come. Raises ValueError for wrong options, at once.
         """
-        search_options = self.defaults.override(**options)
+        search_options = self.options(**options)
         results = self._many(
             iter(images),
             search_options.fitting(batch_size),

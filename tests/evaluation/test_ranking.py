@@ -21,8 +21,6 @@ def contest(number: int, corpus: str, *, by_agreement: bool, size: int = 6) -> C
         cosine=cosine,
         support=support,
         agreement=agreement,
-        named=np.zeros((size, 0), np.bool_),
-        seen=np.zeros(0, np.float32),
     )
     return Contest(f"{number}.jpg", corpus, candidates, 100 * (agreement if by_agreement else cosine))
 

@@ -11,6 +11,7 @@ from captionist.commands.limits import MaxBytesOption, MaxPixelsOption, image_li
 from captionist.commands.terminal import (
     BeamsOption,
     ModelOption,
+    RetrievedOption,
     escape,
     own_errors_only,
     print_error,
@@ -34,6 +35,7 @@ def caption(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line, errors included.")] = False,
     model: ModelOption = None,
     num_beams: BeamsOption = None,
+    retrieved: RetrievedOption = None,
     num_captions: Annotated[
         int | None,
         typer.Option(min=1, max=MOST_BEAMS, metavar="K", help="Captions of each picture, best first, a line each."),
@@ -81,7 +83,7 @@ def caption(
         for name, is_given in (given | {"--min-confidence": min_confidence}).items():
             if is_given:
                 raise typer.BadParameter(f"{name} does not go with --out: leave it out")
-        options = _overrides(num_beams, None, max_words)
+        options = _overrides(num_beams, retrieved, None, max_words)
         caption_to_table(paths, out, model, limits, engine or EngineName.LOCAL, actors, options)
     if engine is not None or actors is not None:
         raise typer.BadParameter("--engine and --actors are for --out: name a table to write")
@@ -99,7 +101,7 @@ def caption(
         captioner = Captioner(model, limits=limits)
         try:
             results = captioner.caption_many(
-                (source.image for source in found.sources), **_overrides(num_beams, num_captions, max_words)
+                (source.image for source in found.sources), **_overrides(num_beams, retrieved, num_captions, max_words)
             )
         except ValueError as error:
             raise typer.BadParameter(str(error)) from error
@@ -121,10 +123,14 @@ def caption(
     raise typer.Exit(1 if failures else 0)
 
 
-def _overrides(num_beams: int | None, num_captions: int | None, max_words: int | None) -> "SearchOverrides":
+def _overrides(
+    num_beams: int | None, retrieved: int | None, num_captions: int | None, max_words: int | None
+) -> "SearchOverrides":
     overrides: SearchOverrides = {}
     if num_beams is not None:
         overrides["num_beams"] = num_beams
+    if retrieved is not None:
+        overrides["retrieved"] = retrieved
     if num_captions is not None:
         overrides["num_captions"] = num_captions
     if max_words is not None:

@@ -9,6 +9,7 @@ from captionist.commands.terminal import (
     BeamsOption,
     FormatOption,
     ModelOption,
+    RetrievedOption,
     escape,
     needs_extra,
     own_errors_only,
@@ -29,6 +30,7 @@ def evaluate(
     format: FormatOption = "auto",
     model: ModelOption = None,
     num_beams: BeamsOption = None,
+    retrieved: RetrievedOption = None,
     limit: Annotated[int | None, typer.Option(min=1, metavar="N", help="Only the first N pictures.")] = None,
     audit: Annotated[
         bool, typer.Option("--audit", help="Also show what BLEU becomes under well-known mistakes in scoring.")
@@ -57,16 +59,19 @@ def evaluate(
             from captionist.evaluation.clip import Clip
 
     from captionist.captioner import Captioner
+    from captionist.inference.search import SearchOverrides
 
     examples = open_corpus(data, format).split(split)[:limit]
     captioner = Captioner(model)
     judge = Clip(clip) if clip else None
+    overrides: SearchOverrides = {}
+    if num_beams is not None:
+        overrides["num_beams"] = num_beams
+    if retrieved is not None:
+        overrides["retrieved"] = retrieved
     times = 1 + audit + bool(judge) + bool(captioner.bundle.config.alignment)
     with own_errors_only(), progress("captioning", len(examples) * times) as advance:
-        if num_beams is None:
-            evaluation = run(examples, captioner, advance, audit, judge)
-        else:
-            evaluation = run(examples, captioner, advance, audit, judge, num_beams=num_beams)
+        evaluation = run(examples, captioner, advance, audit, judge, **overrides)
     print_tables(render(evaluation.scores))
     if evaluation.recall:
         typer.echo(evaluation.recall.line())

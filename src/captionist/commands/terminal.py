@@ -38,6 +38,10 @@ BeamsOption = Annotated[
         help="Hypotheses kept in the search; 1 is greedy and fastest.",
     ),
 ]
+RetrievedOption = Annotated[
+    int | None,
+    typer.Option("--retrieved", min=0, metavar="N", help="Sentences of other pictures that may win; 0 is none."),
+]
 FormatOption = Annotated[
     str,
     typer.Option(

@@ -43,7 +43,7 @@ class Setting:
 
     hidden: int = 8
     entropy: float = 0.1
-    decay: float = 0.3
+    decay: float = 1.0
     nets: int = 6
     rate: float = 0.03
     steps: int = 80

@@ -86,7 +86,7 @@ def evaluate(
     confidence = {picture: caption.confidence for picture, caption in captions.items()}
     references = {example.id: list(example.references) for example in captioned}
     cider = cider_by_picture(references, candidates)
-    config, search = captioner.bundle.config, captioner.defaults.override(**options)
+    config, search = captioner.bundle.config, captioner.options(**options)
     own = embed(OwnAlignment(captioner), captioned, candidates, advance) if config.alignment else None
     scores = score_captions(references, candidates)
     if judged := embed(clip, captioned, candidates, advance) if clip else own:

@@ -95,7 +95,7 @@ def read_bank(directory: Path, config: BankConfig, width: int, classes: int) -> 
 
 def write_bank(directory: Path, sentences: Sequence[str], embeddings: Floats, named: NDArray[np.bool_]) -> None:
     """Write a bundle's bank: N sentences of one line each, float32 [N, E] unit vectors and bool [N, K]."""
-    scale = np.float32(max(float(np.abs(embeddings).max(initial=0)), 1e-6) / _STEPS)
+    scale = np.float32(np.abs(embeddings).max(initial=1e-6) / _STEPS)
     (directory / BANK_SENTENCES).write_text("".join(f"{text}\n" for text in sentences), encoding="utf-8")
     np.savez(
         directory / BANK_VECTORS,

@@ -9,9 +9,6 @@ from numpy.typing import NDArray
 from captionist.inference.hypotheses import Hypothesis
 
 Floats = NDArray[np.float32]
-_LEAST, _LIKELY, _SURE = 0.02, 0.35, 0.45
-"""Scores of the detector: none counts as less than the first, an object of the second is more likely there than not,
-and one of the third should be named."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -20,7 +17,7 @@ class Candidates:
 
     captions: as the decoder wrote them, or read them. texts: the same in plain words. written: bool [N], whether it is
     one of the former. cosine: float32 [N], to the picture. support, agreement: float32 [N], see `Bank.support` and
-    `consensus`. named: bool [N, K], the classes that it names; seen: float32 [K], the detector's best score of each.
+    `consensus`.
     """
 
     captions: Sequence[Hypothesis]
@@ -29,19 +26,15 @@ class Candidates:
     cosine: Floats
     support: Floats
     agreement: Floats
-    named: NDArray[np.bool_]
-    seen: Floats
 
     def features(self) -> dict[str, Floats]:
         """All that a ranker may choose by, the names in FEATURES: float32 [N] each.
 
-        unseen: how sure the detector is that classes it names are not there, 0 or less. seen: the sum of the scores of
-        those that are. silent: the sum of the scores of classes that it should name and does not. "X behind": how far
-        it stays behind the picture's best. "own X": for captions written for the picture, 0 for others. "trust by X":
-        likewise, but the same for all of a picture: whether the decoder is to be trusted here.
+        "X behind": how far it stays behind the picture's best. "own X": for captions written for the picture, 0 for
+        others. "trust by X": likewise, but the same for all of a picture: whether the decoder is to be trusted here.
+        (Counting the classes seen that a caption names, does not name or makes up gave nothing beside its support.)
         """
         own, others = self.written, ~self.written
-        doubt = np.where(self.seen < _LIKELY, np.log(np.maximum(self.seen, _LEAST) / _LIKELY), 0)
         features = {
             "written": own,
             "cosine": self.cosine,
@@ -49,11 +42,8 @@ class Candidates:
             "agreement": self.agreement,
             "log probability": np.array([caption.mean_log_probability for caption in self.captions]),
             "words": np.array([len(text.split()) for text in self.texts]),
-            "unseen": self.named @ doubt,
-            "seen": self.named @ np.where(self.seen > _LIKELY, self.seen, 0),
-            "silent": ~self.named @ np.where(self.seen > _SURE, self.seen, 0),
         }
-        for name in ("cosine", "support", "agreement", "log probability", "unseen", "seen"):
+        for name in ("cosine", "support", "agreement", "log probability"):
             features[f"{name} behind"] = features[name] - features[name].max()
         for name in ("cosine", "agreement", "log probability"):
             features[f"own {name}"] = own * features[name]
@@ -65,5 +55,5 @@ class Candidates:
 
 _NO = np.zeros(1, np.float32)
 _NOTHING = Hypothesis((), 0.0, 0.0, _NO[:, None])
-FEATURES = tuple(Candidates([_NOTHING], [""], _NO == 0, _NO, _NO, _NO, np.zeros((1, 0), np.bool_), _NO[:0]).features())
+FEATURES = tuple(Candidates([_NOTHING], [""], _NO == 0, _NO, _NO, _NO).features())
 """The names of what a ranker may choose by."""

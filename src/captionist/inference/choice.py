@@ -75,7 +75,7 @@ class Gatherer:
         weights = np.exp(fit - fit.max())
         texts += [self.bank.sentences[place] for place in nearest]
         agreement = consensus(texts, weights / weights.sum())
-        return _Field(len(written), texts, cosine, support, agreement, named, seen)
+        return _Field(len(written), texts, cosine, support, agreement)
 
     def _entered(self, field: "_Field", retrieved: int, constraints: Constraints) -> dict[int, tuple[int, ...]]:
         """The sentences of other pictures that may compete, best first: their places in the field, and their tokens."""
@@ -99,8 +99,6 @@ class _Field:
     cosine: Floats
     support: Floats
     agreement: Floats
-    named: NDArray[np.bool_]
-    seen: Floats
 
     def candidates(self, captions: Sequence[Hypothesis], entered: Sequence[int]) -> Candidates:
         """Those written and those entered, in this order, which is that of `captions`."""
@@ -112,8 +110,6 @@ class _Field:
             cosine=self.cosine[places],
             support=self.support[places],
             agreement=self.agreement[places],
-            named=self.named[places],
-            seen=self.seen,
         )
 
 
@@ -135,23 +131,25 @@ class Chooser:
         """The `num_captions` best for each of B pictures by the ranker's score, best first; otherwise as `Gatherer`."""
         retrieved = 0 if options.sample else options.retrieved
         gathered = self.gather(encoding, retrieved, first, written, constraints)
-        return [self._ranked(candidates)[: options.num_captions] for candidates in gathered]
-
-    def _ranked(self, candidates: Candidates) -> list[Hypothesis]:
-        """The captions with their scores, and with what speaks for the first of them.
-
-        lead: how far it is ahead of the next one; behind: how far each of these captions stays behind it, 0 or less.
-        """
-        features = candidates.features()
-        scores = self.ranker(features)
-        order = np.argsort(-scores, kind="stable").tolist()
-        evidence = {name: float(values[order[0]]) for name, values in features.items()}
-        evidence["lead"] = float(scores[order[0]] - scores[order[1]]) if len(order) > 1 else 0.0
         return [
-            replace(
-                candidates.captions[place],
-                score=float(scores[place]),
-                evidence=evidence | {"behind": float(scores[place] - scores[order[0]])},
-            )
-            for place in order
+            [caption for _, caption in rank(self.ranker, candidates)[: options.num_captions]] for candidates in gathered
         ]
+
+
+def rank(ranker: Ranker, candidates: Candidates) -> list[tuple[int, Hypothesis]]:
+    """A picture's candidates by a ranker's score, the best first: the place of each, and its caption with its evidence.
+
+    Evidence: the features of the best; lead: how far it is ahead of the next one; behind: how far this one stays behind
+    it, 0 or less.
+    """
+    features = candidates.features()
+    scores = ranker(features)
+    order = np.argsort(-scores, kind="stable").tolist()
+    evidence = {name: float(values[order[0]]) for name, values in features.items()}
+    evidence["lead"] = float(scores[order[0]] - scores[order[1]]) if len(order) > 1 else 0.0
+    found = []
+    for place in order:
+        behind = {"behind": float(scores[place] - scores[order[0]])}
+        score, caption = float(scores[place]), candidates.captions[place]
+        found.append((place, replace(caption, score=score, evidence=evidence | behind)))
+    return found

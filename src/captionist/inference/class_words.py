@@ -81,6 +81,6 @@ class ClassWords:
             words, place = words_of(text), 0
             while place < len(words):
                 pair = self._named.get(" ".join(words[place : place + 2])) if place + 1 < len(words) else None
-                row[self._named.get(words[place], ()) if pair is None else pair] = True
+                row[self._named.get(words[place], []) if pair is None else pair] = True
                 place += 1 if pair is None else 2
         return named

@@ -16,6 +16,8 @@ from captionist.inference.sampling import sample
 
 __all__ = ["Decoder", "Hypothesis", "Sampling", "SearchOptions", "SearchOverrides", "Step", "search"]
 
+NOT_LEARNT = "retrieved needs a model that has learnt to choose among sentences: leave it at 0"
+
 Similarity = Callable[[list[Sequence[Hypothesis]]], list[NDArray[np.float32]]]
 """How well captions fit their pictures: for each picture's hypotheses, of which there may be any number, as many
 cosines."""
@@ -42,7 +44,7 @@ def search(
         return []
     constraints = Constraints(options, eos_id=decoder.eos_id, max_tokens=decoder.max_tokens, word_start=word_start)
     if options.retrieved and choose is None:
-        raise ValueError("retrieved needs a model that has learnt to choose among sentences: leave it at 0")
+        raise ValueError(NOT_LEARNT)
     first = decoder.prefill(visual_tokens)
     if options.sample is not None:
         found = sample(decoder, first, options, constraints, options.sample)

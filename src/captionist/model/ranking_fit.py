@@ -13,23 +13,23 @@ from typing import Any
 import numpy as np
 
 from captionist import bundle as bundles
-from captionist.bundle import Bundle
+from captionist.bundle import Calibration
 from captionist.captioner import Captioner
 from captionist.data import Example
 from captionist.errors import ImageError, ScoreError
-from captionist.evaluation.calibration import Ranked, Reliability, calibrate_ranked, calibrates, reliability
+from captionist.evaluation.calibration import Ranked, calibrate_ranked, calibrates, reliability
 from captionist.evaluation.cider import CiderD
 from captionist.evaluation.ranking import Contest, Setting, choose, fit_ranker
 from captionist.evaluation.tokenize import tokenize
 from captionist.inference.candidates import FEATURES
+from captionist.inference.choice import rank
+from captionist.inference.hypotheses import Hypothesis
 from captionist.inference.ranker import Ranker
-from captionist.inference.sentence import sentence
 
 SETTINGS = (
     Setting(),
-    Setting(entropy=0.05),
-    Setting(entropy=0.2),
-    Setting(decay=1.0),
+    Setting(decay=0.3),
+    Setting(hidden=16),
     Setting(hidden=0, nets=1, steps=200),
 )
 """From which one is chosen by cross-fitting: the first, unless another is better."""
@@ -70,7 +70,7 @@ def add_ranker(
 
     corpora: by name, pictures that no part of the model was trained on; half of each is learnt from. extra: more to
     learn from, and nothing else. retrieved: how many sentences compete for a picture. advance: called after each
-    picture, of `corpora` twice. Returns what scores.json should hold of it. Raises BundleError where the bundle has no
+    picture. Returns what scores.json should hold of it. Raises BundleError where the bundle has no
     bank, ScoreError where a corpus has too few pictures.
     """
     captioner = Captioner(directory)
@@ -89,69 +89,47 @@ def add_ranker(
             raise ScoreError(
                 f"{name} has too few pictures to learn a choice from: pass a corpus of at least {4 * _FEWEST}"
             )
-    setting = max(SETTINGS, key=lambda setting: _cross_fitted(learnt, more, setting))
+    setting = max(SETTINGS, key=lambda setting: _mean(_cross_fitted(learnt, more, setting)))
     ranker = fit_ranker([*learnt, *more], FEATURES, setting)
     ranker.save(directory)
-    config = Bundle.open(directory).config
+    # A ranker is too sure of what it has learnt from: its evidence would be, too.
+    ranked = [*_cross_fitted(learnt, more, setting), *((contest, rank(ranker, contest.candidates)) for contest in kept)]
+    judged = {name: [_judged(*each) for each in ranked if each[0].corpus == name] for name in corpora}
+    references = {name: {example.id: example.references for example in corpora[name]} for name in corpora}
+    calibration = calibrate_ranked([(references[name], judged[name]) for name in corpora])
+    config = captioner.bundle.config
     assert config.bank is not None
     update = {
         "bank": config.bank.model_copy(update={"ranked": True}),
         "search": config.search.model_copy(update={"match_weight": 0.0, "retrieved": retrieved}),
+        "calibration": calibration,
     }
     bundles.write_config(directory, config.model_copy(update=update))
     bundles.write_checksums(directory)
-    gains = {name: _gain(ranker, [c for c in kept if c.corpus == name]) for name in corpora}
-    reliable = _calibrate(directory, corpora, advance)
-    bundles.write_checksums(directory)
-    return {
-        "ranking": {
-            "setting": asdict(setting),
-            "corpora": {
-                name: asdict(gain) | {"reliability": (found := reliable[name]) and asdict(found)}
-                for name, gain in gains.items()
-            },
-        }
-    }
+    gains = {name: asdict(_gain(ranker, [c for c in kept if c.corpus == name])) for name in corpora}
+    reliable = _reliable(judged, references, calibration)
+    told = {name: gain | {"reliability": reliable[name]} for name, gain in gains.items()}
+    return {"ranking": {"setting": asdict(setting), "corpora": told}}
 
 
-def _calibrate(
-    directory: Path, corpora: Mapping[str, Sequence[Example]], advance: Callable[[], None]
-) -> dict[str, Reliability | None]:
-    """Calibrate a bundle that ranks, and write that into it; how far it keeps its word on the other halves."""
-    captioner = Captioner(directory)
-    ranked = {name: _ranked(captioner, examples, advance) for name, examples in corpora.items()}
-    references = {name: {example.id: example.references for example in corpora[name]} for name in corpora}
-    calibration = calibrate_ranked([(references[name], ranked[name]) for name in corpora])
+def _reliable(
+    ranked: Mapping[str, Sequence[Ranked]],
+    references: Mapping[str, Mapping[str, Sequence[str]]],
+    calibration: Calibration | None,
+) -> dict[str, dict[str, Any] | None]:
+    """How far the confidence of the best captions keeps its word, for each corpus."""
+    told: dict[str, dict[str, Any] | None] = dict.fromkeys(ranked)
     if calibration is None:
-        return dict.fromkeys(corpora)
-    bundles.write_config(directory, captioner.bundle.config.model_copy(update={"calibration": calibration}))
-    return {
-        name: reliability(
-            {each.picture: each.cider[0] for each in ranked[name]},
-            {each.picture: calibration.confidence(0.0, each.evidence[0]) for each in ranked[name]},
+        return told
+    for name, pictures in ranked.items():
+        found = reliability(
+            {each.picture: each.cider[0] for each in pictures},
+            {each.picture: calibration.confidence(0.0, each.evidence[0]) for each in pictures},
             calibration,
             references[name],
         )
-        for name in corpora
-    }
-
-
-def _ranked(captioner: Captioner, examples: Sequence[Example], advance: Callable[[], None]) -> list[Ranked]:
-    references = [[tokenize(text) for text in example.references] for example in examples]
-    cider = CiderD(references)
-    options = captioner.defaults.override(num_captions=_JUDGED)
-    found = []
-    for example, known in zip(examples, references, strict=True):
-        advance()
-        try:
-            encoding = captioner.encode([captioner.prepare(example.image)])
-        except ImageError:
-            continue
-        [captions] = captioner.hypotheses(encoding, options)
-        words = [tokenize(sentence(captioner.tokenizer.decode(caption.tokens))) for caption in captions]
-        values = 100 * cider.score(words, [known] * len(words))
-        found.append(Ranked(example.id, [caption.evidence for caption in captions], values.tolist()))
-    return found
+        told[name] = asdict(found) if found else None
+    return told
 
 
 def collect(
@@ -182,17 +160,34 @@ def collect(
     return contests
 
 
-def _cross_fitted(contests: Sequence[Contest], more: Sequence[Contest], setting: Setting) -> float:
-    """The mean over corpora of what is chosen for each half of the contests by a ranker of the other one (and more)."""
-    values: dict[str, list[float]] = {}
+_RankedContest = tuple[Contest, list[tuple[int, Hypothesis]]]
+
+
+def _cross_fitted(contests: Sequence[Contest], more: Sequence[Contest], setting: Setting) -> list[_RankedContest]:
+    """Each half of the contests, ranked by what was learnt from the other one (and more)."""
+    ranked = []
     for side in (0, 1):
         learnt = [contest for contest in contests if _side(contest.picture) == side]
         ranker = fit_ranker([*learnt, *more], FEATURES, setting)
-        for contest in contests:
-            if _side(contest.picture) != side:
-                place = choose(ranker, contest)
-                values.setdefault(contest.corpus, []).append(float(contest.values[place]))
+        ranked += [(c, rank(ranker, c.candidates)) for c in contests if _side(c.picture) != side]
+    return ranked
+
+
+def _mean(ranked: Sequence[_RankedContest]) -> float:
+    """The CIDEr-D of the best by their rank: the mean over corpora, however many pictures they have."""
+    values: dict[str, list[float]] = {}
+    for contest, order in ranked:
+        values.setdefault(contest.corpus, []).append(float(contest.values[order[0][0]]))
     return float(np.mean([np.mean(each) for each in values.values()]))
+
+
+def _judged(contest: Contest, order: Sequence[tuple[int, Hypothesis]]) -> Ranked:
+    best = order[:_JUDGED]
+    return Ranked(
+        contest.picture,
+        [caption.evidence for _, caption in best],
+        [float(contest.values[place]) for place, _ in best],
+    )
 
 
 def _side(picture: str) -> int:

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
-from captionist.inference.options import MOST_BEAMS_SERVED, MOST_WORDS
+from captionist.inference.options import MOST_BEAMS_SERVED, MOST_RETRIEVED, MOST_WORDS
 
 
 class _Input(BaseModel):
@@ -34,6 +34,7 @@ def _whole(value: object) -> object:
 
 
 _Beams = Annotated[int, Field(ge=1, le=MOST_BEAMS_SERVED), BeforeValidator(_whole)]
+_Retrieved = Annotated[int, Field(ge=0, le=MOST_RETRIEVED), BeforeValidator(_whole)]
 _Words = Annotated[int, Field(ge=1, le=MOST_WORDS), BeforeValidator(_whole)]
 
 
@@ -48,6 +49,7 @@ class CaptionOptions(_Input):
 
     num_captions: _Beams | None = Field(None, description="captions of each picture, best first")
     num_beams: _Beams | None = Field(None, description="hypotheses kept in the search; 1 is fastest")
+    retrieved: _Retrieved | None = Field(None, description="sentences of other pictures that may win; 0 is none")
     max_words: _Words | None = Field(None, description="longest caption, in whole words")
     explain: bool = Field(False, description="tell where the model looked for each word")
     min_confidence: float = Field(0.0, ge=0, le=1, description="captions below are left out")

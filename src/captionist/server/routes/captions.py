@@ -112,8 +112,10 @@ def _search(service: Service, options: CaptionOptions) -> SearchOptions:
         overrides["num_beams"] = options.num_beams
     if options.max_words is not None:
         overrides["max_words"] = options.max_words
+    if options.retrieved is not None:
+        overrides["retrieved"] = options.retrieved
     try:
-        return service.captioner.defaults.override(**overrides)
+        return service.captioner.options(**overrides)
     except ValueError as error:
         raise Problem("invalid-request", f"{error}.") from error
 

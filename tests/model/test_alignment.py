@@ -106,11 +106,3 @@ def test_it_is_saved_and_cut_with_the_vocabulary(checkpoints: Checkpoints, tmp_p
     assert loaded.alignment is not None
     assert len(loaded.alignment.words.weight) == loaded.tokenizer.get_vocab_size() < model.tokenizer.get_vocab_size()
     assert torch.equal(embed(loaded, CAPTIONS[0]), expected)
-
-
-def test_a_model_of_before_is_read(alignment: Alignment) -> None:
-    """Its scale had no axis."""
-    state = alignment.state_dict()
-    state["log_scale"] = torch.tensor(2.5)
-    alignment.load_state_dict(state)
-    assert alignment.log_scale.tolist() == [2.5]

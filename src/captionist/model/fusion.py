@@ -253,7 +253,8 @@ class VisionPrefixLM(nn.Module):
     def align(self, size: int) -> None:
         """Add an untrained `Alignment`, whose space is `size` wide."""
         classes = len(CLASSES) if self.words else 0
-        self.alignment = Alignment(self.decoder.wte.num_embeddings, self.encoder.feature_width, size, classes)
+        alignment = Alignment(self.decoder.wte.num_embeddings, self.encoder.feature_width, size, classes)
+        self.alignment = alignment.train(self.training)
         self.config = self.config.model_copy(update={"alignment": size})
 
     def cut_vocabulary(self, captions: list[str]) -> None:

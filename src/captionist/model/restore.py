@@ -17,13 +17,18 @@ from torch import Tensor
 from captionist.bundle import ENCODER, IMAGE_HEAD, PREFILL, SENTENCE_HEAD, STEP, TOKENIZER, Bundle
 from captionist.errors import TrainingError
 from captionist.model.config import ModelConfig
+from captionist.model.detector import CLASSES
 from captionist.model.fusion import VisionPrefixLM, build_model
+from captionist.model.words import NOUNS
 
 _PRODUCTS = ("MatMul", "Gemm", "MatMulInteger")
 _BETWEEN = ("Cast", "Mul")  # a product in integers and its bias
 _PREFIX = "model."  # the model's name in the modules that are exported
 _POSITIONS = "decoder.wpe.weight"
 _POOLED_POSITIONS = "encoder.pooled_positions"
+_HEADS = "alignment."
+_TABLE = "words.table"
+_DERIVED = (".pooling", ".transposed", ".grouping", "_Transposed")
 
 
 def load_bundle(bundle: Bundle, config: ModelConfig) -> VisionPrefixLM:
@@ -34,9 +39,9 @@ def load_bundle(bundle: Bundle, config: ModelConfig) -> VisionPrefixLM:
     `config` is what the recipe says of it; its pretrained weights are read for their architecture alone. Raises
     TrainingError where the bundle holds another model, RecipeError where those cannot be found.
     """
-    aligned = bundle.config.alignment
-    if aligned is not None and not aligned.features:
-        aligned = None  # heads of an older form, which must be trained anew
+    weights, aligned = dict(_weights(bundle)), bundle.config.alignment
+    if f"{_HEADS}image_hidden.weight" not in weights:
+        aligned = None  # none, or heads of an older form, which must be trained anew
     # The heads come last, so that a model without them is built alike.
     model = build_model(config.model_copy(update={"alignment": aligned and aligned.width}), [])
     seen = (bundle.config.image.height, *bundle.config.grid)
@@ -45,12 +50,15 @@ def load_bundle(bundle: Bundle, config: ModelConfig) -> VisionPrefixLM:
             f"{bundle.path} is another model than the recipe's `model` describes: it reads {seen[0]} pixels a side as "
             f"{seen[1]} x {seen[2]} visual tokens."
         )
-    weights = {name: w for name, w in _weights(bundle) if aligned or not name.startswith(("alignment.", "words"))}
+    weights = {name: weight for name, weight in weights.items() if aligned or not name.startswith(_HEADS)}
     size = bundle.config.vocabulary_size
     model.use_vocabulary(Tokenizer.from_file(str(bundle.path / TOKENIZER)), [0] * size)  # all are loaded in a moment
     if aligned is not None:
-        weights["alignment.log_scale"] = torch.tensor([aligned.scale]).log()
-        weights["alignment.words.weight"] = weights.pop("words")[:-1]  # without the one that fills sentences up
+        weights[f"{_HEADS}log_scale"] = torch.tensor([aligned.scale]).log()
+    if model.words is not None and _TABLE in weights:
+        # The graphs hold the words' embeddings as they are together; what says that there is no picture is in none.
+        weights["words.offsets"] = weights.pop(_TABLE) - model.words.spelt(weights["decoder.wte.weight"])
+        weights["words.no_picture"] = model.words.no_picture
     pooled = weights.pop(_POOLED_POSITIONS, None)
     if pooled is not None:
         # Of the positions only their means over the pooled places are left, and only they ever count.
@@ -77,8 +85,10 @@ def _weights(bundle: Bundle) -> Iterator[tuple[str, Tensor]]:
         graph = onnx.load(bundle.path / name).graph
         constants = _Constants(graph)
         for stored in constants.names():
-            if stored == "words" or (stored.startswith(_PREFIX) and not stored.endswith((".pooling", ".transposed"))):
+            if stored.startswith((_PREFIX, _HEADS)) and not stored.endswith(_DERIVED):
                 yield stored.removeprefix(_PREFIX), constants.read(stored)
+            elif constants.read(stored).shape == (len(CLASSES) + len(NOUNS), bundle.config.decoder.width):
+                yield _TABLE, constants.read(stored)
         yield from _products(graph, constants)
     # A prefill's positions are always the same, so that its graph holds no more of them.
     yield (_POSITIONS, _Constants(onnx.load(bundle.path / STEP).graph).read(f"{_PREFIX}{_POSITIONS}"))

@@ -58,6 +58,10 @@ class WordsSeen(nn.Module):
         self.register_buffer("pieces", pieces.to(device), persistent=False)
         self.register_buffer("shares", shares.to(device), persistent=False)
 
+    def spelt(self, embeddings: Tensor) -> Tensor:
+        """GPT-2's embeddings float [V, D] -> those of classes and nouns: float [80 + M, D]."""
+        return (embeddings[self.pieces] * self.shares[..., None]).sum(1)
+
     def classes(self, features: Tensor) -> Tensor:
         """The encoder's features float [B, P, C] -> the probability of each of ImageNet's classes, float [B, 1000]."""
         probabilities: Tensor = self.classifier(features.mean(1)).float().softmax(-1)
@@ -69,7 +73,7 @@ class WordsSeen(nn.Module):
         Args: objects float [B, 80, 6], as `inference.detector.Detector` gives them; nouns float [B, M], their
         probabilities; embeddings float [V, D], GPT-2's.
         """
-        table = (embeddings[self.pieces] * self.shares[..., None]).sum(1) + self.offsets
+        table = self.spelt(embeddings) + self.offsets
         _, best = objects[..., 0].topk(self.config.objects, dim=1)
         chosen = objects.gather(1, best[..., None].expand(-1, -1, objects.shape[2]))
         area = (chosen[..., 4:5] - chosen[..., 2:3]) * (chosen[..., 5:6] - chosen[..., 3:4])

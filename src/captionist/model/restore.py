@@ -40,8 +40,8 @@ def load_bundle(bundle: Bundle, config: ModelConfig) -> VisionPrefixLM:
     TrainingError where the bundle holds another model, RecipeError where those cannot be found.
     """
     weights, aligned = dict(_weights(bundle)), bundle.config.alignment
-    if f"{_HEADS}image_hidden.weight" not in weights:
-        aligned = None  # none, or heads of an older form, which must be trained anew
+    if aligned is not None and not (aligned.features and f"{_HEADS}image_hidden.weight" in weights):
+        aligned = None  # heads of an older form, which must be trained anew
     # The heads come last, so that a model without them is built alike.
     model = build_model(config.model_copy(update={"alignment": aligned and aligned.width}), [])
     seen = (bundle.config.image.height, *bundle.config.grid)

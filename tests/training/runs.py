@@ -73,7 +73,7 @@ def heads(**changes: Any) -> Json:
         "objective": "contrastive",
         "epochs": 20,
         "batch_size": 16,
-        "rates": {"alignment": 3e-2},
+        "rates": {"alignment": 3e-3},
     } | changes
 
 

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from captionist.model.language import IGNORE
 
 _HIDDEN, _SENTENCE_HIDDEN = 1024, 768
-_OBJECT_WEIGHT = 3.0  # so that scores weigh as much as normed features
-_LARGEST = 6.0  # of what the image head reads
+_LARGEST = 6.0  # of what the image head reads, in usual deviations
+_LEAST_SPREAD = 1e-2  # of what hardly differs between pictures
 _DROPOUT = 0.4
 _FIRST_SCALE = 1 / 0.07  # CLIP's
 _LARGEST_SCALE = 100.0
@@ -31,13 +31,20 @@ class Alignment(nn.Module):
         """vocabulary: number of tokens; width: C, of the features; size: E, of the common space; classes: K, the
         detector's, or 0 where there is none."""
         super().__init__()
-        self.mean_norm, self.most_norm = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.image_hidden = nn.Linear(2 * width + 3 * classes, _HIDDEN)
+        seen = 2 * width + 3 * classes
+        self.center: Tensor
+        self.spread: Tensor
+        self.register_buffer("center", torch.zeros(seen))
+        self.register_buffer("spread", torch.ones(seen))
+        self.image_hidden = nn.Linear(seen, _HIDDEN)
         self.image_head = nn.Linear(_HIDDEN, size)
         self.words = nn.Embedding(vocabulary, size)
         self.importance = nn.Embedding(vocabulary, 1)
         nn.init.normal_(self.words.weight, std=0.1)
         nn.init.zeros_(self.importance.weight)
+        self.phrases = nn.Conv1d(size, size, 3, padding=1, groups=size)
+        for parameter in self.phrases.parameters():
+            nn.init.zeros_(parameter)
         self.sentence_norm = nn.LayerNorm(size)
         self.sentence_hidden = nn.Linear(size, _SENTENCE_HIDDEN)
         self.sentence_head = nn.Linear(_SENTENCE_HIDDEN, size)
@@ -45,13 +52,30 @@ class Alignment(nn.Module):
 
     def images(self, features: Tensor, objects: Tensor | None = None) -> Tensor:
         """Features float [B, P, C], objects float [B, K, 6] -> unit vectors float [B, E]."""
-        seen = [self.mean_norm(features.mean(1)), self.most_norm(features.amax(1))]
+        read = ((self._seen(features, objects) - self.center) / self.spread).clamp(-_LARGEST, _LARGEST)
+        hidden = F.gelu(self.image_hidden(self._drop(read)))
+        return F.normalize(self.image_head(self._drop(hidden)).float(), dim=-1)
+
+    def measure(self, features: Tensor, objects: Tensor | None = None) -> None:
+        """Learn from many pictures what is usual, so that each number weighs alike; shapes as in `images`."""
+        seen = self._seen(features, objects)
+        self.center.copy_(seen.mean(0))
+        self.spread.copy_(seen.std(0) + _LEAST_SPREAD)
+
+    @property
+    def measured(self) -> bool:
+        """Whether `measure` was called."""
+        return bool((self.spread != 1).any())
+
+    @staticmethod
+    def _seen(features: Tensor, objects: Tensor | None) -> Tensor:
+        """What the image head reads: the features' means and maxima, and of each class score, count and area."""
+        seen = [features.mean(1), features.amax(1)]
         if objects is not None:
             score, count = objects[..., 0], objects[..., 1].log1p()
             area = (objects[..., 4] - objects[..., 2]) * (objects[..., 5] - objects[..., 3])
-            seen.append(_OBJECT_WEIGHT * torch.cat((score, count, score * area), 1))
-        read = self._drop(torch.cat(seen, 1).clamp(-_LARGEST, _LARGEST))
-        return F.normalize(self.image_head(self._drop(F.gelu(self.image_hidden(read)))).float(), dim=-1)
+            seen.append(torch.cat((score, count, score * area), 1))
+        return torch.cat(seen, 1)
 
     def _drop(self, x: Tensor) -> Tensor:
         return F.dropout(x, _DROPOUT, self.training)
@@ -63,11 +87,13 @@ class Alignment(nn.Module):
     def read(self, tokens: Tensor, known: Tensor) -> Tensor:
         """Token ids int64 [..., T], of which those `known` bool [..., T] count -> as `sentences`.
 
-        A bag of words, some of which matter more, and what a small network makes of it.
+        Words with their neighbours, some of which matter more, and what a small network makes of their mean.
         """
+        words = self.words(tokens) * known[..., None]
+        phrases = self.phrases(words.flatten(0, -3).transpose(1, 2)).transpose(1, 2).view(words.shape)
         weights = self.importance(tokens).exp() * known[..., None]
         total = weights.sum(-2)
-        bag = (self.words(tokens) * weights).sum(-2) / total.clamp(min=1e-6)
+        bag = ((words + phrases) * weights).sum(-2) / total.clamp(min=1e-6)
         sentence = bag + self.sentence_head(F.gelu(self.sentence_hidden(self.sentence_norm(bag))))
         unit: Tensor = F.normalize(sentence.float(), dim=-1) * (total > 0)
         return unit

@@ -142,7 +142,11 @@ class VisionPrefixLM(nn.Module):
         `objects` as in `project`.
         """
         assert self.alignment is not None
-        return self.alignment.images(visual_tokens[:, : self.grid**2, self.decoder.config.n_embd :], objects)
+        return self.alignment.images(self.seen(visual_tokens), objects)
+
+    def seen(self, visual_tokens: Tensor) -> Tensor:
+        """Of visual tokens float [B, P, W] what the encoder saw at each place: float [B, grid * grid, C]."""
+        return visual_tokens[:, : self.grid**2, self.decoder.config.n_embd :]
 
     def unseen(self, rows: int, objects: Tensor | None = None, classes: Tensor | None = None) -> Tensor:
         """The visual tokens of texts without pictures: float [rows, 0, W], or with words seen [rows, 1 + words, W].

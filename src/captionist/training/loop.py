@@ -10,7 +10,8 @@ import math
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,7 @@ from captionist.training.sharding import (
 from captionist.training.sources import PictureSet
 from captionist.training.validate import Validators
 
+_MEASURED = 8  # steps whose pictures tell what is usual
 _logger = logging.getLogger(__name__)
 
 
@@ -124,9 +126,26 @@ class Trainer:
         state = _StageState(stage, objective, feed, trained, trained, optimizer, average)
         with self.accelerator.main_process_first():  # which alone fills the caches
             self._open_pictures(state)
+        if stage.contrasts:
+            self._measure(state)
         if not wants_sharding():
             state.wrapped, state.optimizer = self.accelerator.prepare(trained, optimizer)
         return state
+
+    def _measure(self, state: _StageState) -> None:
+        """Tell the image head what is usual, unless it knows: by the same pictures in every process."""
+        assert self.model.alignment is not None  # the recipe has been checked
+        if self.model.alignment.measured:
+            return
+        steps = islice(replace(state.feed, process=0, processes=1).epoch(0, 0), _MEASURED)
+        pictured = [examples for parts in steps for part in parts for examples in part if examples.pictured]
+        self.model.eval()
+        with torch.no_grad():
+            seen = torch.cat([self.model.seen(look(self.model, examples)) for examples in pictured])
+            objects = [e.annotations["objects"] for e in pictured if "objects" in e.annotations]
+            for model in {self.model, state.trained}:
+                assert model.alignment is not None
+                model.alignment.measure(seen, torch.cat(objects) if objects else None)
 
     def _open_pictures(self, state: _StageState) -> None:
         """Decode the pictures of the stage, and let a frozen backbone see them, where that has not been done."""

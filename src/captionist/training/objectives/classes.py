@@ -25,7 +25,6 @@ class Classifying:
 
     def _loss(self, model: VisionPrefixLM, seen: Seen) -> Tensor:
         assert model.words is not None  # the recipe has been checked
-        features = seen.visual_tokens[:, : model.grid**2, model.decoder.config.n_embd :]
-        found = model.words.classifier(features.mean(1)).float().log_softmax(-1)
+        found = model.words.classifier(model.seen(seen.visual_tokens).mean(1)).float().log_softmax(-1)
         loss: Tensor = -(seen.examples.annotations[CLASSES] * found).sum()
         return loss

@@ -34,7 +34,6 @@ SETTINGS = (
 )
 """From which one is chosen by cross-fitting: the first, unless another is better."""
 _FEWEST = 4  # pictures of a corpus to learn from
-_JUDGED = 3  # captions of a picture, to tell how much an alternative loses
 
 
 @dataclass(frozen=True)
@@ -182,12 +181,8 @@ def _mean(ranked: Sequence[_RankedContest]) -> float:
 
 
 def _judged(contest: Contest, order: Sequence[tuple[int, Hypothesis]]) -> Ranked:
-    best = order[:_JUDGED]
-    return Ranked(
-        contest.picture,
-        [caption.evidence for _, caption in best],
-        [float(contest.values[place]) for place, _ in best],
-    )
+    evidence = [caption.evidence for _, caption in order]
+    return Ranked(contest.picture, evidence, [float(contest.values[place]) for place, _ in order])
 
 
 def _side(picture: str) -> int:

@@ -42,7 +42,7 @@ def bundle_with(path: Path, ranker: Ranker | None, *, retrieved: int = 3, seeing
         assert config.bank is not None
         search = config.search.model_copy(update={"retrieved": retrieved})
         bank = config.bank.model_copy(update={"ranked": True})
-        calibration = Calibration(intercept=0, slope=0, accepted_cider=50, weights={"cosine": 2, "behind": 0.5})
+        calibration = Calibration(intercept=0, slope=0, accepted_cider=50, weights={"cosine": 2})
         write_config(path, config.model_copy(update={"bank": bank, "search": search, "calibration": calibration}))
     return path
 
@@ -104,10 +104,25 @@ def test_confidence_follows_from_the_evidence(for_others: Captioner) -> None:
     [found] = for_others.hypotheses(encoding, for_others.defaults.override(num_captions=2))
     [candidates] = for_others.candidates(encoding, for_others.defaults.override(num_captions=2))
     place = [caption.tokens for caption in candidates.captions].index(found[0].tokens)
-    cosine, behind = float(candidates.cosine[place]), found[1].score - found[0].score
+    cosines = [float(candidates.cosine[place]), found[1].evidence["cosine"]]
     caption = for_others.caption(PICTURES[1], num_captions=2)
-    assert caption.confidence == pytest.approx(1 / (1 + np.exp(-2 * cosine)), abs=1e-4)
-    assert caption.alternatives[0].confidence == pytest.approx(1 / (1 + np.exp(-2 * cosine - behind / 2)), abs=1e-4)
+    assert caption.confidence == pytest.approx(1 / (1 + np.exp(-2 * cosines[0])), abs=1e-4)
+    assert caption.alternatives[0].confidence == pytest.approx(1 / (1 + np.exp(-2 * cosines[1])), abs=1e-4)
+
+
+def test_no_alternative_is_surer_than_the_caption(tmp_path: Path) -> None:
+    """Ranked by how much they agree, and sure by how near they are: the order of the one is not that of the other."""
+    captioner = Captioner(bundle_with(tmp_path / "tiny", linear(agreement=1.0)))
+    turned = 0
+    for picture in PICTURES:
+        encoding = captioner.encode([captioner.prepare(picture)])
+        [found] = captioner.hypotheses(encoding, captioner.defaults.override(num_captions=5))
+        sure = [1 / (1 + np.exp(-2 * caption.evidence["cosine"])) for caption in found]
+        caption = captioner.caption(picture, num_captions=5)
+        told = [one.confidence for one in (caption, *caption.alternatives)]
+        assert told == pytest.approx(np.minimum.accumulate(sure), abs=1e-4)
+        turned += told != pytest.approx(sure, abs=1e-4)
+    assert turned
 
 
 @pytest.mark.parametrize("batch_size", [1, 4, 6])

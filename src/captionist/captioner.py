@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
+from itertools import accumulate
 from pathlib import Path
 from traceback import clear_frames
 from typing import NamedTuple, TypeVar, Unpack
@@ -317,7 +318,12 @@ class Captioner:
 
     def _generate(self, engine: Engine, encoding: Encoding, options: SearchOptions) -> list[Caption]:
         return [
-            self._best([self._caption(hypothesis, places) for hypothesis in hypotheses])
+            self._best(
+                [
+                    self._caption(hypothesis, confidence, places)
+                    for hypothesis, confidence in zip(hypotheses, self._confidences(hypotheses), strict=True)
+                ]
+            )
             for hypotheses, places in zip(self._search(engine, encoding, options), self._places(encoding), strict=True)
         ]
 
@@ -339,11 +345,11 @@ class Captioner:
             for objects in encoding.objects
         ]
 
-    def _caption(self, hypothesis: Hypothesis, places: NDArray[np.float32]) -> Caption:
+    def _caption(self, hypothesis: Hypothesis, confidence: float, places: NDArray[np.float32]) -> Caption:
         return Caption(
             text=sentence(self.tokenizer.decode(hypothesis.tokens)),
             log_probability=hypothesis.log_probability,
-            confidence=self._confidence(hypothesis),
+            confidence=confidence,
             alternatives=(),
             word_attention=tuple(
                 WordAttention(word.text, self._over_grid(hypothesis.attention[list(word.places)], places))
@@ -351,10 +357,15 @@ class Captioner:
             ),
         )
 
-    def _confidence(self, hypothesis: Hypothesis) -> float:
-        mean = hypothesis.mean_log_probability
+    def _confidences(self, hypotheses: Sequence[Hypothesis]) -> list[float]:
+        """Of a picture's captions, best first; of those that were ranked, none is surer than the one before."""
         calibration = self.bundle.config.calibration
-        return math.exp(mean) if calibration is None else calibration.confidence(mean, hypothesis.evidence)
+        means = [hypothesis.mean_log_probability for hypothesis in hypotheses]
+        found = [
+            calibration.confidence(mean, hypothesis.evidence) if calibration else math.exp(mean)
+            for mean, hypothesis in zip(means, hypotheses, strict=True)
+        ]
+        return list(accumulate(found, min)) if any(h.evidence for h in hypotheses) else found
 
     def _over_grid(self, attention: NDArray[np.float32], places: NDArray[np.float32]) -> NDArray[np.float32]:
         """Mean of a word's tokens on the picture's grid, as shares of it: float32 [T, P] -> [rows, cols].

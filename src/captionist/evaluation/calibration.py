@@ -21,12 +21,11 @@ from captionist.evaluation.tokenize import tokenize
 
 _UNACCEPTED_PEOPLE = 25.0  # per cent of people's captions that the proxy does not accept
 _RIDGE = 1e-3  # keeps the fit finite where a few captions are separated perfectly
+_STRONG_RIDGE = 3.0  # for many inputs of unit deviation, where pictures are few
 _BINS = 8
 FEWEST_PICTURES = 200
 """Of fewer pictures neither a calibration nor a plot of its reliability would say much."""
 _FEWEST_RANKED = FEWEST_PICTURES // 2
-EVIDENCE = ("log probability", "cosine", "support", "agreement", "written", "lead")
-"""What tells how sure one may be of a caption that was chosen among others; see `inference.choice`."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +89,7 @@ def calibrate(
 
 @dataclass(frozen=True)
 class Ranked:
-    """The captions of a picture, best first: what is known of each (`Hypothesis.evidence`), its CIDEr-D times 100."""
+    """The candidates of a picture, best first: what is known of each (`Hypothesis.evidence`), its CIDEr-D times 100."""
 
     picture: str
     evidence: Sequence[Mapping[str, float]]
@@ -100,54 +99,38 @@ class Ranked:
 def calibrate_ranked(corpora: Sequence[tuple[Mapping[str, Sequence[str]], Sequence[Ranked]]]) -> Calibration | None:
     """Fit the calibration of a model that ranks captions on half of the pictures of several corpora, which count alike.
 
-    A logistic regression of the evidence for the best caption of each picture; how much an alternative loses by staying
-    behind is fitted after it, so that none is ever surer than the caption above it. corpora: of each the references by
-    picture id, and the ranked captions. None as in `calibrate`, if it is so for one of the corpora.
+    What makes a caption acceptable is learnt from all candidates, of which there are many more than pictures; how sure
+    one may be of the best ones, from these alone. corpora: of each the references by picture id, and what was ranked.
+    None as in `calibrate`, if it is so for one of the corpora.
     """
-    rows: list[tuple[Ranked, float, float]] = []  # captions, CIDEr-D from which on they are acceptable, weight
+    rows: list[tuple[Ranked, float, float]] = []  # candidates, CIDEr-D from which on they are acceptable, weight
     for references, ranked in corpora:
         half = [each for each in ranked if calibrates(each.picture)]
         groups = [references[each.picture] for each in half if len(references[each.picture]) > 1]
         if len(groups) < _FEWEST_RANKED:
             return None
         least = _accepted_cider(groups)
-        rows += [(each, least, 1 / len(half)) for each in half]
-    weights = np.array([weight for *_, weight in rows])
-    weights *= len(rows) / weights.sum()
-    accepted = np.array([each.cider[0] >= least for each, least, _ in rows], dtype=np.float64)
-    if accepted.min() == accepted.max():
+        rows += [(each, least, 1 / (len(corpora) * len(half))) for each in half]
+    names = list(rows[0][0].evidence[0])
+    known = np.array([[evidence[name] for name in names] for each, *_ in rows for evidence in each.evidence])
+    mean, deviation = known.mean(axis=0), known.std(axis=0) + 1e-6
+    inputs = np.column_stack([np.ones(len(known)), (known - mean) / deviation])
+    accepted = np.array([cider >= least for each, least, _ in rows for cider in each.cider], dtype=np.float64)
+    sizes = [len(each.cider) for each, *_ in rows]
+    weights = np.array([weight * len(rows) for *_, weight in rows])
+    first = np.cumsum([0, *sizes[:-1]])
+    if accepted[first].min() == accepted[first].max():
         return None
-    inputs = np.array([[1.0, *(each.evidence[0][name] for name in EVIDENCE)] for each, *_ in rows])
-    intercept, *slopes = _logistic_regression(inputs, accepted, weights)
-    calibration = Calibration(
-        intercept=intercept,
+    learnt = np.array(_logistic_regression(inputs, accepted, np.repeat(weights / sizes, sizes), _STRONG_RIDGE))
+    logits = np.column_stack([np.ones(len(rows)), inputs[first] @ learnt])
+    shift, slope = _logistic_regression(logits, accepted[first], weights)
+    slopes = slope * learnt[1:] / deviation
+    return Calibration(
+        intercept=float(shift + slope * learnt[0] - slopes @ mean),
         slope=0.0,
         accepted_cider=float(np.average([least for _, least, _ in rows], weights=weights)),
-        weights=dict(zip(EVIDENCE, slopes, strict=True)),
+        weights=dict(zip(names, map(float, slopes), strict=True)),
     )
-    others = [
-        (evidence["behind"], calibration.confidence(0.0, evidence), cider >= least, weight)
-        for each, least, weight in rows
-        for evidence, cider in zip(each.evidence[1:], each.cider[1:], strict=True)
-    ]
-    return calibration.model_copy(update={"weights": calibration.weights | {"behind": _loss_behind(others)}})
-
-
-def _loss_behind(others: Sequence[tuple[float, float, bool, float]]) -> float:
-    """The weight of what alternatives stay behind that makes their acceptance likeliest.
-
-    others: how far each is behind, its confidence as if it were not, whether it is acceptable, and how much it counts.
-    """
-    if not others:
-        return 1.0
-    behind, best, accepted, weights = map(np.array, zip(*others, strict=True))
-    logits = np.log(np.clip(best, 1e-9, 1 - 1e-9) / np.clip(1 - best, 1e-9, 1))
-
-    def misfit(weight: float) -> float:
-        signed = np.where(accepted, -1, 1) * (logits + weight * behind)
-        return float(weights @ np.logaddexp(0, signed))
-
-    return min(map(float, np.linspace(0, 2, 81)), key=misfit)
 
 
 def reliability(
@@ -185,14 +168,14 @@ def _accepted_cider(references: Sequence[Sequence[str]]) -> float:
 
 
 def _logistic_regression(
-    inputs: FloatArray, accepted: FloatArray, counts: FloatArray | float = 1.0
+    inputs: FloatArray, accepted: FloatArray, counts: FloatArray | float = 1.0, ridge: float = _RIDGE
 ) -> tuple[float, ...]:
     """The weights of inputs [N, K] that make accepted [N] likeliest, by Newton's method. counts: [N], of each row."""
     weights = np.zeros(inputs.shape[1])
     for _ in range(50):
         chance = 1 / (1 + np.exp(-inputs @ weights))
-        gradient = inputs.T @ (counts * (chance - accepted)) + _RIDGE * weights
-        curvature = (inputs.T * (counts * chance * (1 - chance))) @ inputs + _RIDGE * np.eye(len(weights))
+        gradient = inputs.T @ (counts * (chance - accepted)) + ridge * weights
+        curvature = (inputs.T * (counts * chance * (1 - chance))) @ inputs + ridge * np.eye(len(weights))
         weights -= np.linalg.solve(curvature, gradient)
     return tuple(map(float, weights))
 

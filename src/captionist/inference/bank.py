@@ -106,6 +106,7 @@ def write_bank(directory: Path, sentences: Sequence[str], embeddings: Floats, na
 
 
 def _unit(vectors: Floats) -> Floats:
-    lengths = np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-6)
-    unit: Floats = (vectors / lengths).astype(np.float32)
+    # The norm of numpy.linalg would need as much memory again, and of a bank that is much.
+    lengths = np.sqrt(np.einsum("...i,...i->...", vectors, vectors))[..., None]
+    unit: Floats = vectors / np.maximum(lengths, np.float32(1e-6))
     return unit

@@ -21,6 +21,7 @@ from captionist.inference.ranker import Ranker
 from captionist.inference.tokenizer import CaptionTokenizer
 
 Floats = NDArray[np.float32]
+_EXPECTED = ("written", "cosine", "support", "agreement")
 
 
 @dataclass(frozen=True)
@@ -139,17 +140,22 @@ class Chooser:
 def rank(ranker: Ranker, candidates: Candidates) -> list[tuple[int, Hypothesis]]:
     """A picture's candidates by a ranker's score, the best first: the place of each, and its caption with its evidence.
 
-    Evidence: the features of the best; lead: how far it is ahead of the next one; behind: how far this one stays behind
-    it, 0 or less.
+    Evidence: its features, and what is the same for all of the picture: what features can be expected of the chosen
+    one, where the scores are logits; how undecided these are; the best cosine, the mean agreement, and how probable the
+    best of the decoder's own captions is.
     """
     features = candidates.features()
     scores = ranker(features)
-    order = np.argsort(-scores, kind="stable").tolist()
-    evidence = {name: float(values[order[0]]) for name, values in features.items()}
-    evidence["lead"] = float(scores[order[0]] - scores[order[1]]) if len(order) > 1 else 0.0
+    shares = np.exp(scores - scores.max())
+    shares /= shares.sum()
+    shared = {f"expected {name}": float(shares @ features[name]) for name in _EXPECTED} | {
+        "undecided": float(-shares @ np.log(np.maximum(shares, 1e-9))),
+        "best cosine": float(features["cosine"].max()),
+        "mean agreement": float(features["agreement"].mean()),
+        "best own log probability": float(features["log probability"][candidates.written].max()),
+    }
     found = []
-    for place in order:
-        behind = {"behind": float(scores[place] - scores[order[0]])}
-        score, caption = float(scores[place]), candidates.captions[place]
-        found.append((place, replace(caption, score=score, evidence=evidence | behind)))
+    for place in np.argsort(-scores, kind="stable").tolist():
+        evidence = {name: float(values[place]) for name, values in features.items()} | shared
+        found.append((place, replace(candidates.captions[place], score=float(scores[place]), evidence=evidence)))
     return found

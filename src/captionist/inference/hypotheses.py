@@ -18,8 +18,7 @@ class Hypothesis:
         constraints, penalties or temperature.
     score: what it was ranked by; higher is better.
     attention: float32 [T, P], how much the position that predicted each token looked at each visual token.
-    evidence: where captions were ranked, what speaks for the picture's best one, and how far this one stays behind it;
-        see `inference.choice`.
+    evidence: where captions were ranked, what is known of it; see `inference.choice`.
     """
 
     tokens: tuple[int, ...]

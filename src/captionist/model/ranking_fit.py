@@ -32,9 +32,9 @@ SETTINGS = (
     Setting(hidden=16),
     Setting(hidden=0, nets=1, steps=200),
 )
-"""From which one is chosen by cross-fitting: the first, unless another is better."""
+"""From which one is chosen by cross-fitting: the first, unless another is clearly better."""
+_CLEARLY = 1.0  # CIDEr-D; with some hundred pictures, less is chance
 _FEWEST = 4  # pictures of a corpus to learn from
-_JUDGED = 3  # captions of a picture, to tell how much an alternative loses
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,9 @@ def add_ranker(
             raise ScoreError(
                 f"{name} has too few pictures to learn a choice from: pass a corpus of at least {4 * _FEWEST}"
             )
-    setting = max(SETTINGS, key=lambda setting: _mean(_cross_fitted(learnt, more, setting)))
+    reached = {setting: _mean(_cross_fitted(learnt, more, setting)) for setting in SETTINGS}
+    first, best = SETTINGS[0], max(SETTINGS, key=lambda setting: reached[setting])
+    setting = best if reached[best] > reached[first] + _CLEARLY else first
     ranker = fit_ranker([*learnt, *more], FEATURES, setting)
     ranker.save(directory)
     # A ranker is too sure of what it has learnt from: its evidence would be, too.
@@ -182,12 +184,8 @@ def _mean(ranked: Sequence[_RankedContest]) -> float:
 
 
 def _judged(contest: Contest, order: Sequence[tuple[int, Hypothesis]]) -> Ranked:
-    best = order[:_JUDGED]
-    return Ranked(
-        contest.picture,
-        [caption.evidence for _, caption in best],
-        [float(contest.values[place]) for place, _ in best],
-    )
+    evidence = [caption.evidence for _, caption in order]
+    return Ranked(contest.picture, evidence, [float(contest.values[place]) for place, _ in order])
 
 
 def _side(picture: str) -> int:

@@ -1,22 +1,26 @@
 """Pictures that cannot be read: all are named at once, and a run goes on without a stated share of them."""
 
+import json
 import logging
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
+from captionist import images
 from captionist.data import Example
 from captionist.errors import DataError, ImageError
 from captionist.model.language import load_tokenizer
-from captionist.training.dataset import Corpora
+from captionist.training.dataset import Corpora, TrainingData, readable
 from captionist.training.pictures import open_pixels, read_hashes, read_pixels
-from captionist.training.recipe import DataConfig
+from captionist.training.recipe import DataConfig, SourceConfig, load_recipe
 from captionist.training.run import train
 from tests.model.checkpoints import SIZE, Checkpoints
 from tests.pictures import write_png
-from tests.training.runs import frozen, write_recipe
+from tests.training.corpus import write_corpus
+from tests.training.runs import frozen, whole, write_recipe
 from tests.training.test_leaks import add
 
 
@@ -120,3 +124,80 @@ def test_what_cannot_be_compared_is_left_out_or_known_by_its_captions(
         examples = Corpora(config).train(load_tokenizer(checkpoints.path("gpt2")))["root"]
     assert [example.image.name for example in examples] == [f"{seed}.png" for seed in (0, 1, 3, 4, 6, 7)]
     assert "2 of 11 pictures cannot be read and are left out" in caplog.text
+
+
+def of_several(folder: Path, checkpoints: Checkpoints) -> tuple[Path, list[Path]]:
+    """A recipe with two sources and two dev corpora, 16 + 8 + 16 + 4 pictures, of which three cannot be read."""
+    write_corpus(folder / "corpus")
+    write_corpus(folder / "more", train=8)
+    write_corpus(folder / "other", dev=4)
+    names = ("corpus/Images/train_red_bar", "more/Images/train_red_circle", "other/Images/dev_red_square")
+    bad = [folder / f"{name}.png" for name in names]
+    for path in bad:
+        path.write_bytes(b"not a picture")
+    corpora = {"shapes": {"corpus": str(folder / "corpus")}, "other": {"corpus": str(folder / "other")}}
+    stage = whole(batch_size=None, sources={"root": 4, "more": 2})
+    sources = {"more": {"corpus": str(folder / "more")}}
+    validation = {"num_beams": 1, "corpora": corpora}
+    return write_recipe(folder, checkpoints, [stage], sources=sources, validation=validation), bad
+
+
+@pytest.mark.parametrize("decode", ["ahead", "workers"])
+def test_those_of_all_sources_and_dev_corpora_are_named_at_once(
+    tmp_path: Path, checkpoints: Checkpoints, decode: str
+) -> None:
+    recipe, bad = of_several(tmp_path, checkpoints)
+    how = [f"data.decode={decode}", "data.workers=1"]
+    torch.set_num_threads(1)
+    with pytest.raises(DataError, match=r"^3 of 44 pictures cannot be read") as refused:
+        train(recipe, how, runs=tmp_path / "refused")
+    assert all(str(path) in str(refused.value) for path in bad)
+    run = train(recipe, [*how, "data.max_unreadable=0.1"], runs=tmp_path / "runs")
+    log = (run / "train.log").read_text(encoding="utf-8")
+    assert "3 of 44 pictures cannot be read and are left out" in log
+    assert all(f"left out: {path}: " in log for path in bad)
+    assert len(json.loads((run / "captions.json").read_text(encoding="utf-8"))) == 16 + 3
+
+
+class NameLength:
+    """An annotation."""
+
+    name: str = "length"
+    shape: tuple[int, ...] = (1,)
+    version: str = "1"
+
+    def compute(self, example: Example) -> NDArray[np.float32]:
+        return np.array([len(example.image.name)], np.float32)
+
+    def simulate(self, sentence: str, rng: np.random.Generator) -> NDArray[np.float32]:
+        raise NotImplementedError
+
+
+@pytest.mark.parametrize("decode", ["ahead", "workers"])
+def test_what_is_known_of_the_others_stays_beside_them(tmp_path: Path, checkpoints: Checkpoints, decode: str) -> None:
+    path, _ = of_several(tmp_path, checkpoints)
+    recipe = load_recipe(path, [f"data.decode={decode}", "data.workers=0", "data.max_unreadable=0.1"])
+    corpora, tokenizer = Corpora(recipe.data, recipe.validation.corpora), load_tokenizer(checkpoints.path("gpt2"))
+    found, dev = readable(corpora.train(tokenizer), corpora.dev(), SIZE, recipe.data)
+    data = TrainingData(recipe.data, tokenizer, found, dev, SIZE, {}, (NameLength(),))
+    sets = [source.pictures for source in data.sources.values() if source.pictures] + list(data.dev_pictures.values())
+    assert [len(pictures.examples) for pictures in sets] == [15, 7, 16, 3]
+    for pictures in sets:
+        (rows,) = pictures.pixels.batches([np.arange(len(pictures.examples))])
+        for row, length, example in zip(rows, pictures.annotated["length"], pictures.examples, strict=True):
+            assert np.array_equal(row, images.squeeze(images.decode(example.image), (SIZE, SIZE)))
+            assert length == len(example.image.name)
+
+
+def test_what_cannot_be_compared_is_named_for_all_sources_at_once(tmp_path: Path, checkpoints: Checkpoints) -> None:
+    bad = []
+    for number, name in enumerate(("corpus", "more")):
+        add(tmp_path / name, "train", list(range(10 * number, 10 * number + 4)))
+        add(tmp_path / name, "validation", [20 + number])
+        bad.append(tmp_path / name / "train" / f"{10 * number}.png")
+        bad[-1].write_bytes(b"not a picture")
+    sources = {"more": SourceConfig(corpus=tmp_path / "more")}
+    config = DataConfig(root=tmp_path / "corpus", cache=tmp_path / "cache", sources=sources)
+    with pytest.raises(DataError, match=r"^2 of 10 pictures cannot be read") as refused:
+        Corpora(config).train(load_tokenizer(checkpoints.path("gpt2")))
+    assert all(str(path) in str(refused.value) for path in bad)

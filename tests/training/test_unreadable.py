@@ -169,6 +169,8 @@ class NameLength:
     def compute(self, example: Example) -> NDArray[np.float32]:
         return np.array([len(example.image.name)], np.float32)
 
+    def learn(self, _examples: object, _arrays: NDArray[np.float32]) -> None: ...
+
     def simulate(self, sentence: str, rng: np.random.Generator) -> NDArray[np.float32]:
         raise NotImplementedError
 

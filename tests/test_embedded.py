@@ -41,7 +41,7 @@ def test_it_names_what_it_was_trained_on(captions: dict[str, str], name: str, wo
 
 def test_it_ranks_by_what_it_sees(captions: dict[str, str]) -> None:
     captioner = Captioner()
-    assert captioner.defaults.match_weight > 0
+    assert captioner.defaults.retrieved > 0
     sentences = [captions[path.stem] for path in EXAMPLES]
     found = np.stack([captioner.match(path, sentences) for path in EXAMPLES])
     assert found.argmax(axis=1).tolist() == list(range(len(EXAMPLES)))

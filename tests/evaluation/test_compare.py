@@ -88,10 +88,10 @@ def test_a_bundle_against_itself_differs_by_nothing(embedded: Captioner, corpus:
 
 def test_a_better_bundle_is_promoted_and_a_worse_one_is_not(tiny: Path, corpus: Path, command: Command) -> None:
     both = ["--data", corpus, "--corrections", corpus]
-    code, out, err = command(tiny, "flickr8k-small", *both)
+    code, out, err = command(tiny, "captionist-small", *both)
     assert (code, err) == (0, "")
     assert out.splitlines()[-1].startswith("promote: CIDEr-D changes by +")
-    code, out, _ = command("flickr8k-small", tiny, *both)
+    code, out, _ = command("captionist-small", tiny, *both)
     assert code == 1
     assert out.splitlines()[-1].startswith("keep: CIDEr-D changes by -")
 
@@ -104,7 +104,7 @@ def test_captions_that_are_cut_are_not_let_through(
     config = Bundle.open(cut).config
     search = config.search.model_copy(update={"max_tokens": 4})
     bundle.write_config(cut, config.model_copy(update={"search": search}))
-    code, out, _ = command("flickr8k-small", cut, "--data", corpus, "--json", tmp_path / "result.json")
+    code, out, _ = command("captionist-small", cut, "--data", corpus, "--json", tmp_path / "result.json")
     assert code == 1
     assert "not above the margin of -1.0" in out
     content = json.loads((tmp_path / "result.json").read_text(encoding="utf-8"))
@@ -113,7 +113,7 @@ def test_captions_that_are_cut_are_not_let_through(
     assert content["dev"]["pictures"] == len(content["dev"]["captions"]) == 27
     assert content["dev"]["bleu_4"]["high"] < 0
     assert all(len(new.split()) <= 4 < len(old.split()) for old, new in content["dev"]["captions"].values())
-    assert command("flickr8k-small", cut, "--data", corpus, "--margin", 1000)[0] == 0
+    assert command("captionist-small", cut, "--data", corpus, "--margin", 1000)[0] == 0
 
 
 def test_the_intervals_are_those_of_scoring_every_resample_anew() -> None:

@@ -289,7 +289,7 @@ def _feedback(genuine: str, picture: bytes) -> Iterator[Hostile]:
         return request("/v1/feedback", body, b"application/json", *headers)
 
     payload, _, signature = genuine.rpartition(".")
-    record = ["flickr8k-small", "1", "I was never said.", -1.0, 0.9, "0" * 64, "nonce"]
+    record = ["captionist-small", "1", "I was never said.", -1.0, 0.9, "0" * 64, "nonce"]
     forged = {
         "empty": "",
         "one character": "x",

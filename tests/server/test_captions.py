@@ -42,7 +42,7 @@ def test_three_kinds_of_body_give_the_librarys_caption(client: TestClient, dog: 
         assert caption["text"] == expected
         assert caption["log_probability"] < 0 < caption["confidence"] < 1
         assert caption["words"] is None
-        assert answer["model"] == {"name": "flickr8k-small", "version": "1"}
+        assert answer["model"] == {"name": "captionist-small", "version": "1"}
         assert answer["milliseconds"]["encode"] > 0
 
 

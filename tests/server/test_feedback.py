@@ -31,9 +31,9 @@ def test_feedback_is_stored_with_what_the_caption_id_tells(serve: Serve, dog: by
     (stored,) = export(client)
     assert stored["id"] == response.json()["id"]
     assert (stored["rating"], stored["correction"], stored["comment"]) == ("bad", "A dog.", "no 🐕")
-    assert stored["model"] == "flickr8k-small"
+    assert stored["model"] == "captionist-small"
     assert "dog" in stored["caption"]
-    labels = 'model="flickr8k-small",model_version="1"'
+    labels = 'model="captionist-small",model_version="1"'
     assert f'captionist_feedback_total{{{labels},rating="bad"}} 1.0' in client.get("/metrics").text
     assert f"captionist_feedback_corrections_total{{{labels}}} 1.0" in client.get("/metrics").text
 
@@ -45,7 +45,7 @@ def test_feedback_counts_for_the_model_that_wrote_the_caption(serve: Serve, dog:
     older = ids.make(dataclasses.replace(record, version="0"))  # as another replica, not yet replaced, would write it
     assert client.post("/v1/feedback", json={"caption_id": older, "rating": "good"}).status_code == 201
     metrics = client.get("/metrics").text
-    count = 'captionist_feedback_total{model="flickr8k-small",model_version="%s",rating="good"} %s'
+    count = 'captionist_feedback_total{model="captionist-small",model_version="%s",rating="good"} %s'
     assert count % (0, 1.0) in metrics
     assert count % (1, 0.0) in metrics
 

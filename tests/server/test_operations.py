@@ -50,7 +50,7 @@ def test_what_has_not_happened_reads_zero(serve: Serve) -> None:
     for stage in ("decode", "queue", "encode", "generate"):
         assert sample(metrics, f'captionist_stage_duration_seconds_count{{stage="{stage}"}}') == 0
     for rating in ("good", "bad"):
-        model = 'model="flickr8k-small",model_version="1"'
+        model = 'model="captionist-small",model_version="1"'
         assert sample(metrics, f'captionist_feedback_total{{{model},rating="{rating}"}}') == 0
     assert sample(metrics, "captionist_queue_depth_pictures") == 0
     assert sample(metrics, "captionist_ready") == 1
@@ -135,7 +135,7 @@ def test_each_key_has_its_own_rate(serve: Serve) -> None:
 
 def test_models_tells_what_may_be_asked_for(client: TestClient) -> None:
     answer = client.get("/v1/models").json()
-    assert answer["models"] == [{"name": "flickr8k-small", "version": "1", "precision": "int8", "default": True}]
+    assert answer["models"] == [{"name": "captionist-small", "version": "1", "precision": "int8", "default": True}]
     assert answer["limits"]["max_pictures"] == 16
     assert answer["pictures_kept"] is False
 

@@ -140,7 +140,7 @@ def test_limits_are_set_on_the_command_line(tmp_path: Path) -> None:
 def test_the_model_of_another_bundle_is_served(tmp_path: Path, dog: bytes) -> None:
     path = str(Captioner().bundle.path)
     with running(tmp_path, model=path) as service:
-        assert service.post(dog)["model"]["name"] == "flickr8k-small"
+        assert service.post(dog)["model"]["name"] == "captionist-small"
 
 
 @pytest.mark.parametrize(

@@ -97,7 +97,7 @@ def write_bank(directory: Path, sentences: Sequence[str], embeddings: Floats, na
     """Write a bundle's bank: N sentences of one line each, float32 [N, E] unit vectors and bool [N, K]."""
     scale = np.float32(np.abs(embeddings).max(initial=1e-6) / _STEPS)
     (directory / BANK_SENTENCES).write_text("".join(f"{text}\n" for text in sentences), encoding="utf-8")
-    np.savez(
+    np.savez_compressed(
         directory / BANK_VECTORS,
         embeddings=np.round(embeddings / scale).astype(np.int8),
         scale=scale,

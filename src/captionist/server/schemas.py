@@ -133,7 +133,7 @@ class CaptionResponse(BaseModel):
         json_schema_extra={
             "examples": [
                 {
-                    "model": {"name": "flickr8k-small", "version": "1"},
+                    "model": {"name": "captionist-small", "version": "1"},
                     "pictures": [
                         {
                             "id": _ID,
@@ -178,7 +178,7 @@ class ModelsResponse(BaseModel):
         json_schema_extra={
             "examples": [
                 {
-                    "models": [{"name": "flickr8k-small", "version": "1", "precision": "fp16", "default": True}],
+                    "models": [{"name": "captionist-small", "version": "1", "precision": "int8", "default": True}],
                     "limits": {
                         "max_picture_bytes": 20_000_000,
                         "max_picture_pixels": 50_000_000,

@@ -30,6 +30,7 @@ from captionist.training.annotations import Annotation
 from captionist.training.pictures import read_hashes
 from captionist.training.recipe import ROOT, TEXT, DataConfig, DevConfig
 from captionist.training.sources import PictureSet, PictureSource, Source, TextSource
+from captionist.training.teacher import Teacher
 
 _logger = logging.getLogger(__name__)
 _FEWEST, _MOST = 10, 0.4  # pictures of which a word is said: fewer teach nothing, more are "a" and "is"
@@ -246,6 +247,12 @@ class TrainingData:
         examples = [example for some in pictures for example in some.examples]
         for annotation in self.annotations:
             annotation.learn(examples, np.concatenate([some.annotated[annotation.name] for some in pictures]))
+
+    def teacher(self, sources: Iterable[str]) -> Teacher:
+        """What the teacher makes of these sources' captions. Raises RecipeError where there is no such teacher."""
+        assert self.config.teacher is not None  # the recipe has been checked
+        references = {name: self.sources[name].references for name in sources}
+        return Teacher(self.config.teacher, self.config.cache, references)
 
     def _weight(self, name: str) -> float:
         return self.config.sources[name].weight if name in self.config.sources else 1.0

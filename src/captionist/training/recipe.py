@@ -47,6 +47,9 @@ class DataConfig(_Part):
     repeat: int = Field(1, ge=1, description="how many times an epoch shows the pictures of `also`")
     text: tuple[Path, ...] = Field((), description="files of captions, one a line, for stages with objective text")
     sources: dict[Name, SourceConfig] = Field({}, description="more that stages can draw from: see `Stage.sources`")
+    teacher: Path | None = Field(
+        None, description="a sentence encoder in the layout of transformers' BertModel; see `Stage.teacher`"
+    )
     annotations: tuple[str, ...] = Field(
         (), description="arrays beside each picture that the model is given, too: see training.annotations"
     )
@@ -149,6 +152,13 @@ class Stage(_Part):
         description="weight of another loss, for objectives caption and contrastive: the classifier finds the classes "
         "that data.annotations has of each picture",
     )
+    teacher: float = Field(
+        0.0,
+        ge=0,
+        description="for objective contrastive: weight of another loss, by which the sentence head learns the space of "
+        "data.teacher, linearly mapped; pictures then look for the teacher's vectors, too, and sources of text may "
+        "teach the sentence head",
+    )
     contrastive: float = Field(0.0, ge=0, description="weight of the contrastive loss beside that of objective caption")
     feature_dropout: float = Field(
         0.0,
@@ -181,6 +191,8 @@ class Stage(_Part):
         for name in ("naming", "classes", "feature_dropout"):
             if self.objective not in ("caption", "contrastive") and getattr(self, name):
                 raise ValueError(f"{name} is for objectives caption and contrastive, not for {self.objective}")
+        if self.teacher and self.objective != "contrastive":
+            raise ValueError(f"teacher is for objective contrastive, not for {self.objective}")
         if self.contrasts and self.accumulate > 1:
             raise ValueError("accumulate: a contrastive loss needs the whole batch at once")
         if self.resolution and self.frozen == "backbone":
@@ -283,6 +295,8 @@ class Recipe(_Part):
         for stage in self.stages:
             if stage.contrasts and self.model.alignment is None:
                 raise ValueError(f"stage {stage.name} compares pictures and sentences: give model.alignment a width")
+            if stage.teacher and self.data.teacher is None:
+                raise ValueError(f"stage {stage.name}: teacher needs data.teacher")
             if self.model.words is None and (stage.classes or stage.rates.words or stage.rates.classifier):
                 raise ValueError(f"stage {stage.name}: classes and the rates of words need model.words")
             if stage.classes and ("classes" not in self.data.annotations or self.model.alignment is None):
@@ -309,9 +323,11 @@ class Recipe(_Part):
             text = [name for name in stage.shares if name not in pictured]
             if stage.objective == "text" and pictured:
                 raise ValueError(f"stage {stage.name}: {pictured[0]} has pictures; objective caption takes both")
-            if stage.objective in ("self_critical", "contrastive") and text:
+            if text and (
+                stage.objective == "self_critical" or (stage.objective == "contrastive" and not stage.teacher)
+            ):
                 raise ValueError(f"stage {stage.name}: {text[0]} has no pictures, which {stage.objective} needs")
-            if stage.objective == "caption" and not pictured:
+            if stage.objective != "text" and not pictured:
                 raise ValueError(f"stage {stage.name}: no source has pictures; objective text takes such")
         return self
 

@@ -96,7 +96,7 @@ def recipe(checkpoints: Checkpoints, weights: Path, tmp_path_factory: pytest.Tem
     folder = tmp_path_factory.mktemp("run")
     (folder / "texts.txt").write_text("\n".join(TEXTS), encoding="utf-8")
     stage = heads(epochs=8, batch_size=None, sources={"root": 16, "texts": 8}, teacher=4.0)
-    sources = {"texts": {"text": [str(folder / "texts.txt")]}}
+    sources = {"texts": {"text": [str(folder / "texts.txt")], "group": 3, "near": 4}}
     path = write_recipe(folder, checkpoints, [stage, frozen(batch_size=16)], alignment=WIDTH, sources=sources)
     path.write_text(path.read_text(encoding="utf-8").replace("data:\n", f"data:\n  teacher: {weights}\n"), "utf-8")
     return path
@@ -125,7 +125,9 @@ def test_the_sentence_head_comes_nearer_to_the_teacher(recipe: Path, weights: Pa
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("data.teacher=null", "teacher needs data.teacher"),
+        ("data.teacher=null", "group needs data.teacher"),
+        ("data={root: corpus, sources: {texts: {text: [t.txt]}}}", "teacher needs data.teacher"),
+        ("data.sources.more={corpus: corpus, group: 5}", "group is for text"),
         ("stages.1.teacher=1.0", "teacher is for objective contrastive"),
         ("stages.0.teacher=0.0", "texts has no pictures, which contrastive needs"),
         ("stages.0.sources={texts: 4}", "no source has pictures"),

@@ -28,11 +28,19 @@ class SourceConfig(_Part):
     text: tuple[Path, ...] = Field((), description="files of captions without pictures, one a line; each is an example")
     weight: float = Field(1.0, gt=0, description="what the loss of each caption is multiplied by")
     limit: int | None = Field(None, ge=1, description="only so many pictures, or captions")
+    group: int = Field(
+        1,
+        ge=1,
+        description="of text: up to so many captions that seem to be of one picture are an example; needs data.teacher",
+    )
+    near: int = Field(80, ge=1, description="how many lines apart captions of a group may be")
 
     @model_validator(mode="after")
     def _one_of_two(self) -> Self:
         if (self.corpus is None) is (not self.text):
             raise ValueError("give either corpus or text")
+        if self.group > 1 and not self.text:
+            raise ValueError("group is for text; a corpus has its pictures' captions")
         return self
 
 
@@ -75,6 +83,13 @@ class DataConfig(_Part):
     def _nothing_is_excluded_without_the_check(self) -> Self:
         if self.exclude and not self.leak_check:
             raise ValueError("exclude needs leak_check: true")
+        return self
+
+    @model_validator(mode="after")
+    def _groups_are_found_by_the_teacher(self) -> Self:
+        for name, source in self.sources.items():
+            if source.group > 1 and self.teacher is None:
+                raise ValueError(f"sources: {name}'s group needs data.teacher")
         return self
 
     @model_validator(mode="after")

@@ -60,10 +60,11 @@ class Teacher:
         if source not in self._sources:
             references = self._references[source]
             first = np.cumsum([0, *map(len, references)])
-            self._sources[source] = first, self._read([text for texts in references for text in texts])
+            self._sources[source] = first, self.read([text for texts in references for text in texts])
         return self._sources[source]
 
-    def _read(self, sentences: Sequence[str]) -> NDArray[np.float16]:
+    def read(self, sentences: Sequence[str]) -> NDArray[np.float16]:
+        """Unit vectors of N sentences: float16 [N, W], memory-mapped."""
         texts = [" ".join(words_of(sentence)) for sentence in sentences]
         digest = hashlib.sha256((self._weights / "model.safetensors").read_bytes())
         digest.update("\n".join(texts).encode())

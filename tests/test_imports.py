@@ -36,7 +36,7 @@ ALLOWED = {
     "cli": {"commands", "errors"},
 }
 # Export is where the trained model meets everything that a bundle is made and checked with.
-EXPORT = {f"model/{name}.py" for name in ("export", "graphs", "card", "bank", "ranking_fit")}
+EXPORT = {f"model/{name}.py" for name in ("export", "graphs", "card", "bank", "pseudo", "ranking_fit")}
 EXPORT_ALLOWED = {"bundle", "captioner", "data", "errors", "evaluation", "images", "inference", "model", "paths"}
 EXPORT_ALLOWED |= {"training"}
 

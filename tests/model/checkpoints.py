@@ -31,6 +31,7 @@ from transformers import (
 from captionist.model.config import ClipConfig, DecoderConfig, EncoderConfig, HybridConfig, ModelConfig, VitConfig
 from captionist.model.config import SiglipConfig as SiglipEncoderConfig
 from captionist.model.fusion import VisionPrefixLM, build_model
+from tests.model.tiny_nanodet import save_nanodet
 
 WIDTH, PATCH, SIZE = 32, 8, 32
 CAPTIONS = (
@@ -106,6 +107,7 @@ def make_checkpoints(root: Path) -> Checkpoints:
     save_gpt2(root / "gpt2-exact", activation_function="gelu")
     (root / "lite2").mkdir()
     save_file(lite2_weights(), root / "lite2" / "model.safetensors")
+    save_nanodet(root / "nanodet")
     # Last, as all are drawn from one stream, and what the others learn in tests depends on what they begin with.
     save_towers(root, shape | {"num_hidden_layers": 3, "intermediate_size": 64})
     return Checkpoints(root)
@@ -173,7 +175,7 @@ def lite2_weights() -> dict[str, Tensor]:
             conv(f"{block}_project_conv", f"{block}_bn2", channels, hidden, 1)
             inputs, index = channels, index + 1
     conv("_conv_head", "_bn1", 1280, inputs, 1)
-    weights["_fc.weight"], weights["_fc.bias"] = torch.zeros(10, 1280), torch.zeros(10)
+    weights["_fc.weight"], weights["_fc.bias"] = torch.randn(1000, 1280, generator=generator), torch.zeros(1000)
     return weights
 
 

@@ -2,6 +2,7 @@
 
 import csv
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -208,10 +209,14 @@ class Brightness:
 
     name, shape, version = "brightness", (2, 3), "1"
     computed = 0
+    learnt: tuple[int, tuple[int, ...]] = (0, ())
 
     def compute(self, example: Example) -> NDArray[np.float32]:
         Brightness.computed += 1
         return np.full(self.shape, len(example.image.name), np.float32)
+
+    def learn(self, examples: Sequence[Example], arrays: NDArray[np.float32]) -> None:
+        Brightness.learnt = len(examples), arrays.shape
 
     def simulate(self, sentence: str, rng: np.random.Generator) -> NDArray[np.float32]:
         return (len(sentence) + rng.random(self.shape) / 2).astype(np.float32)
@@ -224,9 +229,10 @@ def test_annotations_stand_beside_pictures_and_are_simulated_for_texts(
     path = mixed(tmp_path, checkpoints, frozen(batch_size=None, sources={"root": 4, "extra": 3}))
     recipe = load_recipe(path, ["data.annotations=[brightness]"])
     steps = [batch for (batch,) in feed(recipe, model).epoch(0, 0)]
-    assert Brightness.computed == 16
+    assert Brightness.computed == 24  # of all train pictures, those that no stage draws from among them
+    assert Brightness.learnt == (24, (24, 2, 3))
     again = [batch for (batch,) in feed(recipe, model).epoch(0, 0)]
-    assert Brightness.computed == 16  # once for good
+    assert Brightness.computed == 24  # once for good
     names = [example.image.name for example in Corpora(recipe.data).train(model.tokenizer)["root"]]
     simulated = []
     for (pictures, texts), (_, same) in zip(steps, again, strict=True):
@@ -242,7 +248,7 @@ def test_annotations_stand_beside_pictures_and_are_simulated_for_texts(
     assert len(set(simulated)) == len(simulated)
     with pytest.raises(TypeError, match="brightness"):  # it is an argument that this model does not have
         look(model, steps[0][0])
-    with pytest.raises(RecipeError, match="there is no darkness; there are: brightness"):
+    with pytest.raises(RecipeError, match=r"there is no darkness; there are: .*brightness"):
         build_annotations(load_recipe(path, ["data.annotations=[darkness]"]))
 
 

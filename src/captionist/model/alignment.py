@@ -48,7 +48,26 @@ class Alignment(nn.Module):
         self.sentence_norm = nn.LayerNorm(size)
         self.sentence_hidden = nn.Linear(size, _SENTENCE_HIDDEN)
         self.sentence_head = nn.Linear(_SENTENCE_HIDDEN, size)
+        self.teacher: nn.Linear | None
+        self.register_module("teacher", None)
         self.log_scale = nn.Parameter(torch.tensor([math.log(_FIRST_SCALE)]))  # FSDP can shard no tensor without axes
+
+    def learn_from(self, width: int | None) -> None:
+        """Keep a map from a teacher's vectors, which are `width` wide, to this space; none: it is not needed any more.
+
+        It trains with the image head, and no bundle has it.
+        """
+        if width is None or self.teacher is None:
+            self.teacher = None if width is None else nn.Linear(width, self.words.embedding_dim).to(self.log_scale)
+            if self.teacher is not None:
+                nn.init.eye_(self.teacher.weight)
+                nn.init.zeros_(self.teacher.bias)
+
+    def taught(self, vectors: Tensor) -> Tensor:
+        """A teacher's vectors float [..., W] -> unit vectors float [..., E]; of zeros, zeros."""
+        assert self.teacher is not None  # the stage has begun
+        unit: Tensor = F.normalize(self.teacher(vectors).float(), dim=-1) * vectors.any(-1, keepdim=True)
+        return unit
 
     def images(self, features: Tensor, objects: Tensor | None = None) -> Tensor:
         """Features float [B, P, C], objects float [B, K, 6] -> unit vectors float [B, E]."""

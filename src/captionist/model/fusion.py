@@ -35,6 +35,7 @@ from captionist.model.vision import Encoder, build_encoder
 from captionist.model.words import WordsSeen
 
 Given = TypeVar("Given")
+_TEACHER = "alignment.teacher.weight"
 
 
 class Read(NamedTuple):
@@ -314,7 +315,10 @@ def load_model(directory: Path, dropout: float | None = None) -> VisionPrefixLM:
             config = config.model_copy(update={"decoder": config.decoder.model_copy(update={"dropout": dropout})})
         language = rebuild_language(description["decoder"], config.decoder.dropout, directory / "tokenizer.json")
         model = VisionPrefixLM(config, build_encoder(config.encoder, description["encoder"]), language)
-        model.load_state_dict(load_file(directory / "model.safetensors"))
+        weights = load_file(directory / "model.safetensors")
+        if model.alignment is not None and _TEACHER in weights:
+            model.alignment.learn_from(weights[_TEACHER].shape[1])
+        model.load_state_dict(weights)
     except Exception as error:  # tokenizers raises bare Exception, safetensors a class without a base of its own
         raise TrainingError(f"{directory} holds no model that can be loaded: {error}") from error
     return model

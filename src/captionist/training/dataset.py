@@ -27,9 +27,11 @@ from captionist.data import (
 from captionist.errors import DataError
 from captionist.model.language import encode_caption
 from captionist.training.annotations import Annotation
+from captionist.training.groups import find_groups
 from captionist.training.pictures import read_hashes
 from captionist.training.recipe import ROOT, TEXT, DataConfig, DevConfig
 from captionist.training.sources import PictureSet, PictureSource, Source, TextSource
+from captionist.training.teacher import Teacher
 
 _logger = logging.getLogger(__name__)
 _FEWEST, _MOST = 10, 0.4  # pictures of which a word is said: fewer teach nothing, more are "a" and "is"
@@ -238,6 +240,7 @@ class TrainingData:
                 self._weight(name),
                 _TEXT_GROUP if name == TEXT else 1,
                 self.annotations,
+                self._groups(name, captions),
             )
         return found
 
@@ -246,6 +249,21 @@ class TrainingData:
         examples = [example for some in pictures for example in some.examples]
         for annotation in self.annotations:
             annotation.learn(examples, np.concatenate([some.annotated[annotation.name] for some in pictures]))
+
+    def _groups(self, name: str, captions: Sequence[str]) -> list[list[int]] | None:
+        """Which captions of a text source seem to be of one picture; none where the recipe does not ask."""
+        source = self.config.sources.get(name)
+        if source is None or source.group == 1:
+            return None
+        assert self.config.teacher is not None  # the recipe has been checked
+        vectors = Teacher(self.config.teacher, self.config.cache, {}).read(captions)
+        return find_groups(vectors, source.near, source.group)
+
+    def teacher(self, sources: Iterable[str]) -> Teacher:
+        """What the teacher makes of these sources' captions. Raises RecipeError where there is no such teacher."""
+        assert self.config.teacher is not None  # the recipe has been checked
+        references = {name: self.sources[name].references for name in sources}
+        return Teacher(self.config.teacher, self.config.cache, references)
 
     def _weight(self, name: str) -> float:
         return self.config.sources[name].weight if name in self.config.sources else 1.0

@@ -19,7 +19,6 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from numpy.typing import NDArray
-from torch import Tensor
 
 from captionist.errors import TrainingError
 from captionist.model.fusion import VisionPrefixLM
@@ -112,6 +111,8 @@ class Trainer:
             processes,
         )
         check_shares(stage, feed.sizes, processes)
+        if self.model.alignment is not None:
+            self.model.alignment.learn_from(self.data.teacher(()).width if stage.teacher else None)
         trained, optimizer = self.model, prepare_stage(self.model, stage)
         if wants_sharding():
             trained = shard(self.model, self.device, processes)
@@ -263,10 +264,10 @@ class Trainer:
             state.average.swap(state.trained)
         bring_up_to_date(self.model, state.trained)
         self.model.eval()
-        encode = {name: self._encoder(state, name) for name in self.data.dev}
+        shown = {name: self._dev(state, name) for name in self.data.dev}
         with torch.inference_mode(), self.accelerator.autocast():
-            captions = self.validators.captions(self.model, encode)
-            recalls = self.validators.recalls(self.model, encode) if state.stage.contrasts else {}
+            captions = self.validators.captions(self.model, shown)
+            recalls = self.validators.recalls(self.model, shown) if state.stage.contrasts else {}
         progress = self.progress
         progress.to_validate = False
         if self.log:
@@ -289,17 +290,18 @@ class Trainer:
             state.average.swap(state.trained)
         self._checkpoint(state)
 
-    def _encoder(self, state: _StageState, corpus: str) -> Callable[[VisionPrefixLM, int, int], Tensor]:
+    def _dev(self, state: _StageState, corpus: str) -> Callable[[int, int], Examples]:
+        """What the model is shown of a range of a corpus's dev pictures."""
         pictures: PictureSet = self.data.dev_pictures[corpus]
 
-        def encode(model: VisionPrefixLM, start: int, stop: int) -> Tensor:
+        def show(start: int, stop: int) -> Examples:
             rows = np.arange(start, stop)
             annotations = {name: a.to(self.device) for name, a in pictures.annotations(rows).items()}
             captions = torch.zeros(len(rows), 0, 0, dtype=torch.long)
             if corpus in state.dev_features:
                 features = torch.from_numpy(state.dev_features[corpus][rows]).to(self.device).float()
-                return look(model, Examples(captions, features=features, annotations=annotations))
+                return Examples(captions, features=features, annotations=annotations)
             pixels = torch.from_numpy(next(pictures.pixels.batches([rows]))).to(self.device)
-            return look(model, Examples(captions, pixels=normalise(pixels, model.encoder), annotations=annotations))
+            return Examples(captions, pixels=normalise(pixels, self.model.encoder), annotations=annotations)
 
-        return encode
+        return show

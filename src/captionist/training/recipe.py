@@ -28,11 +28,19 @@ class SourceConfig(_Part):
     text: tuple[Path, ...] = Field((), description="files of captions without pictures, one a line; each is an example")
     weight: float = Field(1.0, gt=0, description="what the loss of each caption is multiplied by")
     limit: int | None = Field(None, ge=1, description="only so many pictures, or captions")
+    group: int = Field(
+        1,
+        ge=1,
+        description="of text: up to so many captions that seem to be of one picture are an example; needs data.teacher",
+    )
+    near: int = Field(80, ge=1, description="how many lines apart captions of a group may be")
 
     @model_validator(mode="after")
     def _one_of_two(self) -> Self:
         if (self.corpus is None) is (not self.text):
             raise ValueError("give either corpus or text")
+        if self.group > 1 and not self.text:
+            raise ValueError("group is for text; a corpus has its pictures' captions")
         return self
 
 
@@ -47,6 +55,9 @@ class DataConfig(_Part):
     repeat: int = Field(1, ge=1, description="how many times an epoch shows the pictures of `also`")
     text: tuple[Path, ...] = Field((), description="files of captions, one a line, for stages with objective text")
     sources: dict[Name, SourceConfig] = Field({}, description="more that stages can draw from: see `Stage.sources`")
+    teacher: Path | None = Field(
+        None, description="a sentence encoder in the layout of transformers' BertModel; see `Stage.teacher`"
+    )
     annotations: tuple[str, ...] = Field(
         (), description="arrays beside each picture that the model is given, too: see training.annotations"
     )
@@ -72,6 +83,13 @@ class DataConfig(_Part):
     def _nothing_is_excluded_without_the_check(self) -> Self:
         if self.exclude and not self.leak_check:
             raise ValueError("exclude needs leak_check: true")
+        return self
+
+    @model_validator(mode="after")
+    def _groups_are_found_by_the_teacher(self) -> Self:
+        for name, source in self.sources.items():
+            if source.group > 1 and self.teacher is None:
+                raise ValueError(f"sources: {name}'s group needs data.teacher")
         return self
 
     @model_validator(mode="after")
@@ -149,6 +167,13 @@ class Stage(_Part):
         description="weight of another loss, for objectives caption and contrastive: the classifier finds the classes "
         "that data.annotations has of each picture",
     )
+    teacher: float = Field(
+        0.0,
+        ge=0,
+        description="for objective contrastive: weight of another loss, by which the sentence head learns the space of "
+        "data.teacher, linearly mapped; pictures then look for the teacher's vectors, too, and sources of text may "
+        "teach the sentence head",
+    )
     contrastive: float = Field(0.0, ge=0, description="weight of the contrastive loss beside that of objective caption")
     feature_dropout: float = Field(
         0.0,
@@ -181,6 +206,8 @@ class Stage(_Part):
         for name in ("naming", "classes", "feature_dropout"):
             if self.objective not in ("caption", "contrastive") and getattr(self, name):
                 raise ValueError(f"{name} is for objectives caption and contrastive, not for {self.objective}")
+        if self.teacher and self.objective != "contrastive":
+            raise ValueError(f"teacher is for objective contrastive, not for {self.objective}")
         if self.contrasts and self.accumulate > 1:
             raise ValueError("accumulate: a contrastive loss needs the whole batch at once")
         if self.resolution and self.frozen == "backbone":
@@ -283,6 +310,8 @@ class Recipe(_Part):
         for stage in self.stages:
             if stage.contrasts and self.model.alignment is None:
                 raise ValueError(f"stage {stage.name} compares pictures and sentences: give model.alignment a width")
+            if stage.teacher and self.data.teacher is None:
+                raise ValueError(f"stage {stage.name}: teacher needs data.teacher")
             if self.model.words is None and (stage.classes or stage.rates.words or stage.rates.classifier):
                 raise ValueError(f"stage {stage.name}: classes and the rates of words need model.words")
             if stage.classes and ("classes" not in self.data.annotations or self.model.alignment is None):
@@ -309,9 +338,11 @@ class Recipe(_Part):
             text = [name for name in stage.shares if name not in pictured]
             if stage.objective == "text" and pictured:
                 raise ValueError(f"stage {stage.name}: {pictured[0]} has pictures; objective caption takes both")
-            if stage.objective in ("self_critical", "contrastive") and text:
+            if text and (
+                stage.objective == "self_critical" or (stage.objective == "contrastive" and not stage.teacher)
+            ):
                 raise ValueError(f"stage {stage.name}: {text[0]} has no pictures, which {stage.objective} needs")
-            if stage.objective == "caption" and not pictured:
+            if stage.objective != "text" and not pictured:
                 raise ValueError(f"stage {stage.name}: no source has pictures; objective text takes such")
         return self
 

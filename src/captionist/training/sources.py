@@ -14,6 +14,7 @@ from captionist.model.language import encode_caption
 from captionist.training.annotations import Annotation, open_annotation
 from captionist.training.augment import may_flip
 from captionist.training.batches import CaptionTable
+from captionist.training.groups import agreement
 from captionist.training.pictures import (
     DecodedAhead,
     DecodedByWorkers,
@@ -135,19 +136,27 @@ class TextSource:
         weight: float = 1.0,
         group: int = 1,
         annotations: Sequence[Annotation] = (),
+        groups: Sequence[Sequence[int]] | None = None,
     ) -> None:
-        """group: so many captions are one example, as if they were one picture's; 1 where there are annotations."""
+        """group: so many captions are one example, as if they were one picture's; 1 where there are annotations.
+        groups: the numbers of captions that are, which are weighed by how far they agree; none: any are."""
         self.name = name
         self._annotations = annotations
-        # Neighbours describe the same picture; packed together they would make batches less varied.
-        order = np.random.default_rng(0).permutation(len(captions))
-        encoded = [(captions[index], encode_caption(tokenizer, captions[index])) for index in order]
-        short = [(text, ids) for text, ids in encoded if len(ids) <= max_tokens]
-        group = 1 if annotations else group
-        groups = [short[i : i + group] for i in range(0, len(short), group)]
-        self.references = [tuple(text for text, _ in some) for some in groups]
-        weights = None if weight == 1 else [[weight] * len(some) for some in groups]
-        self._table = CaptionTable([[ids for _, ids in some] for some in groups], weights=weights)
+        encoded = {index: encode_caption(tokenizer, caption) for index, caption in enumerate(captions)}
+        if groups is None:
+            # Neighbours describe the same picture; packed together they would make batches less varied.
+            order = np.random.default_rng(0).permutation(len(captions)).tolist()
+            short = [index for index in order if len(encoded[index]) <= max_tokens]
+            group = 1 if annotations else group
+            kept = [short[i : i + group] for i in range(0, len(short), group)]
+        else:
+            cut = [[index for index in some if len(encoded[index]) <= max_tokens] for some in groups]
+            kept = [some for some in cut if some]
+        self.references = [tuple(captions[index] for index in some) for some in kept]
+        weights = None if weight == 1 else [[weight] * len(some) for some in kept]
+        if groups is not None:
+            weights = [[weight * share for share in some] for some in agreement(self.references)]
+        self._table = CaptionTable([[encoded[index] for index in some] for some in kept], weights=weights)
 
     def table(self, _packed: bool) -> CaptionTable:
         """A row for each text, or group of them."""
@@ -161,7 +170,7 @@ class TextSource:
         made: dict[str, Tensor] = {}
         for number, annotation in enumerate(self._annotations):
             arrays = [
-                annotation.simulate(self.references[row][0], np.random.default_rng((*key, number, int(place))))
+                annotation.simulate(" ".join(self.references[row]), np.random.default_rng((*key, number, int(place))))
                 for row, place in zip(rows, places, strict=True)
             ]
             made[annotation.name] = torch.from_numpy(np.stack(arrays))

@@ -16,9 +16,11 @@ from captionist.inference.search import SearchOptions, search
 from captionist.model.decoder import TorchDecoder
 from captionist.model.fusion import VisionPrefixLM
 from captionist.model.language import IGNORE, encode_caption
+from captionist.training.objectives import Examples, look
 from captionist.training.recipe import ValidationConfig
 
-Encode = Callable[[VisionPrefixLM, int, int], torch.Tensor]
+Show = Callable[[int, int], Examples]
+"""A range of dev pictures, as the model is shown them; their captions are not."""
 
 
 class Validator:
@@ -32,27 +34,25 @@ class Validator:
         self._references = [[tokenize(reference) for reference in e.references] for e in examples]
         self._cider = CiderD(self._references)
 
-    def captions(self, model: VisionPrefixLM, encode: Encode) -> list[str]:
-        """A caption for every picture. `encode(model, start, stop)` gives the visual prefix of a range of them."""
+    def captions(self, model: VisionPrefixLM, show: Show) -> list[str]:
+        """A caption for every picture."""
         decoder = TorchDecoder(model)
         options = SearchOptions(num_beams=self.config.num_beams, length_penalty=self.config.length_penalty)
         mine = []
         starts = range(0, len(self.examples), self.config.batch_size)
         for start in starts[self.process :: self.processes]:
             stop = min(start + self.config.batch_size, len(self.examples))
-            found = search(decoder, encode(model, start, stop), stop - start, options)
+            found = search(decoder, look(model, show(start, stop)), stop - start, options)
             mine += [(start + i, model.tokenizer.decode(list(h[0].tokens))) for i, h in enumerate(found)]
         everyone = mine if self.processes == 1 else gather_object(mine)
         return [caption for _, caption in sorted(everyone)]
 
-    def recalls(self, model: VisionPrefixLM, encode: Encode) -> dict[str, float]:
+    def recalls(self, model: VisionPrefixLM, show: Show) -> dict[str, float]:
         """How well `model.alignment` finds pictures' sentences and sentences' pictures; see `retrieval.recall`."""
         assert model.alignment is not None
         starts = range(0, len(self.examples), self.config.batch_size)
-        images = [
-            model.embed(encode(model, start, min(start + self.config.batch_size, len(self.examples))))
-            for start in starts
-        ]
+        parts = [show(start, min(start + self.config.batch_size, len(self.examples))) for start in starts]
+        images = [model.embed(look(model, part), part.annotations.get("objects")) for part in parts]
         texts = [text for example in clean_references(self.examples, self.lowercase) for text in example.references]
         ids = [torch.tensor(encode_caption(model.tokenizer, text)) for text in texts]
         tokens = pad_sequence(ids, batch_first=True, padding_value=IGNORE)
@@ -90,13 +90,13 @@ class Validators:
         """The corpora whose scores stand beside their mean; none where there is but one."""
         return tuple(self._each) if len(self._each) > 1 else ()
 
-    def captions(self, model: VisionPrefixLM, encode: Mapping[str, Encode]) -> dict[str, list[str]]:
+    def captions(self, model: VisionPrefixLM, show: Mapping[str, Show]) -> dict[str, list[str]]:
         """A caption for every picture, by corpus; see `Validator.captions`."""
-        return {name: each.captions(model, encode[name]) for name, each in self._each.items()}
+        return {name: each.captions(model, show[name]) for name, each in self._each.items()}
 
-    def recalls(self, model: VisionPrefixLM, encode: Mapping[str, Encode]) -> dict[str, dict[str, float]]:
+    def recalls(self, model: VisionPrefixLM, show: Mapping[str, Show]) -> dict[str, dict[str, float]]:
         """By corpus; see `Validator.recalls`."""
-        return {name: each.recalls(model, encode[name]) for name, each in self._each.items()}
+        return {name: each.recalls(model, show[name]) for name, each in self._each.items()}
 
     def scores(self, captions: Mapping[str, list[str]], recalls: Mapping[str, dict[str, float]]) -> dict[str, float]:
         """The means of `Validator.scores` and of the recalls; where there are several corpora, `NAME/...` of each."""

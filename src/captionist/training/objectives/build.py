@@ -3,7 +3,7 @@
 from captionist.training.dataset import TrainingData
 from captionist.training.objectives.caption import Captioning
 from captionist.training.objectives.classes import Classifying
-from captionist.training.objectives.contrastive import Contrast, Contrastive
+from captionist.training.objectives.contrastive import Contrast, Contrastive, TaughtContrast
 from captionist.training.objectives.naming import Naming
 from captionist.training.objectives.objective import Loss, Objective
 from captionist.training.objectives.self_critical import SelfCritic, SelfCritical
@@ -24,7 +24,9 @@ def build_objective(stage: Stage, data: TrainingData) -> Objective:
         losses.append(Naming(data.words, stage.naming))
     if stage.classes:
         losses.append(Classifying(stage.classes))
-    if stage.contrasts:
+    if stage.teacher:
+        losses.append(TaughtContrast(data.teacher(stage.shares), stage.teacher))
+    elif stage.contrasts:
         losses.append(Contrast(stage.contrastive or 1.0))
     kind = Contrastive if stage.objective == "contrastive" else Objective
     return kind(losses=tuple(losses), feature_dropout=stage.feature_dropout)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -10,6 +11,7 @@ from torch import Tensor
 from captionist.model.fusion import VisionPrefixLM
 from captionist.training.objectives.examples import Batch, Seen
 from captionist.training.objectives.objective import Objective
+from captionist.training.teacher import Teacher
 
 
 @dataclass(frozen=True)
@@ -21,14 +23,67 @@ class Contrast:
     def __call__(self, model: VisionPrefixLM, seen: Sequence[Seen]) -> Tensor:
         assert model.alignment is not None  # the recipe has been checked
         pictured = [one for one in seen if one.examples.pictured]
-        images = torch.cat(
-            [model.embed(one.visual_tokens, one.examples.annotations.get("objects")) for one in pictured]
+        sentences = _joined([model.alignment.sentences(one.examples.captions) for one in pictured])
+        return self.weight * model.alignment.loss(_images(model, pictured), sentences)
+
+
+@dataclass(frozen=True)
+class TaughtContrast:
+    """The contrast with the sentence head's vectors and with a teacher's, and how far the two are apart.
+
+    The image head follows the teacher, linearly mapped, and the sentence head learns what that makes of sentences,
+    those of texts among them: where each lies, and how near to each other (after Park et al. 2019, Relational
+    Knowledge Distillation, arXiv:1904.05068).
+    """
+
+    teacher: Teacher
+    distillation: float
+    """How much the distance to the teacher counts."""
+    own: float = 0.5
+    """How much the contrast with the sentence head's own vectors counts beside that with the teacher's."""
+
+    def __call__(self, model: VisionPrefixLM, seen: Sequence[Seen]) -> Tensor:
+        alignment = model.alignment
+        assert alignment is not None  # the recipe has been checked
+        both = [self._sentences(model, one) for one in seen]
+        pictured = [(one, vectors) for one, vectors in zip(seen, both, strict=True) if one.examples.pictured]
+        images = _images(model, [one for one, _ in pictured])
+        contrast = self.own * alignment.loss(images, _joined([vectors.own for _, vectors in pictured]))
+        contrast = contrast + alignment.loss(images, _joined([vectors.taught for _, vectors in pictured]))
+        there = torch.cat([vectors.own.flatten(0, 1).any(1) for vectors in both])
+        own = torch.cat([vectors.own.flatten(0, 1) for vectors in both])[there]
+        taught = torch.cat([vectors.taught.flatten(0, 1) for vectors in both])[there].detach()
+        apart = 1 - (own * taught).sum(1).mean() + _RELATIONS * F.mse_loss(own @ taught.T, taught @ taught.T)
+        return contrast + self.distillation * len(images) * apart
+
+    def _sentences(self, model: VisionPrefixLM, seen: Seen) -> "_Sentences":
+        examples, alignment = seen.examples, model.alignment
+        assert alignment is not None
+        assert examples.rows is not None
+        vectors = self.teacher.vectors(examples.source, examples.rows, examples.captions.shape[1])
+        return _Sentences(
+            alignment.sentences(examples.captions), alignment.taught(vectors.to(examples.captions.device))
         )
-        most = max(one.examples.captions.shape[1] for one in pictured)
-        sentences = [model.alignment.sentences(one.examples.captions) for one in pictured]
-        # A sentence of zeros is none: sources have different numbers of captions a picture.
-        filled = torch.cat([F.pad(each, (0, 0, 0, most - each.shape[1])) for each in sentences])
-        return self.weight * model.alignment.loss(images, filled)
+
+
+class _Sentences(NamedTuple):
+    """float [B, C, E] both, of the sentence head and of the teacher."""
+
+    own: Tensor
+    taught: Tensor
+
+
+_RELATIONS = 10.0  # of how near sentences are to each other, beside where they are
+
+
+def _images(model: VisionPrefixLM, pictured: Sequence[Seen]) -> Tensor:
+    return torch.cat([model.embed(one.visual_tokens, one.examples.annotations.get("objects")) for one in pictured])
+
+
+def _joined(sentences: Sequence[Tensor]) -> Tensor:
+    """A sentence of zeros is none: sources have different numbers of captions a picture."""
+    most = max(each.shape[1] for each in sentences)
+    return torch.cat([F.pad(each, (0, 0, 0, most - each.shape[1])) for each in sentences])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,4 +92,4 @@ class Contrastive(Objective):
 
     def size(self, batch: Batch) -> int:
         """The number of pictures."""
-        return sum(len(examples.captions) for examples in batch)
+        return sum(len(examples.captions) for examples in batch if examples.pictured)

@@ -1,0 +1,68 @@
+"""Captions without pictures that seem to be of one picture, found again among their neighbours in a file.
+
+COCO's captions stand near those of the same picture without saying so. By words alone only half of the pairs are found
+that a sentence encoder finds.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from captionist.evaluation.cider import CiderD
+from captionist.evaluation.tokenize import tokenize
+
+_LIKE = 0.53  # the cosine from which on two sentences may be of one picture
+_MEAN = 0.5  # and the least mean between two groups that become one
+_LEAST, _MOST, _ALONE = 0.4, 1.4, 0.7  # weights
+_AGREED = 1.5  # CIDEr-D that adds 1 to a caption's weight, of 0 to 10
+_TOGETHER = 1000
+
+
+def find_groups(vectors: NDArray[np.floating], near: int, most: int) -> list[list[int]]:
+    """Lines that are alike, at most `near` apart, in groups of at most `most`, the likest first.
+
+    vectors: float [N, W], unit vectors of the lines. Returns the numbers of each group's lines; each line is in one.
+    """
+    owner = list(range(len(vectors)))
+    members = {line: [line] for line in owner}
+    for first, second in _pairs(vectors.astype(np.float32), near):
+        one, other = owner[first], owner[second]
+        if one == other or len(members[one]) + len(members[other]) > most:
+            continue
+        if float((vectors[members[one]].astype(np.float32) @ vectors[members[other]].T).mean()) < _MEAN:
+            continue
+        for line in members[other]:
+            owner[line] = one
+        members[one] += members.pop(other)
+    return [sorted(group) for group in members.values()]
+
+
+def _pairs(vectors: NDArray[np.float32], near: int) -> list[tuple[int, int]]:
+    """Of lines that are alike, the likest first."""
+    found: list[tuple[float, int, int]] = []
+    for start in range(0, len(vectors), _TOGETHER):
+        cosines = vectors[start : start + _TOGETHER] @ vectors[start : start + _TOGETHER + near].T
+        rows, columns = np.nonzero(cosines > _LIKE)
+        here = (columns > rows) & (columns <= rows + near)
+        found += [
+            (-float(cosines[r, c]), start + int(r), start + int(c))
+            for r, c in zip(rows[here], columns[here], strict=True)
+        ]
+    return [(first, second) for _, first, second in sorted(found)]
+
+
+def agreement(groups: Sequence[Sequence[str]]) -> list[list[float]]:
+    """How much each caption of each group should count: the more, the more it says what the others say."""
+    words = [[tokenize(text) for text in group] for group in groups]
+    cider = CiderD(words)
+    return [
+        [_weight(cider, group[:place] + group[place + 1 :], caption) for place, caption in enumerate(group)]
+        for group in words
+    ]
+
+
+def _weight(cider: CiderD, others: list[list[str]], caption: list[str]) -> float:
+    if not others:
+        return _ALONE
+    return min(_LEAST + float(cider.score([caption], [others])[0]) / _AGREED, _MOST)

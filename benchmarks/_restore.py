@@ -9,7 +9,7 @@ from captionist.model.fusion import VisionPrefixLM
 from captionist.model.restore import load_bundle
 from captionist.training.recipe import load_recipe
 
-_RECIPE = Path("recipes/flickr8k-small.yaml")  # which describes the embedded model
+_RECIPE = Path("recipes/captionist-small.yaml")  # which describes the embedded model
 
 
 def restore(bundle: Bundle) -> VisionPrefixLM:

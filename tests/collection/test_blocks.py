@@ -102,7 +102,7 @@ def test_whatever_reading_a_picture_raises_is_in_its_row(
 ) -> None:
     references, _ = find_references([str(photos)])
 
-    def failing(reference: Reference) -> bytes:
+    def failing(reference: Reference, _limits: object) -> bytes:
         if reference is references[2]:
             raise MemoryError("no room")
         return Path(reference.location).read_bytes()

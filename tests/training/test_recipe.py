@@ -25,9 +25,9 @@ def test_encoder_families_have_a_recipe() -> None:
 
 def test_feedback_goes_on_from_the_embedded_model_s_kind() -> None:
     """A run starts from the same `model` only."""
-    small, feedback = (load_recipe(RECIPES[0].with_name(f"{name}.yaml")) for name in ("flickr8k-small", "feedback"))
+    small, feedback = (load_recipe(RECIPES[0].with_name(f"{name}.yaml")) for name in ("captionist-small", "feedback"))
     assert feedback.model == small.model
-    assert feedback.validation == small.validation
+    assert feedback.start == (Path("captionist-small"),)
 
 
 @pytest.fixture

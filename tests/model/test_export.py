@@ -256,7 +256,7 @@ def pixels(hybrid: VisionPrefixLM) -> NDArray[np.float32]:
 @pytest.fixture(scope="module")
 def hybrid_int8(hybrid: VisionPrefixLM, pixels: NDArray[np.float32], tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("hybrid-int8")
-    write_graphs(hybrid, folder, "int8", list(pixels))
+    write_graphs(hybrid, folder, "int8", [Prepared(picture, None) for picture in pixels])
     return folder
 
 

@@ -8,6 +8,7 @@ import torch
 
 from captionist.bundle import Bundle, write_config
 from captionist.errors import TrainingError
+from captionist.inference.encoding import Prepared
 from captionist.model.config import ModelConfig
 from captionist.model.export import write_unscored
 from captionist.model.fusion import VisionPrefixLM
@@ -29,7 +30,7 @@ def write_bundle(model: VisionPrefixLM, folder: Path, precision: Precision) -> B
     )
     side = model.config.encoder.resolution
     pixels = np.random.default_rng(0).uniform(-1, 1, (4, 3, side, side)).astype(np.float32)
-    write_unscored(model, recipe, folder, "tiny", precision, list(pixels))
+    write_unscored(model, recipe, folder, "tiny", precision, [Prepared(picture, None) for picture in pixels])
     return Bundle.open(folder)
 
 

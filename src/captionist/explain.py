@@ -160,7 +160,5 @@ def _is_foreign(path: Path) -> bool:
     try:
         with path.open("rb") as file:
             return file.read(len(SHEET_START)) != SHEET_START
-    except FileNotFoundError:
-        return False
     except OSError:
-        return True
+        return os.path.lexists(path)  # what cannot be opened may be there; a name too long cannot

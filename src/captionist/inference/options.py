@@ -118,7 +118,7 @@ class SearchOptions:
 
     def fitting(self, batch: int) -> int:
         """How many of so many pictures may run at once."""
-        rows = self.num_captions if self.sample else self.num_beams
+        rows = self.num_captions if self.sample else max(self.num_beams, self.retrieved)
         return min(batch, max(1, MOST_ROWS // rows))
 
     def override(self, **changes: Unpack[SearchOverrides]) -> "SearchOptions":

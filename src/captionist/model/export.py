@@ -134,16 +134,13 @@ def _score(
         raise BundleError(f"The graphs do not agree with the model ({parity}): this is a fault of the export.")
     ranking = add_ranker(directory, corpora, retrieved=recipe.bank.retrieved) if recipe.bank else {}
     evaluation = evaluate(dev, Captioner(directory))
-    kept = {"reliability": evaluation.reliability and asdict(evaluation.reliability)}
+    calibrated = {} if recipe.bank else calibrate_bundle(directory, evaluation.rows)
     return {
         "corpus": first,
         "parity": asdict(parity),
-        **evaluation.scores.model_dump(),
-        "recall": evaluation.recall and asdict(evaluation.recall),
-        "mistakes": asdict(evaluation.mistakes),
-        "failures": _failures(evaluation.rows),
+        **_scores_of(evaluation),
         **ranking,
-        **(kept if recipe.bank else calibrate_bundle(directory, evaluation.rows)),
+        **calibrated,
         "others": {name: _scores_of(evaluate(examples, Captioner(directory))) for name, examples in others},
     }
 

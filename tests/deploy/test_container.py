@@ -32,7 +32,7 @@ from tests.tools import missing
 PROMETHEUS = ROOT / "deploy" / "prometheus"
 GRAFANA = ROOT / "deploy" / "grafana"
 BASE = "docker.io/library/python:3.11-slim-bookworm"
-MOST_BYTES_OVER_BASE = 330_000_000
+MOST_BYTES_OVER_BASE = 350_000_000  # of which the bundle may take 60
 PACKAGES = "/opt/captionist/lib/python3.11/site-packages"
 KEY = "k" * 40
 API_KEYS = json.dumps([{"name": "tester", "sha256": hashlib.sha256(KEY.encode()).hexdigest(), "admin": True}])

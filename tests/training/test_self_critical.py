@@ -5,9 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch.nn.utils.rnn import pad_sequence
 
+from captionist.model.detector import CLASSES
 from captionist.model.fusion import VisionPrefixLM, load_model
-from captionist.model.language import IGNORE
+from captionist.model.language import IGNORE, encode_caption
 from captionist.training.dataset import Corpora, TrainingData
 from captionist.training.objectives.self_critical import SelfCritic, sample_captions
 from captionist.training.pictures import normalise
@@ -67,6 +69,28 @@ def test_a_reference_beats_a_wrong_caption_and_advantages_cancel(data: TrainingD
     advantages = critic_of(data).advantages(both, "root", np.array([0]))
     assert advantages[0, 0] > 0
     assert advantages.sum().item() == pytest.approx(0, abs=1e-6)
+
+
+def test_what_nobody_knows_of_costs(model: VisionPrefixLM) -> None:
+    critic = SelfCritic(model.tokenizer, {"root": [["a red square", "a dark field with a dog"]]}, invention=2.0)
+    plain = SelfCritic(model.tokenizer, {"root": [["a red square", "a dark field with a dog"]]})
+    captions = pad_sequence(
+        [torch.tensor(encode_caption(model.tokenizer, c)) for c in ("a dog", "a cat", "a cat in the snow", "a tree")],
+        batch_first=True,
+        padding_value=IGNORE,
+    )[None]
+    objects = torch.zeros(1, len(CLASSES), 6)
+    row = np.array([0])
+
+    def cost(seen: torch.Tensor | None) -> list[float]:
+        lost = plain.rewards(captions, "root", row) - critic.rewards(captions, "root", row, seen)
+        return [round(each, 4) for each in lost[0].tolist()]
+
+    assert (
+        cost(None) == cost(objects) == [0, 2, 4, 2]
+    )  # a cat is one of the detector's classes, snow and a tree are not
+    objects[0, CLASSES.index("cat"), 0] = 0.6
+    assert cost(objects) == [0, 0, 2, 2]
 
 
 def mean_reward(run: Path) -> float:

@@ -261,6 +261,11 @@ def test_annotations_stand_beside_pictures_and_are_simulated_for_texts(
         (text(batch_size=None, sources={"extra": 2, "more": 2}), "more has pictures"),
         (heads(batch_size=None, sources={"root": 2, "extra": 2}), "extra has no pictures, which contrastive needs"),
         (frozen(batch_size=None, sources={"extra": 2}), "no source has pictures"),
+        (
+            frozen(objective="self_critical", batch_size=None, sources={"root": 2, "extra": 2}),
+            "extra has no groups, by which self_critical",
+        ),
+        (frozen(invention=0.1), "invention is for objective self_critical"),
     ],
 )
 def test_what_cannot_be_drawn_is_refused(

@@ -102,6 +102,17 @@ def recipe(checkpoints: Checkpoints, weights: Path, tmp_path_factory: pytest.Tem
     return path
 
 
+def test_groups_are_references_of_captions_that_are_sampled(recipe: Path, tmp_path: Path) -> None:
+    rates = "rates={projection: 3.0e-3, decoder: 3.0e-3}"
+    stage = [
+        f"stages.0.{part}" for part in ("objective=self_critical", "invention=0.1", "teacher=0", "epochs=1", rates)
+    ]
+    run = train(recipe, [*stage, "stages.1.epochs=0"], runs=tmp_path / "runs")
+    start = train(recipe, ["stages.0.epochs=0", "stages.1.epochs=0"], runs=tmp_path / "starts")
+    before, after = (load_model(each / "last").decoder.wte.weight for each in (start, run))
+    assert not torch.equal(before, after)
+
+
 @pytest.mark.slow
 def test_the_sentence_head_comes_nearer_to_the_teacher(recipe: Path, weights: Path, tmp_path: Path) -> None:
     run = train(recipe, ["stages.1.epochs=0"], runs=tmp_path / "runs")

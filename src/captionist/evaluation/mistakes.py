@@ -104,13 +104,9 @@ def count_mistakes(references: Mapping[str, Sequence[str]], candidates: Mapping[
         if len(agreed) == 1 and (unanimous := agreed.pop()):
             counts[unanimous] += 1
             counts[f"{unanimous} called {sex}"] += 1
-        named = {noun for noun in _SUPPORT if noun in said or f"{noun}s" in said}
-        if said & _SUPPORT["person"]:
-            named.add("person")
-        everything = set().union(*groups)
-        unsupported = [noun for noun in named if not _SUPPORT[noun] & everything]
+        named = _nouns(said)
         counts["objects"] += len(named)
-        by_noun.update(unsupported)
+        by_noun.update(_unsupported(named, set().union(*groups)))
     return Mistakes(
         male=counts["male"],
         called_female=counts["male called female"],
@@ -120,6 +116,20 @@ def count_mistakes(references: Mapping[str, Sequence[str]], candidates: Mapping[
         unsupported=by_noun.total(),
         by_noun=dict(sorted(by_noun.items(), key=lambda item: (-item[1], item[0]))),
     )
+
+
+def unsupported_nouns(said: set[str], references: set[str]) -> set[str]:
+    """Which of the 40 most frequent nouns a caption says, and none of its references bears out."""
+    return _unsupported(_nouns(said), references)
+
+
+def _nouns(said: set[str]) -> set[str]:
+    people = {"person"} if said & _SUPPORT["person"] else set()
+    return people | {noun for noun in _SUPPORT if noun in said or f"{noun}s" in said}
+
+
+def _unsupported(named: set[str], references: set[str]) -> set[str]:
+    return {noun for noun in named if not _SUPPORT[noun] & references}
 
 
 def _sex(words: set[str]) -> str:

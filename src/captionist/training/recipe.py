@@ -125,6 +125,12 @@ class Stage(_Part):
         "picture's caption among those of a step, and the reverse",
     )
     samples: int = Field(5, ge=2, description="captions that self_critical draws for each picture")
+    invention: float = Field(
+        0.0,
+        ge=0,
+        description="what each thing costs, of a CIDEr-D from 0 to 10, that a sampled caption names and neither "
+        "its references nor the detector know; for self_critical",
+    )
     epochs: int = Field(ge=0, description="0: what the run starts from is scored and kept, no more")
     batch_size: int | None = Field(
         None,
@@ -203,6 +209,8 @@ class Stage(_Part):
             raise ValueError(f"packed: false is for objective caption, not for {self.objective}")
         if self.objective != "caption" and self.contrastive:
             raise ValueError(f"contrastive is for objective caption, not for {self.objective}")
+        if self.invention and self.objective != "self_critical":
+            raise ValueError(f"invention is for objective self_critical, not for {self.objective}")
         for name in ("naming", "classes", "feature_dropout"):
             if self.objective not in ("caption", "contrastive") and getattr(self, name):
                 raise ValueError(f"{name} is for objectives caption and contrastive, not for {self.objective}")
@@ -338,10 +346,13 @@ class Recipe(_Part):
             text = [name for name in stage.shares if name not in pictured]
             if stage.objective == "text" and pictured:
                 raise ValueError(f"stage {stage.name}: {pictured[0]} has pictures; objective caption takes both")
-            if text and (
-                stage.objective == "self_critical" or (stage.objective == "contrastive" and not stage.teacher)
-            ):
+            if text and stage.objective == "contrastive" and not stage.teacher:
                 raise ValueError(f"stage {stage.name}: {text[0]} has no pictures, which {stage.objective} needs")
+            alone = [name for name in text if name == TEXT or self.data.sources[name].group == 1]
+            if stage.objective == "self_critical" and alone:
+                raise ValueError(
+                    f"stage {stage.name}: {alone[0]} has no groups, by which self_critical judges captions"
+                )
             if stage.objective != "text" and not pictured:
                 raise ValueError(f"stage {stage.name}: no source has pictures; objective text takes such")
         return self

@@ -15,7 +15,7 @@ def build_objective(stage: Stage, data: TrainingData) -> Objective:
     captioning = Captioning(stage.label_smoothing)
     if stage.objective == "self_critical":
         references = {name: data.sources[name].references for name in stage.shares}
-        critic = SelfCritic(data.tokenizer, references)
+        critic = SelfCritic(data.tokenizer, references, stage.invention)
         return SelfCritical(
             losses=(captioning,), critic=critic, samples=stage.samples, max_tokens=data.config.max_caption_tokens
         )

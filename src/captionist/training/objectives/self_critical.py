@@ -14,39 +14,81 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from captionist.evaluation.cider import CiderD
+from captionist.evaluation.mistakes import unsupported_nouns
 from captionist.evaluation.tokenize import tokenize
+from captionist.inference.class_words import ClassWords
+from captionist.model.detector import CLASSES
 from captionist.model.fusion import VisionPrefixLM
 from captionist.model.language import IGNORE
 from captionist.training.objectives.examples import Batch, Examples, look
 from captionist.training.objectives.objective import Objective
 
+_SEEN = 0.4  # the score from which on the detector's word is taken for a thing
+_CLASSES = frozenset(CLASSES)
+_class_words = ClassWords(CLASSES)
+
 
 class SelfCritic:
-    """Rewards captions of train pictures by CIDEr-D, with the document frequencies of the train references."""
+    """Rewards captions by CIDEr-D, with the document frequencies of the train references, less what they invent."""
 
-    def __init__(self, tokenizer: Tokenizer, references: Mapping[str, Sequence[Sequence[str]]]) -> None:
-        """references: by source, each picture's."""
-        self._tokenizer = tokenizer
+    def __init__(
+        self, tokenizer: Tokenizer, references: Mapping[str, Sequence[Sequence[str]]], invention: float = 0.0
+    ) -> None:
+        """references: by source, each picture's, or those of a text's group. invention: what each thing costs that a
+        caption names and neither its references nor the detector know."""
+        self._tokenizer, self._invention = tokenizer, invention
         self._references = {
             source: [[tokenize(reference) for reference in picture] for picture in pictures]
             for source, pictures in references.items()
         }
         self._cider = CiderD([picture for pictures in self._references.values() for picture in pictures])
+        self._named = {
+            source: np.stack([_class_words([" ".join(words)])[0] for words in map(_all_words, pictures)])
+            for source, pictures in self._references.items()
+            if invention
+        }
 
-    def rewards(self, captions: Tensor, source: str, rows: NDArray[np.int64]) -> Tensor:
-        """CIDEr-D, from 0 to 10, of captions int64 [B, C, T] for a source's pictures `rows` [B]: float32 [B, C]."""
+    def rewards(self, captions: Tensor, source: str, rows: NDArray[np.int64], objects: Tensor | None = None) -> Tensor:
+        """The rewards of captions int64 [B, C, T] for a source's pictures or texts `rows` [B]: float32 [B, C].
+
+        CIDEr-D, from 0 to 10, less the cost of inventions. objects: float [B, 80, 6], what the detector saw.
+        """
         batch, count, _ = captions.shape
         ids = [[int(token) for token in row if token != IGNORE] for row in captions.flatten(0, 1).cpu()]
         words = [tokenize(self._tokenizer.decode(row)) for row in ids]
         references = [self._references[source][row] for row in rows for _ in range(count)]
-        scores = self._cider.score(words, references)
-        return torch.from_numpy(scores).float().view(batch, count).to(captions.device)
+        scores = self._cider.score(words, references).reshape(batch, count)
+        if self._invention:
+            known = self._named[source][rows]
+            if objects is not None:
+                known = known | (objects[..., 0] > _SEEN).cpu().numpy()
+            scores = scores - self._invention * self._invented(words, references, known.repeat(count, 0)).reshape(
+                batch, count
+            )
+        return torch.from_numpy(scores).float().to(captions.device)
 
-    def advantages(self, captions: Tensor, source: str, rows: NDArray[np.int64]) -> Tensor:
+    def _invented(
+        self, captions: list[list[str]], references: list[list[list[str]]], known: NDArray[np.bool_]
+    ) -> NDArray[np.int64]:
+        """How many things each caption makes up: the detector's classes, and those of the 40 nouns that are none."""
+        classes = (_class_words([" ".join(words) for words in captions]) & ~known).sum(1)
+        nouns = [
+            len(unsupported_nouns(set(said), set(_all_words(others))) - _CLASSES)
+            for said, others in zip(captions, references, strict=True)
+        ]
+        return np.asarray(classes + np.array(nouns, np.int64))
+
+    def advantages(
+        self, captions: Tensor, source: str, rows: NDArray[np.int64], objects: Tensor | None = None
+    ) -> Tensor:
         """How much better than the picture's other samples each caption is; shapes as in `rewards`."""
-        rewards = self.rewards(captions, source, rows)
+        rewards = self.rewards(captions, source, rows, objects)
         others = (rewards.sum(1, keepdim=True) - rewards) / (captions.shape[1] - 1)
         return rewards - others
+
+
+def _all_words(references: Sequence[Sequence[str]]) -> list[str]:
+    return [word for reference in references for word in reference]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +121,9 @@ class SelfCritical(Objective):
         assert examples.rows is not None
         draws = examples.draws.view(len(examples.rows), self.samples, self.max_tokens)
         captions = sample_captions(model, look(model, examples), draws)
-        advantages = self.critic.advantages(captions, examples.source, examples.rows)
+        advantages = self.critic.advantages(
+            captions, examples.source, examples.rows, examples.annotations.get("objects")
+        )
         weights = advantages if examples.weights is None else advantages * examples.weights.mean(1, keepdim=True)
         return replace(examples, captions=captions, weights=weights)
 

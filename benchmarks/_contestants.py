@@ -11,12 +11,16 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
+import onnxruntime as ort
 import torch
 from torch import Tensor
 from transformers import GPT2Config, GPT2LMHeadModel, VisionEncoderDecoderModel, ViTConfig, ViTModel
 
 from benchmarks._restore import as_transformers, restore
 from captionist import Captioner
+from captionist.bundle import DETECTOR
+from captionist.inference.detector import Detector
+from captionist.inference.encoding import Prepared
 from captionist.inference.threads import available_cores
 from captionist.model.config import DecoderConfig, ModelConfig, VitConfig
 from captionist.model.export import write_unscored
@@ -102,19 +106,26 @@ class Ours:
 
 
 class Transformers:
-    """The bundle's own weights in float32: the encoder in eager torch, the decoder as GPT2LMHeadModel.generate."""
+    """The bundle's own weights in float32: the encoder in eager torch, the decoder as GPT2LMHeadModel.generate.
+
+    Its detector, which torch has no weights of, is the bundle's: it costs them what it costs us.
+    """
 
     def __init__(self, captioner: Captioner, compiled: bool = False) -> None:
         self._captioner = captioner
         model = restore(captioner.bundle)
         self._encode, self._decoder = model.encode, as_transformers(model)
+        self._detector: Detector | None = None
+        if captioner.bundle.config.detector:
+            self._detector = Detector(ort.InferenceSession(captioner.bundle.path / DETECTOR))
         if compiled:
             self._encode = torch.compile(self._encode)
             self._decoder.forward = torch.compile(self._decoder.forward, dynamic=True)
 
     @torch.inference_mode()
     def caption(self, pictures: Sequence[bytes], beams: int) -> list[str]:
-        tokens = self._encode(_pixels(self._captioner, pictures))
+        prepared = [self._captioner.prepare(picture) for picture in pictures]
+        tokens = self._encode(_pixels(prepared), objects=self._objects(prepared))
         prefix = tokens[..., : self._decoder.config.n_embd]  # the rest is for the image head
         begin = torch.full((len(prefix), 1), self._captioner.bundle.config.decoder.bos_id)
         embeddings = torch.cat((prefix, self._decoder.transformer.wte(begin)), 1)
@@ -129,6 +140,12 @@ class Transformers:
         end = self._captioner.bundle.config.decoder.eos_id
         return [self._captioner.tokenizer.decode([t for t in row if t != end]) for row in written.tolist()]
 
+    def _objects(self, prepared: Sequence[Prepared]) -> Tensor | None:
+        if self._detector is None:
+            return None
+        scenes = [each.scene for each in prepared if each.scene is not None]
+        return torch.from_numpy(np.stack([self._detector(scene) for scene in scenes]))
+
 
 class VisionEncoderDecoder:
     """ViT-B/16 and GPT-2 small in transformers' class for them, with random weights: only its cost means anything."""
@@ -140,7 +157,8 @@ class VisionEncoderDecoder:
 
     @torch.inference_mode()
     def caption(self, pictures: Sequence[bytes], beams: int) -> list[str]:
-        pixels = torch.nn.functional.interpolate(_pixels(self._captioner, pictures), (224, 224))
+        prepared = [self._captioner.prepare(picture) for picture in pictures]
+        pixels = torch.nn.functional.interpolate(_pixels(prepared), (224, 224))
         written = self._model.generate(
             pixels,
             num_beams=beams,
@@ -162,8 +180,8 @@ def base_model(tokenizer: str) -> VisionPrefixLM:
     return VisionPrefixLM(config, VitEncoder(vision, ViTModel(_VIT_B)), language).eval()
 
 
-def _pixels(captioner: Captioner, pictures: Sequence[bytes]) -> Tensor:
-    return torch.from_numpy(np.stack([captioner.prepare(picture).pixels for picture in pictures]))
+def _pixels(prepared: Sequence[Prepared]) -> Tensor:
+    return torch.from_numpy(np.stack([each.pixels for each in prepared]))
 
 
 def write_base_bundle(directory: Path, tokenizer: str) -> None:

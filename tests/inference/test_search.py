@@ -8,6 +8,7 @@ import pytest
 from numpy.typing import NDArray
 
 from captionist.errors import CaptionistError
+from captionist.inference.options import MOST_ROWS
 from captionist.inference.search import Hypothesis, Sampling, SearchOptions, Step, search
 from tests.inference.toy import EOS, Histories, ToyDecoder, pictures
 
@@ -159,6 +160,14 @@ def test_more_captions_than_beams_raise_the_beams_unless_they_are_given() -> Non
     assert SearchOptions().override(num_captions=2).num_beams == 3
     with pytest.raises(ValueError, match="at most num_beams"):
         SearchOptions().override(num_captions=5, num_beams=4)
+
+
+def test_a_picture_takes_as_many_rows_as_its_beams_or_the_sentences_that_compete() -> None:
+    assert SearchOptions(num_beams=8).fitting(100) == MOST_ROWS // 8
+    assert SearchOptions(num_beams=8, retrieved=32).fitting(100) == MOST_ROWS // 32
+    assert SearchOptions(num_beams=8, retrieved=4).fitting(3) == 3
+    assert SearchOptions(num_beams=1000).fitting(8) == 1
+    assert SearchOptions(num_beams=2, retrieved=32, num_captions=16, sample=Sampling()).fitting(100) == MOST_ROWS // 16
 
 
 def test_captions_that_fit_the_picture_better_come_first() -> None:

@@ -90,6 +90,19 @@ def test_a_text_has_words_seen_and_no_picture(model: VisionPrefixLM) -> None:
     assert abs(first - second) > 1e-3
 
 
+def test_what_is_written_of_a_text_is_what_was_read_of_it(model: VisionPrefixLM) -> None:
+    some = annotated(2)
+    with torch.inference_mode():
+        prefix = model.unseen(2, **some)
+        read = model.read(prefix, torch.tensor([[[5, 6]], [[5, 6]]])).logits.view(2, 3, -1)
+        step = model.prefill(prefix)
+        torch.testing.assert_close(step.logits, read[:, 0], atol=1e-4, rtol=1e-4)
+        none = model.no_tokens(step.keys, 2)
+        step = model.step(torch.tensor([5, 5]), torch.arange(2), step.keys, step.values, none, none)
+    torch.testing.assert_close(step.logits, read[:, 1], atol=1e-4, rtol=1e-4)
+    assert step.attention.shape == (2, prefix.shape[1])
+
+
 def test_only_pictures_teach_the_classifier(model: VisionPrefixLM) -> None:
     captions, some = torch.tensor([[[5, 6, 7]], [[5, 6, 7]]]), annotated(2)
     pixels = torch.randn(2, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(2))

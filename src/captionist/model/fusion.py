@@ -211,13 +211,14 @@ class VisionPrefixLM(nn.Module):
         return inputs, labels
 
     def prefill(self, visual_tokens: Tensor) -> Decoded:
-        """Read the visual tokens float [B, P, W] and the begin-of-text token; logits are the first word's."""
+        """Read the visual tokens float [B, P, W], or those of `unseen`, and the begin of text; logits are the first
+        word's."""
         visual_tokens = visual_tokens[..., : self.decoder.config.n_embd]
+        prefix, device = visual_tokens.shape[1], visual_tokens.device
         begin = self.decoder.wte.weight[self.end_id].expand(visual_tokens.shape[0], 1, -1)
-        length = self.prefix_length + 1
-        mask = torch.ones(length, length, dtype=torch.bool, device=visual_tokens.device).tril()
-        positions = torch.arange(length, device=visual_tokens.device)
-        return self._decoded(*self.decoder(torch.cat((visual_tokens, begin), 1), positions, mask))
+        mask = torch.ones(prefix + 1, prefix + 1, dtype=torch.bool, device=device).tril()
+        positions = torch.cat((self._prefix_positions(prefix), torch.tensor([self.prefix_length]))).to(device)
+        return self._decoded(prefix, *self.decoder(torch.cat((visual_tokens, begin), 1), positions, mask))
 
     def step(
         self,
@@ -241,16 +242,17 @@ class VisionPrefixLM(nn.Module):
             )
             for i in range(keys.shape[1])
         ]
-        positions = torch.full((1,), prefix_keys.shape[3] + keys.shape[3], device=tokens.device)
-        return self._decoded(*self.decoder(self.decoder.wte(tokens)[:, None], positions, None, past))
+        positions = torch.full((1,), self.prefix_length + 1 + keys.shape[3], device=tokens.device)
+        prefix = prefix_keys.shape[3] - 1
+        return self._decoded(prefix, *self.decoder(self.decoder.wte(tokens)[:, None], positions, None, past))
 
     @staticmethod
     def no_tokens(prefix_keys: Tensor, rows: int) -> Tensor:
         """The keys, or values, of captions that have no token yet: float [rows, layers, heads, 0, head_width]."""
         return prefix_keys.new_zeros(rows, *prefix_keys.shape[1:3], 0, prefix_keys.shape[4])
 
-    def _decoded(self, hidden: Tensor, presents: list[KeyValues], attentions: list[Tensor]) -> Decoded:
-        attention = torch.stack([a[:, :, -1].narrow(-1, 0, self.prefix_length) for a in attentions]).mean((0, 2))
+    def _decoded(self, prefix: int, hidden: Tensor, presents: list[KeyValues], attentions: list[Tensor]) -> Decoded:
+        attention = torch.stack([a[:, :, -1].narrow(-1, 0, prefix) for a in attentions]).mean((0, 2))
         keys = torch.stack([present.keys for present in presents], 1)
         values = torch.stack([present.values for present in presents], 1)
         return Decoded(self.decoder.logits(hidden[:, -1]), attention, keys, values)

@@ -124,7 +124,9 @@ class Stage(_Part):
         description="cross-entropy on pictures' captions; on text alone; CIDEr-D of sampled captions; or finding each "
         "picture's caption among those of a step, and the reverse",
     )
-    samples: int = Field(5, ge=2, description="captions that self_critical draws for each picture")
+    samples: int = Field(
+        5, ge=2, description="captions of each picture that self_critical draws in each step, and judging once"
+    )
     invention: float = Field(
         0.0,
         ge=0,
@@ -180,6 +182,12 @@ class Stage(_Part):
         "data.teacher, linearly mapped; pictures then look for the teacher's vectors, too, and sources of text may "
         "teach the sentence head",
     )
+    judging: float = Field(
+        0.0,
+        ge=0,
+        description="for objective contrastive: weight of another loss, by which the heads come to prefer, of captions "
+        "that the model writes of a picture, those that CIDEr-D prefers",
+    )
     contrastive: float = Field(0.0, ge=0, description="weight of the contrastive loss beside that of objective caption")
     feature_dropout: float = Field(
         0.0,
@@ -214,8 +222,9 @@ class Stage(_Part):
         for name in ("naming", "classes", "feature_dropout"):
             if self.objective not in ("caption", "contrastive") and getattr(self, name):
                 raise ValueError(f"{name} is for objectives caption and contrastive, not for {self.objective}")
-        if self.teacher and self.objective != "contrastive":
-            raise ValueError(f"teacher is for objective contrastive, not for {self.objective}")
+        for name in ("teacher", "judging"):
+            if self.objective != "contrastive" and getattr(self, name):
+                raise ValueError(f"{name} is for objective contrastive, not for {self.objective}")
         if self.contrasts and self.accumulate > 1:
             raise ValueError("accumulate: a contrastive loss needs the whole batch at once")
         if self.resolution and self.frozen == "backbone":

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from captionist.model.fusion import VisionPrefixLM
 from captionist.training.objectives.examples import Batch, Seen
+from captionist.training.objectives.judging import Writer
 from captionist.training.objectives.objective import Objective
 from captionist.training.teacher import Teacher
 
@@ -89,6 +90,17 @@ def _joined(sentences: Sequence[Tensor]) -> Tensor:
 @dataclass(frozen=True, kw_only=True)
 class Contrastive(Objective):
     """Losses that are means over pictures, not tokens."""
+
+    writer: Writer | None = None
+    """Writes what the heads shall judge, where a loss wants it."""
+
+    @property
+    def prepares(self) -> bool:
+        return self.writer is not None
+
+    def prepare(self, model: VisionPrefixLM, batch: Batch) -> Batch:
+        """The same examples with captions of the model's own."""
+        return self.writer(model, batch) if self.writer else batch
 
     def size(self, batch: Batch) -> int:
         """The number of pictures."""

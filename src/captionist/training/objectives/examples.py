@@ -27,6 +27,10 @@ class Examples:
     """By name, float [B, ...]; see `training.annotations`."""
     draws: Tensor | None = None
     """float [B, `Objective.draws`], uniform from 0 to 1: what is random for each example."""
+    written: Tensor | None = None
+    """int64 [B, S, T], captions that the model wrote of each picture, filled with IGNORE; see `judging.Writer`."""
+    rewards: Tensor | None = None
+    """float [B, S], how good they are."""
     source: str = ""
     rows: NDArray[np.int64] | None = None
     """int64 [B], which of its source's pictures, or texts, these are."""

@@ -1,0 +1,87 @@
+"""Heads that judge what the model itself writes: of its captions of a picture they come to prefer what CIDEr-D prefers.
+
+Captions of one picture are much alike, and what tells them from those of other pictures does not tell the better from
+the worse; so the heads that rank them learn from them, by the cross-entropy of lists (ListNet; Cao et al. 2007).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from captionist.model.fusion import VisionPrefixLM
+from captionist.model.language import IGNORE
+from captionist.training.objectives.examples import Batch, Examples, Seen, look
+from captionist.training.objectives.self_critical import SelfCritic, sample_captions
+
+_SHARP = 12.0  # what cosines are multiplied by to be logits
+_APART = 0.2  # the CIDEr-D, from 0 to 10, by which a caption is e times as good
+
+
+@dataclass(frozen=True)
+class Judging:
+    """How far the heads' order of `Examples.written` is from that of their rewards, summed over pictures."""
+
+    weight: float
+
+    def __call__(self, model: VisionPrefixLM, seen: Sequence[Seen]) -> Tensor:
+        assert model.alignment is not None  # the recipe has been checked
+        total = torch.zeros(())
+        for examples, visual_tokens in seen:
+            if examples.written is not None and examples.rewards is not None:
+                images = model.embed(visual_tokens, examples.annotations.get("objects"))
+                cosines = torch.einsum("be,bse->bs", images, model.alignment.sentences(examples.written))
+                wanted = (examples.rewards / _APART).softmax(1)
+                total = total.to(cosines) - (wanted * (_SHARP * cosines).log_softmax(1)).sum()
+        return self.weight * total
+
+
+@dataclass(frozen=True)
+class Writer:
+    """Lets a model, whose decoder should not train meanwhile, write captions of the pictures it meets: once of each."""
+
+    critic: SelfCritic
+    samples: int
+    max_tokens: int
+    _written: dict[tuple[str, int], tuple[Tensor, Tensor]] = field(default_factory=dict)
+
+    def __call__(self, model: VisionPrefixLM, batch: Batch) -> Batch:
+        """The same examples; those with pictures have `written` and `rewards`, too."""
+        training = model.training
+        model.eval()
+        try:
+            return tuple(self._with_captions(model, examples) if examples.pictured else examples for examples in batch)
+        finally:
+            model.train(training)
+
+    def _with_captions(self, model: VisionPrefixLM, examples: Examples) -> Examples:
+        assert examples.rows is not None
+        keys = [(examples.source, int(row)) for row in examples.rows]
+        new = [place for place, key in enumerate(keys) if key not in self._written]
+        if new:
+            self._write(model, examples, np.array(new, np.int64))
+        captions, rewards = zip(*(self._written[key] for key in keys), strict=True)
+        device = examples.captions.device
+        return replace(
+            examples, written=torch.stack(captions).long().to(device), rewards=torch.stack(rewards).to(device)
+        )
+
+    def _write(self, model: VisionPrefixLM, examples: Examples, places: NDArray[np.int64]) -> None:
+        assert examples.rows is not None
+        rows = examples.rows[places]
+        # Of each picture the same, whichever step it comes up in first.
+        draws = torch.stack([torch.rand(self.samples, self.max_tokens, generator=_generator(row)) for row in rows])
+        visual_tokens = look(model, examples)[torch.from_numpy(places).to(examples.captions.device)]
+        captions = sample_captions(model, visual_tokens, draws)
+        rewards = self.critic.rewards(captions, examples.source, rows).cpu()
+        whole = torch.full((len(rows), self.samples, self.max_tokens), IGNORE, dtype=torch.int32)
+        whole[:, :, : captions.shape[2]] = captions.cpu()
+        for place, row in enumerate(rows):
+            self._written[examples.source, int(row)] = whole[place], rewards[place]
+
+
+def _generator(row: int) -> torch.Generator:
+    return torch.Generator().manual_seed(int(row))

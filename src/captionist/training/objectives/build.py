@@ -10,6 +10,8 @@ from captionist.training.objectives.objective import Loss, Objective
 from captionist.training.objectives.self_critical import SelfCritic, SelfCritical
 from captionist.training.recipe import Stage
 
+_REFERENCES = 5  # captions of a picture by people, which judging weighs beside the model's own
+
 
 def build_objective(stage: Stage, data: TrainingData) -> Objective:
     """What the stage says it trains for."""
@@ -32,7 +34,7 @@ def build_objective(stage: Stage, data: TrainingData) -> Objective:
     writer = None
     if stage.judging:
         losses.append(Judging(stage.judging))
-        writer = Writer(_critic(stage, data), stage.samples, longest)
+        writer = Writer(_critic(stage, data), stage.samples, _REFERENCES, longest)
     return Contrastive(losses=tuple(losses), feature_dropout=stage.feature_dropout, writer=writer)
 
 

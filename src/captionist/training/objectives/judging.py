@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -18,6 +19,7 @@ from captionist.training.objectives.examples import Batch, Examples, Seen, look
 from captionist.training.objectives.self_critical import SelfCritic, sample_captions
 
 _SHARP = 12.0  # what cosines are multiplied by to be logits
+_NEVER = -1e4  # a logit, of what is not there
 _APART = 0.2  # the CIDEr-D, from 0 to 10, by which a caption is e times as good
 
 
@@ -34,8 +36,10 @@ class Judging:
             if examples.written is not None and examples.rewards is not None:
                 images = model.embed(visual_tokens, examples.annotations.get("objects"))
                 cosines = torch.einsum("be,bse->bs", images, model.alignment.sentences(examples.written))
-                wanted = (examples.rewards / _APART).softmax(1)
-                total = total.to(cosines) - (wanted * (_SHARP * cosines).log_softmax(1)).sum()
+                none = ~(examples.written != IGNORE).any(2)
+                wanted = (examples.rewards / _APART).masked_fill(none, _NEVER).softmax(1)
+                found = (_SHARP * cosines).masked_fill(none, _NEVER).log_softmax(1)
+                total = total.to(cosines) - (wanted * found).sum()
         return self.weight * total
 
 
@@ -45,11 +49,13 @@ class Writer:
 
     critic: SelfCritic
     samples: int
+    references: int
+    """Beside the samples, so many of what people say of a picture, which is better than most of them."""
     max_tokens: int
     _written: dict[tuple[str, int], tuple[Tensor, Tensor]] = field(default_factory=dict)
 
     def __call__(self, model: VisionPrefixLM, batch: Batch) -> Batch:
-        """The same examples; those with pictures have `written` and `rewards`, too."""
+        """The same examples; those with pictures have `written` and `rewards`, too, the samples first."""
         training = model.training
         model.eval()
         try:
@@ -77,10 +83,10 @@ class Writer:
         visual_tokens = look(model, examples)[torch.from_numpy(places).to(examples.captions.device)]
         captions = sample_captions(model, visual_tokens, draws)
         rewards = self.critic.rewards(captions, examples.source, rows).cpu()
-        whole = torch.full((len(rows), self.samples, self.max_tokens), IGNORE, dtype=torch.int32)
-        whole[:, :, : captions.shape[2]] = captions.cpu()
+        known, worth = self.critic.judged_references(examples.source, rows, self.references, self.max_tokens)
+        whole = torch.cat((F.pad(captions.cpu(), (0, self.max_tokens - captions.shape[2]), value=IGNORE), known), 1)
         for place, row in enumerate(rows):
-            self._written[examples.source, int(row)] = whole[place], rewards[place]
+            self._written[examples.source, int(row)] = whole[place].int(), torch.cat((rewards[place], worth[place]))
 
 
 def _generator(row: int) -> torch.Generator:

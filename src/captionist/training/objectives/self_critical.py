@@ -23,6 +23,7 @@ from captionist.model.language import IGNORE
 from captionist.training.objectives.examples import Batch, Examples, look
 from captionist.training.objectives.objective import Objective
 
+_FEWEST = 4  # captions of a picture, to judge one by the others
 _SEEN = 0.4  # the score from which on the detector's word is taken for a thing
 _CLASSES = frozenset(CLASSES)
 _class_words = ClassWords(CLASSES)
@@ -66,6 +67,24 @@ class SelfCritic:
                 batch, count
             )
         return torch.from_numpy(scores).float().to(captions.device)
+
+    def judged_references(
+        self, source: str, rows: NDArray[np.int64], count: int, max_tokens: int
+    ) -> tuple[Tensor, Tensor]:
+        """What people say of pictures, and how well each of them is borne out by the others.
+
+        int64 [B, count, max_tokens], filled with IGNORE, and their CIDEr-D float32 [B, count]. None are there of a
+        picture of which fewer than `_FEWEST` captions are known: the others would not say much.
+        """
+        captions = torch.full((len(rows), count, max_tokens), IGNORE)
+        values = torch.zeros(len(rows), count)
+        for place, row in enumerate(rows):
+            own = self._references[source][row]
+            for number, words in enumerate(own[:count] if len(own) >= _FEWEST else []):
+                ids = self._tokenizer.encode(" " + " ".join(words)).ids[:max_tokens]
+                captions[place, number, : len(ids)] = torch.tensor(ids)
+                values[place, number] = float(self._cider.score([words], [own[:number] + own[number + 1 :]])[0])
+        return captions, values
 
     def _invented(
         self, captions: list[list[str]], references: list[list[list[str]]], known: NDArray[np.bool_]

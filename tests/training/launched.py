@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from captionist.model import alignment
 from captionist.training.loop import Trainer
 from captionist.training.pictures import Pictures
 from captionist.training.run import train
@@ -42,6 +43,7 @@ def main(recipe: Path, runs: Path, kill_at: int | None) -> None:
     Each process appends a line for each step to RUNS/seen-RANK.jsonl: the step, the loss as it is, the pictures read.
     """
     torch.set_num_threads(1)
+    alignment._DROPOUT = 0.0  # each process would draw its own; see docs/training.md
     epoch, step = Trainer._epoch, Trainer._step
     watched: list[_Watched] = []
 

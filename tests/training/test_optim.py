@@ -147,15 +147,26 @@ def moved() -> tuple[nn.Linear, WeightAverage]:
     return model, average
 
 
-def test_swapping_twice_is_nothing() -> None:
+def test_the_average_is_shown_and_then_given() -> None:
     model, average = moved()
     before, averaged = model.weight.clone(), average.weights["weight"].clone()
-    average.swap(model)
-    assert torch.equal(model.weight, averaged)
-    assert torch.equal(average.weights["weight"], before)
-    average.swap(model)
+    with average.shown(model):
+        assert torch.equal(model.weight, averaged)
     assert torch.equal(model.weight, before)
-    assert torch.equal(average.weights["weight"], averaged)
+    average.settle(model)
+    assert torch.equal(model.weight, averaged)
+
+
+def test_some_of_the_weights_of_before_stay_in_it() -> None:
+    model = nn.Linear(3, 2)
+    start = model.weight.detach().clone()
+    average = WeightAverage(model, 0.0, keep=0.25)
+    with torch.no_grad():
+        model.weight.add_(1)
+    average.update(model, 0)
+    with average.shown(model):
+        torch.testing.assert_close(model.weight.detach(), start + 0.75)
+    assert torch.equal(average.weights["weight"], model.weight)  # a decay of 0 follows
 
 
 def test_the_average_follows_the_trained_weights() -> None:

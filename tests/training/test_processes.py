@@ -77,8 +77,9 @@ def recipe(checkpoints: Checkpoints, tmp_path_factory: pytest.TempPathFactory) -
     """Every objective that sees pictures, in 20 steps, one of them on three sources, all that is random but dropout.
 
     The frozen stages come first, since features are cached in half precision: what two processes' weights differ by in
-    the eighth digit, those of a backbone that was trained before could differ by in the fourth. The model has learnt a
-    little before: what a new one samples earns nothing, whatever it is.
+    the eighth digit, those of a backbone that was trained before could differ by in the fourth. What is sampled comes
+    before the stage that learns most, for the same reason. The model has learnt a little before: what a new one samples
+    earns nothing, whatever it is.
     """
     folder = tmp_path_factory.mktemp("processes")
     write_corpus(folder / "corpus", second_captions=True)
@@ -91,8 +92,8 @@ def recipe(checkpoints: Checkpoints, tmp_path_factory: pytest.TempPathFactory) -
     stages = [
         heads(epochs=1, batch_size=4),
         frozen(augment=True, views=2, naming=0.2, batch_size=None, sources={"root": 4, "extra": 2, "more": 2}),
-        whole(epochs=2, augment=True, accumulate=2, average=0.9),
         whole(name="critical", objective="self_critical", samples=3, augment=True, warmup=0),
+        whole(epochs=2, augment=True, accumulate=2, average=0.9, keep=0.2),
     ]
     changes: dict[str, Any] = {"alignment": 8, "checkpoint_every": 2, "start": str(start)}
     return write_recipe(folder, checkpoints, stages, **changes, sources=sources)

@@ -30,7 +30,7 @@ def recipe_in(folder: Path, checkpoints: Checkpoints) -> Path:
         text(batch_size=1),
         frozen(epochs=2, batch_size=2, average=0.9, label_smoothing=0.05, augment=True, views=2),
         frozen(name="single", batch_size=3, packed=False, naming=0.5, feature_dropout=0.3),
-        whole(epochs=2, batch_size=2, average=0.9, augment=True, accumulate=2),
+        whole(epochs=2, batch_size=2, average=0.9, keep=0.3, augment=True, accumulate=2),
         frozen(name="critical", objective="self_critical", batch_size=2, samples=2),
         whole(name="mixed", batch_size=None, sources={"root": 2, "extra": 2, "more": 3}, augment=True, accumulate=2),
     ]

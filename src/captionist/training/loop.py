@@ -117,12 +117,13 @@ class Trainer:
         if wants_sharding():
             trained = shard(self.model, self.device, processes)
             optimizer = prepare_stage(trained, stage)
-        average = WeightAverage(trained, stage.average) if stage.average else None
+        average = WeightAverage(trained, stage.average or 0.0, stage.keep) if stage.average or stage.keep else None
         if self._restored is not None:
             load_optimizer(optimizer, self._restored["optimizer"])
             if average:
-                restored = self._restored["average"]
+                restored, start = self._restored["average"], self._restored.get("start", {})
                 average.weights = {name: cut_like(restored[name], mine) for name, mine in average.weights.items()}
+                average.start = {name: cut_like(start[name], mine) for name, mine in average.start.items()}
             self._restored = None
         state = _StageState(stage, objective, feed, trained, trained, optimizer, average)
         with self.accelerator.main_process_first():  # which alone fills the caches
@@ -173,7 +174,7 @@ class Trainer:
                 break
             self._epoch(state, index, reporter)
         if state.average:  # the next stage goes on from the averaged weights
-            state.average.swap(state.trained)
+            state.average.settle(state.trained)
         bring_up_to_date(self.model, state.trained)
         self.progress = progress.model_copy(update={"stage": index + 1, "epoch": 0, "step": 0})
 
@@ -251,17 +252,22 @@ class Trainer:
 
     def _checkpoint(self, state: _StageState) -> None:
         bring_up_to_date(self.model, state.trained)
-        average = state.average and {name: whole(weight) for name, weight in state.average.weights.items()}
-        saved = {"optimizer": optimizer_state(state.optimizer), "average": average}
+        saved = {"optimizer": optimizer_state(state.optimizer)}
+        if state.average:
+            for name, weights in (("average", state.average.weights), ("start", state.average.start)):
+                saved[name] = {parameter: whole(weight) for parameter, weight in weights.items()}
         if self.main:
             save_checkpoint(self.run, self.progress, self.model, saved)
         self.accelerator.wait_for_everyone()
 
     def _validate(self, state: _StageState) -> None:
         """Score the averaged weights, or the model's where there is no average, and keep them if they are the best."""
+        with state.average.shown(state.trained) if state.average else nullcontext():
+            self._score(state)
+        self._checkpoint(state)
+
+    def _score(self, state: _StageState) -> None:
         begun = time.monotonic()
-        if state.average:
-            state.average.swap(state.trained)
         bring_up_to_date(self.model, state.trained)
         self.model.eval()
         shown = {name: self._dev(state, name) for name in self.data.dev}
@@ -286,9 +292,6 @@ class Trainer:
             if progress.best is None or scores["cider"] > progress.best or equal:
                 progress.best = scores["cider"]
                 self.model.save(self.run / "best")
-        if state.average:
-            state.average.swap(state.trained)
-        self._checkpoint(state)
 
     def _dev(self, state: _StageState, corpus: str) -> Callable[[int, int], Examples]:
         """What the model is shown of a range of a corpus's dev pictures."""

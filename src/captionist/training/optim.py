@@ -1,6 +1,8 @@
 """AdamW's parameter groups, the learning rate's course, and the moving average of the weights."""
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -65,13 +67,19 @@ def learning_rate(step: int, steps: int, warmup: float) -> float:
 
 
 class WeightAverage:
-    """Exponential moving average of the trained weights (Polyak & Juditsky 1992), short at first."""
+    """Exponential moving average of the trained weights (Polyak & Juditsky 1992), short at first.
 
-    def __init__(self, model: nn.Module, decay: float) -> None:
-        self.decay = decay
+    With some of the weights in it that the stage began with, what is learnt costs less of what was known before
+    (WiSE-FT; Wortsman et al. 2022, arXiv:2109.01903).
+    """
+
+    def __init__(self, model: nn.Module, decay: float, keep: float = 0.0) -> None:
+        """decay: 0 follows the weights themselves; keep: share of the weights as they are now."""
+        self.decay, self.keep = decay, keep
         self.weights: dict[str, Tensor] = {
             name: p.detach().clone() for name, p in model.named_parameters() if p.requires_grad
         }
+        self.start = {name: weight.clone() for name, weight in self.weights.items()} if keep else {}
 
     def update(self, model: nn.Module, step: int) -> None:
         """Move the average towards the model's weights after its `step`-th update (from 0)."""
@@ -80,10 +88,21 @@ class WeightAverage:
             if name in self.weights:
                 self.weights[name].lerp_(parameter.detach(), 1 - decay)
 
-    def swap(self, model: nn.Module) -> None:
-        """Exchange the model's weights and the average; twice is nothing."""
+    def settle(self, model: nn.Module) -> None:
+        """Give the model the averaged weights."""
         for name, parameter in model.named_parameters():
             if name in self.weights:
-                mine = self.weights[name].clone()
-                self.weights[name].copy_(parameter.detach())
-                parameter.detach().copy_(mine)
+                mean = self.weights[name]
+                parameter.detach().copy_(mean.lerp(self.start[name], self.keep) if self.keep else mean)
+
+    @contextmanager
+    def shown(self, model: nn.Module) -> Iterator[None]:
+        """For as long as the context lasts the model has the averaged weights."""
+        own = {name: p.detach().clone() for name, p in model.named_parameters() if name in self.weights}
+        self.settle(model)
+        try:
+            yield
+        finally:
+            for name, parameter in model.named_parameters():
+                if name in own:
+                    parameter.detach().copy_(own[name])

@@ -208,6 +208,12 @@ class Stage(_Part):
         description="with a frozen backbone, how many augmented features of a picture are cached beside its own",
     )
     average: float | None = Field(None, gt=0, lt=1, description="decay of the moving average of the weights")
+    keep: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="share of the weights from before the stage in what it ends with; what is scored has it, too",
+    )
 
     @model_validator(mode="after")
     def _what_goes_together(self) -> Self:

@@ -26,8 +26,8 @@ serve: $(VENV)/serve
 test: $(VENV)/all
 	$(BIN)/python -m pytest
 
-test-all: $(VENV)/all
-	$(BIN)/python -m pytest -m "not load and not deploy and not collections"
+test-all: test
+	$(BIN)/python -m pytest -m slow
 
 test-load: $(VENV)/all
 	$(BIN)/python -m pytest -m load tests/load

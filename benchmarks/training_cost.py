@@ -32,7 +32,8 @@ from captionist.training.checkpoint import Progress, save_checkpoint
 from captionist.training.objectives import Batch, Examples, Objective
 from captionist.training.objectives.caption import Captioning
 from captionist.training.optim import prepare_stage
-from captionist.training.recipe import Recipe, Stage, load_recipe
+from captionist.training.recipe import Recipe, load_recipe
+from captionist.training.stage import Stage
 
 _TOKENS = 12  # of a caption, about Flickr8k's mean
 _OBJECTIVE = Objective(losses=(Captioning(),))

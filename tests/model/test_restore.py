@@ -14,7 +14,8 @@ from captionist.model.export import write_unscored
 from captionist.model.fusion import VisionPrefixLM
 from captionist.model.graphs import Precision, round_to_half
 from captionist.model.restore import load_bundle
-from captionist.training.recipe import DataConfig, Rates, Recipe, Stage
+from captionist.training.recipe import DataConfig, Recipe
+from captionist.training.stage import Rates, Stage
 from tests.model.checkpoints import CAPTIONS, Checkpoints
 
 ALIGNMENT = 12

@@ -8,7 +8,7 @@ from captionist.errors import TrainingError
 from captionist.model.language import IGNORE
 from captionist.training.batches import CaptionTable, check_shares, epoch_batches, share, uniform_draws
 from captionist.training.objectives.objective import count_tokens
-from captionist.training.recipe import Stage
+from captionist.training.stage import Stage
 from tests.training.runs import frozen, heads
 
 

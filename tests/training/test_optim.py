@@ -11,7 +11,7 @@ from torch import nn
 from captionist.errors import RecipeError
 from captionist.model.fusion import VisionPrefixLM
 from captionist.training.optim import WeightAverage, learning_rate, prepare_stage
-from captionist.training.recipe import Rates, Stage
+from captionist.training.stage import Rates, Stage
 from tests.model.checkpoints import VIT_FAMILIES, Checkpoints
 
 RATES = {"encoder": 1e-5, "neck": 2e-5, "projection": 3e-5, "decoder": 4e-5}

@@ -10,7 +10,8 @@ from captionist.evaluation.retrieval import Recall
 from captionist.evaluation.scores import Scores
 from captionist.model.fusion import VisionPrefixLM
 from captionist.model.graphs import Precision
-from captionist.training.recipe import Recipe, Stage
+from captionist.training.recipe import Recipe
+from captionist.training.stage import Stage
 
 _ENCODERS = {"vit": "a ViT", "hybrid": "a hybrid ViT", "clip": "CLIP's ViT", "siglip": "SigLIP's ViT"}
 _OBJECTIVES = {

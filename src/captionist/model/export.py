@@ -40,7 +40,8 @@ from captionist.model.graphs import Precision, round_to_half, write_graphs
 from captionist.model.language import encode_caption
 from captionist.model.ranking_fit import add_ranker
 from captionist.training.dataset import Corpora
-from captionist.training.recipe import ROOT, TEXT, Recipe, load_recipe
+from captionist.training.recipe import Recipe, load_recipe
+from captionist.training.stage import ROOT, TEXT
 
 _logger = logging.getLogger(__name__)
 

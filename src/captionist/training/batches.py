@@ -9,7 +9,7 @@ from torch import Tensor
 
 from captionist.errors import TrainingError
 from captionist.model.language import IGNORE
-from captionist.training.recipe import Stage
+from captionist.training.stage import Stage
 
 
 class CaptionTable:

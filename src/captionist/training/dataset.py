@@ -29,8 +29,9 @@ from captionist.model.language import encode_caption
 from captionist.training.annotations import Annotation
 from captionist.training.groups import find_groups
 from captionist.training.pictures import read_hashes
-from captionist.training.recipe import ROOT, TEXT, DataConfig, DevConfig
+from captionist.training.recipe import DataConfig, DevConfig
 from captionist.training.sources import PictureSet, PictureSource, Source, TextSource
+from captionist.training.stage import ROOT, TEXT
 from captionist.training.teacher import Teacher
 
 _logger = logging.getLogger(__name__)

@@ -16,8 +16,8 @@ from captionist.training.augment import AUGMENT_DRAWS, augment
 from captionist.training.batches import epoch_batches, share, uniform_draws
 from captionist.training.objectives import Batch, Examples
 from captionist.training.pictures import normalise
-from captionist.training.recipe import Stage
 from captionist.training.sources import Source
+from captionist.training.stage import Stage
 
 
 class Portion(NamedTuple):

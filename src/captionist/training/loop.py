@@ -32,7 +32,7 @@ from captionist.training.objectives import Batch, Examples, Objective, build_obj
 from captionist.training.optim import WeightAverage, learning_rate, prepare_stage
 from captionist.training.pictures import normalise
 from captionist.training.progress import Reporter
-from captionist.training.recipe import Recipe, Stage
+from captionist.training.recipe import Recipe
 from captionist.training.sharding import (
     bring_up_to_date,
     cut_like,
@@ -43,6 +43,7 @@ from captionist.training.sharding import (
     whole,
 )
 from captionist.training.sources import PictureSet
+from captionist.training.stage import Stage
 from captionist.training.validate import Validators
 
 _MEASURED = 8  # steps whose pictures tell what is usual

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from captionist.errors import RecipeError
 from captionist.model.fusion import VisionPrefixLM
-from captionist.training.recipe import Stage
+from captionist.training.stage import Stage
 
 # What is a vector, or a vector for each position, although its tensor has more dimensions.
 _VECTORS = ("wpe", "position_embedding", "cls_token", "distillation_token", "register_tokens")

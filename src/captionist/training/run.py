@@ -27,7 +27,8 @@ from captionist.training.annotations import build_annotations
 from captionist.training.checkpoint import Progress, latest_checkpoint, read_progress, read_state
 from captionist.training.dataset import Corpora, TrainingData, readable
 from captionist.training.loop import Trainer
-from captionist.training.recipe import TEXT, Recipe, dump_recipe, load_recipe
+from captionist.training.recipe import Recipe, dump_recipe, load_recipe
+from captionist.training.stage import TEXT
 
 _logger = logging.getLogger(__name__)
 _ENVIRONMENT = "environment.json"

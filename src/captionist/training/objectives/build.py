@@ -8,7 +8,7 @@ from captionist.training.objectives.judging import Judging, Writer
 from captionist.training.objectives.naming import Naming
 from captionist.training.objectives.objective import Loss, Objective
 from captionist.training.objectives.self_critical import SelfCritic, SelfCritical
-from captionist.training.recipe import Stage
+from captionist.training.stage import Stage
 
 _REFERENCES = 5  # captions of a picture by people, which judging weighs beside the model's own
 

@@ -20,6 +20,7 @@ from torch.utils.data import DataLoader
 from captionist import images
 from captionist.data import Example, difference_hash
 from captionist.errors import ImageError, TrainingError
+from captionist.inference.threads import available_cores
 from captionist.model.vision import Encoder
 from captionist.system import take_room
 
@@ -140,7 +141,7 @@ class DecodedByWorkers:
             self,  # type: ignore[arg-type]  # it has a Dataset's methods
             batch_sampler=[batch.tolist() for batch in batches],
             collate_fn=list,
-            num_workers=self.workers,
+            num_workers=min(self.workers, available_cores()),  # torch warns of more
             multiprocessing_context=context if self.workers else None,
             generator=torch.Generator(),  # or it would draw from the one that dropout draws from
         )

@@ -86,6 +86,7 @@ def test_a_bundle_against_itself_differs_by_nothing(embedded: Captioner, corpus:
     assert gate(comparison, comparison).word == "keep"  # nothing was gained
 
 
+@pytest.mark.slow
 def test_a_better_bundle_is_promoted_and_a_worse_one_is_not(tiny: Path, corpus: Path, command: Command) -> None:
     both = ["--data", corpus, "--corrections", corpus]
     code, out, err = command(tiny, "captionist-small", *both)
@@ -96,6 +97,7 @@ def test_a_better_bundle_is_promoted_and_a_worse_one_is_not(tiny: Path, corpus: 
     assert out.splitlines()[-1].startswith("keep: CIDEr-D changes by -")
 
 
+@pytest.mark.slow
 def test_captions_that_are_cut_are_not_let_through(
     embedded: Captioner, corpus: Path, tmp_path: Path, command: Command
 ) -> None:

@@ -55,6 +55,7 @@ def test_greedy_search_is_a_naive_loop(model: VisionPrefixLM, prefix: Tensor) ->
     assert len(set(found)) > 1
 
 
+@pytest.mark.slow
 def test_a_beam_reports_the_model_s_own_probabilities(model: VisionPrefixLM, prefix: Tensor) -> None:
     """Rows are reordered at every step; a cache that went with the wrong caption would show in the sum."""
     options = SearchOptions(num_beams=4, num_captions=4, max_tokens=6)

@@ -260,6 +260,7 @@ def hybrid_int8(hybrid: VisionPrefixLM, pixels: NDArray[np.float32], tmp_path_fa
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("graph", [ENCODER, PREFILL])
 def test_no_processor_can_overflow_in_int8(hybrid_int8: Path, graph: str) -> None:
     """Without VNNI two neighbouring products of an unsigned byte and a weight are added in 16 bits."""
@@ -269,6 +270,7 @@ def test_no_processor_can_overflow_in_int8(hybrid_int8: Path, graph: str) -> Non
     assert max(2 * 255 * int(np.abs(values.astype(int)).max()) for values in weights) < 2**15
 
 
+@pytest.mark.slow
 def test_int8_convolutions_say_nearly_what_the_model_says(
     hybrid: VisionPrefixLM, pixels: NDArray[np.float32], hybrid_int8: Path
 ) -> None:

@@ -65,6 +65,7 @@ def test_a_bundle_gives_back_the_weights(
         assert error <= (1e-6 if precision == "fp32" else 1e-3 if precision == "fp16" else 0.01) * largest, name
 
 
+@pytest.mark.slow
 def test_heads_of_an_older_form_are_left_out(checkpoints: Checkpoints, tmp_path: Path) -> None:
     model = checkpoints.model()
     model.align(ALIGNMENT)

@@ -108,6 +108,7 @@ def mean_reward(run: Path) -> float:
     return float(np.mean(critic_of(data).rewards(captions, "root", rows).numpy()))
 
 
+@pytest.mark.slow
 def test_it_raises_the_expected_reward(tmp_path: Path, checkpoints: Checkpoints) -> None:
     rates = {"encoder": 1e-4, "projection": 3e-4, "decoder": 3e-4}
     critical = {"objective": "self_critical", "name": "critical", "epochs": 20, "samples": 8, "rates": rates}

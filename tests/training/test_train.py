@@ -204,6 +204,7 @@ def test_a_run_may_go_on_from_another_ones_model(checkpoints: Checkpoints, tmp_p
         train(recipe, [f"start={tmp_path}"], runs=tmp_path / "d")
 
 
+@pytest.mark.slow
 def test_a_run_may_go_on_from_a_bundle(checkpoints: Checkpoints, tmp_path: Path) -> None:
     recipe = write_recipe(tmp_path, checkpoints, [frozen(epochs=4)])
     first = train(recipe, [], runs=tmp_path / "a")

@@ -12,6 +12,7 @@ from tests.evaluation.samples import CANDIDATES, REFERENCES
 WORDS = [[tokenize(text) for text in group] for group in REFERENCES.values()]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("java") is None, reason="METEOR needs java on the PATH")
 def test_the_score_of_the_sum_is_pycocoevalcaps_score() -> None:
     # One candidate is a reference word for word, which METEOR adds up in a way of its own; one is empty.

@@ -51,6 +51,7 @@ def caption_id(service: Running) -> str:
         return str(json.load(response)["pictures"][0]["id"])
 
 
+@pytest.mark.slow
 @API.parametrize()
 def test_what_the_document_says_is_so(case: "schemathesis.Case[Any]", service: Running, caption_id: str) -> None:
     excluded: list[CheckFunction] = []

@@ -243,6 +243,7 @@ def test_a_real_service_protects_itself_and_gives_it_up_as_it_stops(tmp_path: Pa
         assert [line["protected"] for line in service.lines if line["event"] == "scale-in protection"] == [True, False]
 
 
+@pytest.mark.slow
 def test_a_real_service_serves_and_stops_in_time_with_an_agent_that_hangs(
     tmp_path: Path, dog: bytes, agent: Agent
 ) -> None:

@@ -52,7 +52,7 @@ def model_card(
     return f"""# {recipe.name}
 
 Describes a photograph in one English sentence. Visual tokens of {encoder} at {model.config.encoder.resolution} pixels,
-{model.prefix_length} of them, are linearly projected and prepended to GPT-2's input. {millions:.1f} million parameters,
+{model.grid**2} of them, are linearly projected and prepended to GPT-2's input. {millions:.1f} million parameters,
 a vocabulary of {model.tokenizer.get_vocab_size():,} tokens, weights in {precision}.
 
 {recipe.notes.strip()}

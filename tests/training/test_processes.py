@@ -20,7 +20,7 @@ from tests.training.runs import frozen, heads, whole, write_recipe
 pytestmark = pytest.mark.slow
 
 PATIENCE = 300.0  # seconds
-ROUNDING = 1e-5
+ROUNDING = 1e-4  # a picture that is left out, or counted twice, costs a hundred times as much
 DDP = ("--multi_gpu",)  # on CPUs, see `launch`
 FSDP = ("--use_fsdp", "--fsdp_version", "2")
 
@@ -104,7 +104,7 @@ def reference(recipe: Path) -> Path:
     """One process, left alone."""
     runs = recipe.parent / "alone"
     alone(recipe, runs)
-    assert all(abs(step["loss"]) > 10 * ROUNDING for step in seen(runs, 0))
+    assert all(abs(step["loss"]) > 2 * ROUNDING for step in seen(runs, 0))
     return runs
 
 

@@ -95,5 +95,7 @@ def test_a_stage_of_it_teaches_the_heads_alone(checkpoints: Checkpoints, tmp_pat
     judging, finding = (load_model(each / "last").state_dict() for each in (run, plain))
     assert torch.equal(judging["decoder.wte.weight"], finding["decoder.wte.weight"])
     assert not torch.equal(judging["alignment.words.weight"], finding["alignment.words.weight"])
+    with pytest.raises(RecipeError, match="the heads alone may have a rate"):
+        load_recipe(run / "recipe.yaml", ["stages.1.rates.decoder=0.1"])
     with pytest.raises(RecipeError, match="judging is for objective contrastive"):
         load_recipe(run / "recipe.yaml", ["stages.0.judging=1.0"])

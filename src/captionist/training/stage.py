@@ -144,6 +144,8 @@ class Stage(Part):
         for name in ("teacher", "judging"):
             if self.objective != "contrastive" and getattr(self, name):
                 raise ValueError(f"{name} is for objective contrastive, not for {self.objective}")
+        if self.judging and set(self.rates.model_dump(exclude_defaults=True)) - {"alignment"}:
+            raise ValueError("judging: what the model writes is judged once, so that the heads alone may have a rate")
         if self.contrasts and self.accumulate > 1:
             raise ValueError("accumulate: a contrastive loss needs the whole batch at once")
         if self.resolution and self.frozen == "backbone":

@@ -45,7 +45,7 @@ class Judging:
 
 @dataclass(frozen=True)
 class Writer:
-    """Lets a model, whose decoder should not train meanwhile, write captions of the pictures it meets: once of each."""
+    """Lets a model, of which the heads alone train, write captions of the pictures it meets: once of each."""
 
     critic: SelfCritic
     samples: int

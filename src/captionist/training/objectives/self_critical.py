@@ -19,7 +19,7 @@ from captionist.evaluation.tokenize import tokenize
 from captionist.inference.class_words import ClassWords
 from captionist.model.detector import CLASSES
 from captionist.model.fusion import VisionPrefixLM
-from captionist.model.language import IGNORE
+from captionist.model.language import IGNORE, encode_caption
 from captionist.training.objectives.examples import Batch, Examples, look
 from captionist.training.objectives.objective import Objective
 
@@ -81,7 +81,7 @@ class SelfCritic:
         for place, row in enumerate(rows):
             own = self._references[source][row]
             for number, words in enumerate(own[:count] if len(own) >= _FEWEST else []):
-                ids = self._tokenizer.encode(" " + " ".join(words)).ids[:max_tokens]
+                ids = encode_caption(self._tokenizer, " ".join(words))[:max_tokens]
                 captions[place, number, : len(ids)] = torch.tensor(ids)
                 values[place, number] = float(self._cider.score([words], [own[:number] + own[number + 1 :]])[0])
         return captions, values

@@ -100,7 +100,7 @@ def test_a_picture_that_fails_costs_its_own_caption_alone(model: Path, captions:
     assert {result.source: result.caption and result.caption.text for result in results} == captions
 
 
-@pytest.mark.parametrize("wrong", [None, bytearray(b"x")], ids=["None", "bytearray"])
+@pytest.mark.parametrize("wrong", [None, 3.5], ids=["None", "float"])
 def test_an_item_of_a_wrong_type_is_its_own_error(model: Path, wrong: object) -> None:
     pictures = [patchwork(seed) for seed in range(12)]
     given: list[object] = [*pictures[:PLACE], wrong, *pictures[PLACE:]]
@@ -108,7 +108,7 @@ def test_an_item_of_a_wrong_type_is_its_own_error(model: Path, wrong: object) ->
     assert [one.source is picture for one, picture in zip(results, given, strict=True)] == [True] * 13
     assert [place for place, one in enumerate(results) if one.caption is None] == [PLACE]
     assert isinstance(results[PLACE].error, NotAnImageError)
-    assert f"not as {type(wrong).__name__}" in str(results[PLACE].error)
+    assert f"not {type(wrong).__name__}" in str(results[PLACE].error)
 
 
 def test_what_reading_a_picture_raises_is_its_own_error(

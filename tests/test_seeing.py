@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from captionist import BundleError, Captioner
 from captionist.bundle import CONFIG, DETECTOR, ENCODER, IMAGE_HEAD, Bundle
-from captionist.captioner import ImageInput
+from captionist.images import ImageInput
 from captionist.inference.encoding import Encoding, Prepared
 from captionist.inference.engine import Engine
 from tests.pictures import patchwork

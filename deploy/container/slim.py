@@ -47,10 +47,10 @@ def main(packages: Path) -> None:
 
 def strip(packages: Path) -> None:
     """Drop symbols, but not those of wheels that bring libraries: they were changed in a way that strip breaks."""
-    patched = {path.name.removesuffix(".libs") for path in packages.glob("*.libs")}
-    patched = {path.name for name in patched for path in packages.glob(f"{name}*")} | {"cv2"}
+    patched = tuple(path.name.removesuffix(".libs") for path in packages.glob("*.libs"))
+    patched += "cv2", "PIL", "_pi_heif"
     for path in packages.rglob("*.so"):
-        if path.relative_to(packages).parts[0] not in patched:
+        if not path.relative_to(packages).parts[0].startswith(patched):
             run("strip", "--strip-unneeded", path)
 
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from captionist import images
 from captionist.bundle import TOKENIZER, Bundle
 from captionist.errors import BundleError, FailedImageError, ImageError, NotAnImageError
-from captionist.images import FilePart, ImageLimits
+from captionist.images import ImageInput, ImageLimits
 from captionist.inference.bank import Bank, read_bank
 from captionist.inference.candidates import Candidates
 from captionist.inference.choice import Chooser, Gatherer
@@ -33,9 +33,6 @@ from captionist.inference.threads import available_cores
 from captionist.inference.tokenizer import CaptionTokenizer
 
 R = TypeVar("R")
-
-ImageInput = bytes | str | Path | FilePart | NDArray[np.uint8]
-"""The bytes of a picture file, a path to one, where it lies in another file, or uint8 [H, W, 3] in RGB order."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -188,32 +185,22 @@ class Captioner:
     def _read(self, source: ImageInput) -> Prepared | Exception:
         try:
             return self.prepare(source)
+        except TypeError as error:
+            return NotAnImageError(f"{images.label(source)}: {error}")
         except Exception as error:
             return error
 
     def prepare(self, image: ImageInput, name: str | None = None) -> Prepared:
         """The first of three steps to a caption: a picture as the model reads it.
 
-        name: what error messages call it; by default its path. Raises ImageError where it cannot be read.
+        name: what error messages call it; by default its path. Raises ImageError where it cannot be read, TypeError for
+        what is no `ImageInput`.
         """
-        if not isinstance(image, bytes | str | Path | FilePart | np.ndarray):
-            raise NotAnImageError(
-                "a picture is given as the bytes of its file, a path, or an array uint8 [H, W, 3] in RGB order, not as "
-                f"{type(image).__name__}"
-            )
-        if not isinstance(image, np.ndarray):
-            # Twice the model's size, so that the averaging over it is still ours.
-            enough = 2 * max(self._preprocessing.size)
-            if self.bundle.config.detector is not None:
-                enough = max(enough, images.SCENE_SIDE)
-            rgb = images.decode(image, limits=self.limits, name=name, at_least=enough)
-        elif image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
-            raise NotAnImageError(
-                f"a picture given as an array must be uint8 [H, W, 3] in RGB order, not {image.dtype} "
-                f"{list(image.shape)}"
-            )
-        else:
-            rgb = image
+        # Twice the model's size, so that the averaging over it is still ours.
+        enough = 2 * max(self._preprocessing.size)
+        if self.bundle.config.detector is not None:
+            enough = max(enough, images.SCENE_SIDE)
+        rgb = images.decode(image, limits=self.limits, name=name, at_least=enough)
         scene = None
         if self.bundle.config.detector is not None:
             scene = images.squeeze(rgb, images.scene_shape(*rgb.shape[:2]))
@@ -383,7 +370,7 @@ def _told(error: Exception, source: ImageInput) -> ImageError:
     clear_frames(error.__traceback__)  # its pixels: errors may be kept, and be many
     if isinstance(error, ImageError):
         return error
-    label = "<bytes>" if isinstance(source, bytes) else "<array>" if isinstance(source, np.ndarray) else str(source)
+    label = images.label(source)
     reason = str(error).strip().partition("\n")[0][:300]
     failed = FailedImageError(
         f"{label}: the work on it failed ({type(error).__name__}: {reason}): run again, and report it if it comes again"

@@ -4,26 +4,19 @@ bytes, or where they lie -> `decode` -> upright RGB, uint8 [H, W, 3] -> `prepare
 """
 
 import math
+import os
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import BinaryIO, NamedTuple, Self
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
-from captionist.errors import CorruptImageError, EmptyImageError, ImageError, ImageNotFoundError, ImageTooLargeError
-from captionist.image_formats import refuse_film
-from captionist.image_headers import CUT_SHORT, GREY_OF_THREE, Header, read_header
-
-# OpenCV logs every unreadable picture to stderr. We raise an error that says the same and names the file.
-cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
-
-# Ends inside the data of a JPEG's last scan look like this to the decoder: no marker, and no 0xFF that could start one.
-_MORE_SCAN_DATA = bytes(range(200)) * 3
-
-# libjpeg does less of the inverse transform where a part of the size will do.
-_REDUCED = {8: cv2.IMREAD_REDUCED_COLOR_8, 4: cv2.IMREAD_REDUCED_COLOR_4, 2: cv2.IMREAD_REDUCED_COLOR_2}
+from captionist import decoding
+from captionist.errors import EmptyImageError, ImageError, ImageNotFoundError, ImageTooLargeError
+from captionist.formats import refuse_film
 
 
 @dataclass(frozen=True)
@@ -97,21 +90,31 @@ class FilePart:
 
 ImageFile = Path | FilePart
 """Where a picture lies on the disk."""
+ImageInput = (
+    str | os.PathLike[str] | FilePart | bytes | bytearray | memoryview | BinaryIO | Image.Image | NDArray[np.uint8]
+)
+"""A path, the bytes of a picture file, such a file opened as binary, a Pillow image, or uint8 [H, W] (grey),
+[H, W, 3] (RGB) or [H, W, 4] (RGBA)."""
+INPUTS = (
+    "a picture is given as a path, the bytes of its file, a file opened as binary, a Pillow image, or an array uint8 "
+    "[H, W], [H, W, 3] in RGB order or [H, W, 4] in RGBA order"
+)
 
 
 def decode(
-    source: bytes | str | ImageFile,
+    source: ImageInput,
     *,
     limits: ImageLimits = _DEFAULT_LIMITS,
     name: str | None = None,
     at_least: int | None = None,
 ) -> NDArray[np.uint8]:
-    """Decode a JPEG, PNG, WebP, BMP, TIFF or GIF (first frame), given as bytes, a path or a part of a file.
+    """Any picture as pixels: uint8 [H, W, 3], RGB, contiguous.
 
-    Returns uint8 [H, W, 3], RGB, upright (EXIF orientation applied), transparency composited over white, 16 bits
-    reduced to 8. `name` stands for the picture in error messages; by default its path or "<bytes>". Where no more than
-    `at_least` pixels a side are needed, a large JPEG is decoded at a half, a quarter or an eighth of its size, which
-    takes a fraction of the time; the limits hold for its whole size.
+    It comes out in sRGB (colour profiles are applied), upright (EXIF orientation, too), with transparency over white
+    and 16 bits reduced to 8. Files may be JPEG, PNG, WebP, HEIC, AVIF, GIF, TIFF, BMP or JPEG 2000; of an animation the
+    first frame counts. `name` stands for the picture in error messages; by default its path, "<bytes>" or the like.
+    Where no more than `at_least` pixels a side are needed, a large picture is made smaller on the way, which takes a
+    fraction of the time and memory; the limits hold for its whole size.
 
     Raises:
         ImageNotFoundError: no such file, a directory, or not readable.
@@ -120,14 +123,59 @@ def decode(
         UnsupportedImageError: a picture format, or a rare variant, that is not read.
         CorruptImageError: damaged or cut short; a picture is never returned in part.
         ImageTooLargeError: beyond `limits`.
+        TypeError: something else than an `ImageInput`.
     """
-    label = name or ("<bytes>" if isinstance(source, bytes) else str(source))
     try:
-        file = Path(source) if isinstance(source, str) else source
-        data = file if isinstance(file, bytes) else read_file(file, limits)
-        return _decode(data, limits, at_least)
+        if isinstance(source, Image.Image):
+            decoding.check_size(source.size, limits.max_pixels)
+            return decoding.pixels(source, at_least)
+        if isinstance(source, np.ndarray):
+            return _from_array(source, limits)
+        data = _read(source, limits)
+        if not data:
+            raise EmptyImageError("there is nothing to read (0 bytes): fetch or export the picture again")
+        check_bytes(len(data), limits, data)
+        return decoding.decode(data, limits.max_pixels, at_least)
     except ImageError as error:
-        raise type(error)(f"{label}: {error}") from error.__cause__
+        raise type(error)(f"{name or label(source)}: {error}") from error.__cause__
+
+
+def label(source: ImageInput) -> str:
+    """What error messages call a picture."""
+    if isinstance(source, str | os.PathLike | FilePart):
+        return os.fsdecode(source) if isinstance(source, os.PathLike) else str(source)
+    if isinstance(source, bytes | bytearray | memoryview):
+        return "<bytes>"
+    return "<array>" if isinstance(source, np.ndarray) else "<image>" if isinstance(source, Image.Image) else "<file>"
+
+
+def _read(source: ImageInput, limits: ImageLimits) -> bytes:
+    if isinstance(source, bytes):
+        return source
+    if isinstance(source, bytearray | memoryview):
+        return bytes(source)
+    if isinstance(source, str | os.PathLike):
+        return read_file(Path(source), limits)
+    if isinstance(source, FilePart):
+        return read_file(source, limits)
+    read = getattr(source, "read", None)
+    data = read(limits.max_bytes + 1) if callable(read) else None
+    if not isinstance(data, bytes):
+        what = "a file that was opened as text" if isinstance(data, str) else type(source).__name__
+        raise TypeError(f"{INPUTS}, not {what}")
+    return data
+
+
+def _from_array(array: NDArray[np.uint8], limits: ImageLimits) -> NDArray[np.uint8]:
+    if (
+        array.dtype != np.uint8
+        or array.size == 0
+        or array.ndim not in (2, 3)
+        or array.shape[2:] not in ((), (3,), (4,))
+    ):
+        raise TypeError(f"{INPUTS}, not an array of {array.dtype} {list(array.shape)}")
+    decoding.check_size((array.shape[1], array.shape[0]), limits.max_pixels)
+    return array if array.ndim == 3 and array.shape[2] == 3 else decoding.pixels(Image.fromarray(array))
 
 
 def prepare(rgb: NDArray[np.uint8], preprocessing: Preprocessing) -> NDArray[np.float32]:
@@ -204,93 +252,6 @@ def check_bytes(count: int, limits: ImageLimits = _DEFAULT_LIMITS, start: bytes 
             f"{count:,} bytes are more than the limit of {limits.max_bytes:,}; "
             "scale the picture down, or raise the limit (--max-bytes, in Python ImageLimits.max_bytes)"
         )
-
-
-def _decode(data: bytes, limits: ImageLimits, at_least: int | None) -> NDArray[np.uint8]:
-    if not data:
-        raise EmptyImageError("the file is empty (0 bytes); fetch or export it again")
-    check_bytes(len(data), limits, data)
-    header = read_header(data, limits.max_pixels)
-    flags = _flags(header, at_least)
-    pixels = _decode_pixels(data[: header.end], header, flags)
-    if header.lost_greys:
-        _check_jpeg_is_whole(data, header, pixels, flags)
-    if header.transparent_grey is not None and pixels.ndim == 2:
-        level = round(header.transparent_grey * np.iinfo(pixels.dtype).max)
-        pixels[pixels == level] = np.iinfo(pixels.dtype).max
-    return _upright(_to_rgb(_to_8_bits(pixels), header.premultiplied), header.orientation)
-
-
-def _flags(header: Header, at_least: int | None) -> int:
-    """How OpenCV should decode it: with nothing converted, or a JPEG in grey or colour at a part of its size."""
-    if at_least is not None and header.lost_greys == GREY_OF_THREE:
-        for part, flag in _REDUCED.items():
-            if min(header.width, header.height) // part >= at_least:
-                return flag | cv2.IMREAD_IGNORE_ORIENTATION
-    return cv2.IMREAD_UNCHANGED
-
-
-def _decode_pixels(data: bytes, header: Header, flags: int) -> NDArray[np.uint8 | np.uint16]:
-    """[H, W] grey, [H, W, 3] BGR or [H, W, 4] BGRA, of 8 or 16 bits."""
-    try:
-        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
-    except cv2.error as error:
-        raise _undecodable(header) from error
-    if pixels is None or pixels.dtype not in (np.uint8, np.uint16):
-        raise _undecodable(header)
-    return pixels  # type: ignore[return-value]
-
-
-def _undecodable(header: Header) -> CorruptImageError:
-    return CorruptImageError(
-        f"its {header.format} data cannot be decoded: the file is damaged, or of a rare kind; "
-        "open it in a picture editor and save it again as JPEG or PNG"
-    )
-
-
-def _check_jpeg_is_whole(data: bytes, header: Header, pixels: NDArray[np.uint8 | np.uint16], flags: int) -> None:
-    """Refuse a JPEG that stops early although an end-of-image marker follows.
-
-    libjpeg paints what is missing in mid-grey, and the last pixel is missing first. A grey last pixel may be genuine,
-    though; then data put behind the last scan changes nothing, while it would fill a gap. (In a progressive JPEG this
-    sees only a cut in its first scan; `read_header` has counted the others. A cut inside the very last one, which
-    brings the finest bit of detail, is not noticed.)
-    """
-    if not any((pixels[-1, -1] == grey).all() for grey in header.lost_greys):
-        return
-    end_of_image = header.end - 2
-    longer = data[:end_of_image] + _MORE_SCAN_DATA + data[end_of_image : header.end]
-    if not np.array_equal(_decode_pixels(longer, header, flags), pixels):
-        raise CorruptImageError(f"the picture's lower part is missing: {CUT_SHORT}")
-
-
-def _to_8_bits(pixels: NDArray[np.uint8 | np.uint16]) -> NDArray[np.uint8]:
-    if pixels.dtype == np.uint16:
-        return _uint8(cv2.convertScaleAbs(pixels, alpha=1 / 257))  # rounds; 65535 / 257 = 255
-    return _uint8(pixels)
-
-
-def _to_rgb(pixels: NDArray[np.uint8], premultiplied: bool) -> NDArray[np.uint8]:
-    if pixels.ndim == 2:
-        return _uint8(cv2.cvtColor(pixels, cv2.COLOR_GRAY2RGB))
-    if pixels.shape[2] == 3:
-        return _uint8(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB))
-    colour = cv2.cvtColor(pixels, cv2.COLOR_BGRA2RGB)
-    alpha = cv2.cvtColor(pixels[:, :, 3], cv2.COLOR_GRAY2RGB)
-    if not premultiplied:
-        colour = cv2.multiply(colour, alpha, scale=1 / 255)
-    return _uint8(cv2.add(colour, cv2.bitwise_not(alpha)))  # over white
-
-
-def _upright(rgb: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
-    """Undo an EXIF orientation: 2 to 4 mirror or turn, 5 to 8 also swap rows and columns."""
-    if orientation >= 5:
-        rgb = rgb.transpose(1, 0, 2)
-    if orientation in (3, 4, 7, 8):
-        rgb = rgb[::-1]
-    if orientation in (2, 3, 6, 7):
-        rgb = rgb[:, ::-1]
-    return np.ascontiguousarray(rgb)
 
 
 def _uint8(pixels: object) -> NDArray[np.uint8]:

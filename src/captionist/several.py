@@ -6,10 +6,15 @@ DC-007, "MPF") lists, depth maps and videos, whose lengths stand in its XMP. Whe
 
 import re
 import struct
+from contextlib import suppress
+from io import BytesIO
 
+from PIL.GifImagePlugin import GifImageFile
+
+from captionist.decoding import check_png
 from captionist.errors import ImageError, NotAnImageError, UnsupportedImageError
-from captionist.image_formats import identify
-from captionist.image_headers import MAX_PIXELS, read_header
+from captionist.formats import identify
+from captionist.jpeg import read_jpeg
 
 _APPENDED = re.compile(rb'(?:Item:Length|Item:Padding|MicroVideoOffset)="(\d{1,10})"')
 _MPF, _MPF_ENTRIES = b"MPF\0", 0xB002
@@ -32,14 +37,23 @@ def holds_several(data: bytes) -> bool:
 
 
 def _end(data: bytes) -> int:
-    """Where the first file ends. Raises ImageError as `read_header` does."""
-    header = read_header(data, MAX_PIXELS)
-    if header.format == "BMP":
-        return int.from_bytes(data[2:6], "little") or header.end
-    if header.format != "JPEG":
-        return header.end
-    head = data[: header.end]
-    return max(header.end + sum(map(int, _APPENDED.findall(head))), _last_view(head))
+    """Where the first file ends. Raises ImageError where it is damaged or none."""
+    kind = identify(data)
+    if kind == "JPEG":
+        end = read_jpeg(data).end
+        head = data[:end]
+        return max(end + sum(map(int, _APPENDED.findall(head))), _last_view(head))
+    if kind == "PNG":
+        return check_png(data)
+    if kind == "WebP":
+        return 8 + int.from_bytes(data[4:8], "little")
+    if kind == "BMP":
+        return int.from_bytes(data[2:6], "little") or len(data)
+    if kind == "GIF":
+        file = BytesIO(data)
+        with suppress(Exception), GifImageFile(file) as picture:
+            return file.tell() if picture.n_frames else 0
+    return len(data)
 
 
 def _last_view(head: bytes) -> int:

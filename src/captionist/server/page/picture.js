@@ -3,7 +3,9 @@
 import { Problem } from "./api.js";
 
 // The types that the server reads; others that this browser can show are sent as JPEG.
-const READ = new Set(["image/jpeg", "image/png", "image/webp", "image/gif", "image/bmp", "image/tiff"]);
+const READ = new Set(
+  ["jpeg", "png", "webp", "gif", "bmp", "tiff", "heic", "heif", "avif", "jp2"].map((name) => `image/${name}`),
+);
 const SIDES = [3000, 2000, 1200]; // pixels: far more than the model looks at; a canvas of 3000 x 3000 works on phones
 const QUALITY = 0.9;
 

@@ -1,0 +1,267 @@
+"""The bytes of a picture file to pixels: Pillow opens and decodes, and what it leaves open is settled here."""
+
+import struct
+import warnings
+import zlib
+from contextlib import suppress
+from functools import partial
+from io import BytesIO
+from typing import cast
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import ExifTags, Image, ImageCms
+from PIL.AvifImagePlugin import AvifImageFile
+from PIL.BmpImagePlugin import BmpImageFile
+from PIL.GifImagePlugin import GifImageFile
+from PIL.ImageFile import ImageFile
+from PIL.Jpeg2KImagePlugin import Jpeg2KImageFile
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
+from PIL.TiffImagePlugin import TiffImageFile
+from PIL.WebPImagePlugin import WebPImageFile
+
+from captionist.errors import CorruptImageError, ImageTooLargeError, UnsupportedImageError
+from captionist.formats import CONVERT, identify
+from captionist.jpeg import CUT_SHORT, read_jpeg
+
+# Pillow warns of odd metadata. A picture that is odd is read or refused, and nobody wants to hear more of it.
+cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # it logs what it cannot read; we raise that
+for category in (UserWarning, Image.DecompressionBombWarning):
+    warnings.filterwarnings("ignore", category=category, module=r"PIL\.")
+
+# Named one by one, so that nothing else that Pillow reads is let in. Its `open` would also measure pictures by a limit
+# that is one for the whole program; ours is given with each.
+_OPENERS: dict[str, type[ImageFile]] = {
+    "JPEG": JpegImageFile,
+    "PNG": PngImageFile,
+    "GIF": GifImageFile,
+    "WebP": WebPImageFile,
+    "TIFF": TiffImageFile,
+    "JPEG 2000": Jpeg2KImageFile,
+    "BMP": BmpImageFile,
+    "AVIF": AvifImageFile,
+}
+MAX_SIDE = 1_000_000
+"""Pixels; OpenCV counts coordinates in float32 as it resizes."""
+_SRGB = ImageCms.createProfile("sRGB")
+_LAB = ImageCms.createProfile("LAB")
+_LOST_GREYS = (127, 128)
+"""The levels in which libjpeg paints blocks whose data is missing, also where a file's inks are inverted."""
+_WHITE = (255, 255, 255)
+_CLEAR = (0, 0, 0, 0)
+# How to turn a picture upright, by its EXIF orientation.
+_TURNS = dict(
+    enumerate(
+        (
+            Image.Transpose.FLIP_LEFT_RIGHT,
+            Image.Transpose.ROTATE_180,
+            Image.Transpose.FLIP_TOP_BOTTOM,
+            Image.Transpose.TRANSPOSE,
+            Image.Transpose.ROTATE_270,
+            Image.Transpose.TRANSVERSE,
+            Image.Transpose.ROTATE_90,
+        ),
+        start=2,
+    )
+)
+
+
+def decode(data: bytes, max_pixels: int, at_least: int | None = None) -> NDArray[np.uint8]:
+    """The bytes of a picture file as uint8 [H, W, 3]; see `images.decode`, also for what is raised.
+
+    The first frame that a browser would show counts.
+    """
+    kind = identify(data)
+    jpeg = read_jpeg(data) if kind == "JPEG" else None
+    opened = partial(_open, kind, max_pixels=max_pixels, at_least=at_least)
+    if jpeg is None:
+        if kind == "PNG":
+            check_png(data)
+        return pixels(opened(data), at_least)
+    picture = opened(jpeg.whole(data))
+    # What is missing of a JPEG is painted in mid-grey, and the last pixel is missing first. It may be grey of itself,
+    # though; then more scan data changes nothing. (Where an end marker was put on, a cut inside the last block is not
+    # noticed, nor one inside a progressive JPEG's last scan, which brings the finest bit of detail.)
+    last = picture.getpixel((picture.width - 1, picture.height - 1))
+    levels = set(last) if isinstance(last, tuple) else {last}
+    doubtful = jpeg.end == jpeg.scans_end or levels <= set(_LOST_GREYS)
+    if doubtful and picture.tobytes() != opened(jpeg.longer(data)).tobytes():
+        raise CorruptImageError(f"the picture's lower part is missing: {CUT_SHORT}")
+    return pixels(picture, at_least)
+
+
+def pixels(picture: Image.Image, at_least: int | None = None) -> NDArray[np.uint8]:
+    """A Pillow picture as uint8 [H, W, 3]: sRGB, upright (EXIF orientation applied), transparency over white.
+
+    Where no more than `at_least` pixels a side are needed, it is shrunk by a whole number, if that leaves as many.
+    Raises UnsupportedImageError for a mode that has no fixed white (32-bit and floating-point pixels).
+    """
+    picture.load()
+    orientation = _orientation(picture)
+    profile = picture.info.get("icc_profile")
+    picture = _common(picture)
+    if at_least is not None and (factor := min(picture.size) // at_least) > 1:
+        picture = picture.reduce(factor)
+    alpha = picture.getchannel("A") if picture.mode in ("LA", "RGBA") else None
+    picture = _srgb(picture, profile)
+    if alpha is not None:
+        white = Image.new("RGB", picture.size, _WHITE)
+        white.paste(picture, mask=alpha)
+        picture = white
+    if orientation in _TURNS:
+        picture = picture.transpose(_TURNS[orientation])
+    return np.array(picture)
+
+
+def check_size(size: tuple[int, int], max_pixels: int) -> None:
+    """Raises ImageTooLargeError for a picture (width, height) of more pixels, CorruptImageError for one of none."""
+    width, height = size
+    if width <= 0 or height <= 0:
+        raise CorruptImageError(f"its header says {width} x {height} pixels; {CONVERT} from the original")
+    if width * height > max_pixels:
+        raise ImageTooLargeError(
+            f"{width:,} x {height:,} pixels are {width * height:,}, more than the limit of {max_pixels:,}; "
+            "scale the picture down, or raise the limit (--max-pixels, in Python ImageLimits.max_pixels)"
+        )
+    if max(width, height) > MAX_SIDE:
+        raise ImageTooLargeError(
+            f"{width:,} x {height:,} pixels: no side may be longer than {MAX_SIDE:,}; scale the picture down"
+        )
+
+
+def check_png(data: bytes) -> int:
+    """Where a PNG ends. Raises CorruptImageError where a part that is needed does not fit its checksum, which Pillow
+    does not look at; parts that are not there are missed by Pillow."""
+    at, kind = 8, b""
+    while kind != b"IEND" and at + 12 <= len(data):
+        length, kind = struct.unpack_from(">I4s", data, at)
+        body = memoryview(data)[at + 4 : at + 8 + length]
+        at += 12 + length
+        if kind[:1].isupper() and at <= len(data) and zlib.crc32(body) != int.from_bytes(data[at - 4 : at], "big"):
+            raise CorruptImageError(f"a checksum does not match: {CUT_SHORT}")
+    return at
+
+
+def _open(kind: str, data: bytes, max_pixels: int, at_least: int | None) -> Image.Image:
+    """A decoded picture, in a mode of its own."""
+    try:
+        picture: Image.Image = _opener(kind)(BytesIO(data))
+    except Image.DecompressionBombError as error:
+        raise ImageTooLargeError("it has more pixels than Pillow lets in; scale the picture down") from error
+    except Exception as error:  # of many kinds, since plugins raise what they stumble over
+        if kind == "TIFF":
+            raise UnsupportedImageError(f"the TIFF is damaged, or of a kind that is not read; {CONVERT}") from error
+        raise _damaged(kind) from error
+    check_size(picture.size, max_pixels)
+    try:
+        if isinstance(picture, JpegImageFile) and at_least is not None:
+            picture.draft(None, (at_least, at_least))
+        if isinstance(picture, PngImageFile):
+            return _png(picture, data)
+        if isinstance(picture, GifImageFile):
+            return _gif(picture)
+        if isinstance(picture, WebPImageFile) and not picture.is_animated:
+            return _webp(picture, data, at_least)
+        picture.load()
+    except MemoryError:
+        raise
+    except Exception as error:
+        raise _damaged(kind) from error
+    return picture
+
+
+def _opener(kind: str) -> type[ImageFile]:
+    if kind == "HEIC":
+        from pi_heif import HeifImageFile  # loaded for those who need it
+
+        return cast("type[ImageFile]", HeifImageFile)
+    return _OPENERS[kind]
+
+
+def _damaged(kind: str) -> CorruptImageError:
+    return CorruptImageError(f"its {kind} data cannot be decoded: parts are missing, or {CUT_SHORT}")
+
+
+def _gif(picture: GifImageFile) -> Image.Image:
+    """The first frame; what it leaves free of the canvas is transparent, as browsers have it."""
+    box = picture.tile[0].extents if picture.tile else None
+    picture.load()
+    if box is None or box == (0, 0, *picture.size):
+        return picture
+    canvas = Image.new("RGBA", picture.size, _CLEAR)
+    canvas.paste(picture.convert("RGBA").crop(box), box)
+    return canvas
+
+
+def _png(picture: PngImageFile, data: bytes) -> Image.Image:
+    """The first frame, and the colour that means transparent put right, which Pillow keeps as the file has it."""
+    if picture.default_image:  # shown by those alone who cannot show the animation
+        picture.seek(1)
+    raw = str(picture.tile[0].args) if picture.tile else ""
+    picture.load()
+    clear = picture.info.get("transparency")
+    if isinstance(clear, int) and raw in ("L;2", "L;4"):
+        picture.info["transparency"] = clear * 255 // (2 ** int(raw[-1]) - 1)
+    if isinstance(clear, tuple) and raw == "RGB;16B":
+        low = PngImageFile(BytesIO(data))
+        low.tile = [tile._replace(args="RGB;16L") for tile in low.tile]  # the other byte of each
+        low.load()
+        exact = np.asarray(picture, np.uint16) << 8 | np.asarray(low)
+        picture.info.pop("transparency")
+        picture.putalpha(Image.fromarray(~(exact == np.array(clear)).all(axis=2)))
+    return picture
+
+
+def _webp(picture: WebPImageFile, data: bytes, at_least: int | None) -> Image.Image:
+    """One frame, by OpenCV: Pillow makes an animation of it, which takes three times the memory and twice the time."""
+    decoded = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    if decoded is None:
+        raise ValueError("not decoded")
+    if decoded.shape[2] == 3 and at_least is not None and (factor := min(picture.size) // at_least) > 1:
+        size = -(-picture.width // factor), -(-picture.height // factor)
+        decoded = cv2.resize(decoded, size, interpolation=cv2.INTER_AREA)
+    frame = Image.fromarray(cv2.cvtColor(decoded, cv2.COLOR_BGRA2RGBA if decoded.shape[2] == 4 else cv2.COLOR_BGR2RGB))
+    frame.info.update(picture.info)
+    return frame
+
+
+def _common(picture: Image.Image) -> Image.Image:
+    """In one of a few modes of 8 bits: L, LA, RGB, RGBA or CMYK."""
+    mode = picture.mode
+    if mode.startswith("I;16"):
+        levels = np.asarray(picture).astype(np.uint32)
+        grey = Image.fromarray(((levels + 128) // 257).astype(np.uint8))
+        if isinstance(clear := picture.info.get("transparency"), int):
+            grey.putalpha(Image.fromarray(levels != clear))
+        return grey
+    if mode in ("I", "F"):
+        raise UnsupportedImageError(f"pictures with floating-point or 32-bit pixels are not supported; {CONVERT}")
+    if picture.has_transparency_data:
+        return picture if mode in ("LA", "RGBA") else picture.convert("RGBA")
+    if mode == "LAB":
+        transform = ImageCms.buildTransform(_LAB, _SRGB, "LAB", "RGB")
+        return cast("Image.Image", ImageCms.applyTransform(picture, transform))
+    return picture if mode in ("L", "RGB", "CMYK") else picture.convert("L" if mode == "1" else "RGB")
+
+
+def _srgb(picture: Image.Image, profile: bytes | None) -> Image.Image:
+    """In RGB, without alpha, its colours as its profile means them; a broken profile is left aside."""
+    if picture.mode in ("LA", "RGBA"):
+        picture = picture.convert(picture.mode[:-1])
+    if profile:
+        with suppress(ImageCms.PyCMSError, OSError, ValueError, TypeError):
+            meant = ImageCms.ImageCmsProfile(BytesIO(profile))
+            if not ImageCms.getProfileDescription(meant).startswith("sRGB"):
+                transform = ImageCms.buildTransform(meant, _SRGB, picture.mode, "RGB")
+                return cast("Image.Image", ImageCms.applyTransform(picture, transform))
+    return picture.convert("RGB")
+
+
+def _orientation(picture: Image.Image) -> int:
+    """EXIF's, 1 to 8; 1 (upright) where the EXIF data is broken: a picture is not refused for its metadata."""
+    try:
+        return int(picture.getexif().get(ExifTags.Base.Orientation, 1))
+    except Exception:
+        return 1

@@ -1,0 +1,75 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from captionist.images import SCENE_SIDE, Preprocessing, decode, prepare, scene_shape
+from tests.images.samples import quadrants, smooth_noise
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+PLAIN = Preprocessing(size=(8, 8), mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
+
+
+def test_prepare_squeezes_the_whole_picture_and_normalises() -> None:
+    preprocessing = Preprocessing(size=(20, 10), mean=(0.5, 0.4, 0.3), std=(0.5, 0.25, 0.2))
+    pixels = prepare(quadrants(400, 100), preprocessing)
+    assert pixels.shape == (3, 20, 10)
+    assert pixels.dtype == np.float32
+    assert pixels.flags.c_contiguous
+    np.testing.assert_allclose(pixels[:, 2, 2], [1.0, -1.6, -1.5], rtol=1e-5)  # red
+    np.testing.assert_allclose(pixels[:, 17, 7], [1.0, 2.4, 3.5], rtol=1e-5)  # white
+
+
+@pytest.mark.parametrize("shape", [(792, 792), (792, 4)], ids=["both axes shrink", "one axis shrinks"])
+def test_shrinking_does_not_alias(shape: tuple[int, int]) -> None:
+    stripes = np.zeros((*shape, 3), np.uint8)
+    stripes[::2] = 255
+    np.testing.assert_allclose(prepare(stripes, PLAIN), 0.5, atol=0.01)
+
+
+def test_enlarging_makes_no_rims() -> None:
+    edge = np.full((4, 4, 3), 100, np.uint8)
+    edge[:, 2:] = 150
+    pixels = prepare(edge, PLAIN) * 255
+    assert pixels.min() == pytest.approx(100, abs=0.01)
+    assert pixels.max() == pytest.approx(150, abs=0.01)
+
+
+def test_a_picture_of_the_right_size_is_not_resampled() -> None:
+    rgb = smooth_noise(8, 8)
+    np.testing.assert_allclose(prepare(rgb, PLAIN), rgb.transpose(2, 0, 1) / 255, atol=1e-6)
+
+
+@pytest.mark.parametrize("wrong", [np.zeros((4, 4), np.uint8), np.zeros((4, 4, 3)), np.zeros((4, 4, 4), np.uint8)])
+def test_prepare_refuses_other_arrays(wrong: NDArray[np.uint8]) -> None:
+    with pytest.raises(ValueError, match=r"uint8 \[H, W, 3\]"):
+        prepare(wrong, PLAIN)
+
+
+def test_the_examples_decode() -> None:
+    paths = sorted(EXAMPLES.glob("*.jpg"))
+    assert len(paths) >= 3
+    for path in paths:
+        assert max(decode(path).shape) <= 640
+
+
+@pytest.mark.parametrize(
+    ("size", "scene"),
+    [
+        ((100, 100), (256, 256)),
+        ((480, 640), (224, 320)),
+        ((640, 480), (320, 224)),
+        ((427, 640), (224, 320)),
+        ((1080, 1920), (192, 384)),
+        ((900, 1000), (256, 288)),
+        ((1000, 900), (288, 256)),
+        ((1, 5000), (192, 384)),
+        ((5000, 1), (384, 192)),
+    ],
+)
+def test_a_scene_has_the_nearest_shape(size: tuple[int, int], scene: tuple[int, int]) -> None:
+    assert scene_shape(*size) == scene
+    assert max(scene) <= SCENE_SIDE
+    assert scene[0] % 32 == scene[1] % 32 == 0

@@ -17,7 +17,7 @@ from captionist import (
     ImageNotFoundError,
     NotAnImageError,
 )
-from captionist.captioner import CaptionResult
+from captionist.captions import CaptionResult
 from captionist.images import ImageInput
 from captionist.inference.search import Sampling
 from tests.pictures import patchwork, write_png

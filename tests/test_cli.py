@@ -53,10 +53,10 @@ def test_one_json_object_a_line(run: Run, model: Path, photos: Path) -> None:
     outcome = run("caption", photos / "a.png", photos / "none.png", "--model", model, "--json", "--num-captions", 3)
     assert (outcome.code, outcome.err) == (1, "")
     good, bad = outcome.records
-    assert list(good) == ["path", "caption", "log_probability", "confidence", "alternatives"]
+    assert list(good) == ["path", "text", "log_probability", "confidence", "alternatives"]
     assert isinstance(good["alternatives"], list)
     assert len(good["alternatives"]) == 2
-    assert list(good["alternatives"][0]) == ["caption", "log_probability", "confidence"]
+    assert list(good["alternatives"][0]) == ["text", "log_probability", "confidence"]
     assert list(bad) == ["path", "error"]
     assert bad["path"] == f"{photos}/none.png"
 
@@ -72,13 +72,13 @@ def test_captions_below_the_least_confidence_are_left_out(run: Run, model: Path,
     (record,) = run("caption", path, "--model", model, "--json").records
     least = record["confidence"]
     assert isinstance(least, float)
-    assert run("caption", path, "--model", model, "--min-confidence", least).out == f"{path}\t{record['caption']}\n"
+    assert run("caption", path, "--model", model, "--min-confidence", least).out == f"{path}\t{record['text']}\n"
     refused = run("caption", path, "--model", model, "--min-confidence", least + 1e-6)
     assert (refused.code, refused.out, refused.err) == (0, f"{path}\t\n", "")
     (record,) = run("caption", path, "--model", model, "--min-confidence", least + 1e-6, "--json").records
     assert record == {
         "path": str(path),
-        "caption": None,
+        "text": None,
         "log_probability": None,
         "confidence": None,
         "alternatives": [],
@@ -403,7 +403,7 @@ def test_ctrl_c_stops_cleanly(model: Path, photos: Path) -> None:
     assert b"Traceback" not in err
     lines = (first + out).splitlines()
     assert 1 <= len(lines) < 3000
-    assert all("caption" in json.loads(line) for line in lines)
+    assert all("text" in json.loads(line) for line in lines)
 
 
 def test_the_tests_run_in_the_background_too() -> None:

@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from captionist import Caption, CaptionistError, WordAttention
-from captionist.explain import SheetFolder, contrast, draw
+from captionist.explain import SheetFolder, draw
 from captionist.images import decode
 from tests.pictures import patchwork
 
@@ -19,11 +19,15 @@ def spot(row: int, column: int, share: float) -> NDArray[np.float32]:
     return weights
 
 
+def caption_of(*weights: NDArray[np.float32], text: str = "Some words.") -> Caption:
+    return Caption(text, -1.0, 0.5, (), tuple(WordAttention(f"word{n}", one) for n, one in enumerate(weights)))
+
+
 def test_contrast_finds_the_spots_that_a_sink_hides() -> None:
     spots = [(1, 2), (3, 3), (2, 0)]
-    weights = np.stack([spot(row, column, 0.1) for row, column in spots])
+    weights = [spot(row, column, 0.1) for row, column in spots]
     assert all(word.argmax() == 0 for word in weights)
-    heat = contrast(weights)
+    heat = caption_of(*weights).heat_maps()
     assert [np.unravel_index(word.argmax(), word.shape) for word in heat] == spots
     assert heat.max(axis=(1, 2)).tolist() == [1, 1, 1]
     assert heat.min() >= 0
@@ -31,11 +35,11 @@ def test_contrast_finds_the_spots_that_a_sink_hides() -> None:
 
 
 def test_words_that_all_look_alike_are_not_made_to_differ() -> None:
-    assert contrast(np.stack([spot(1, 1, 0.25)] * 2)).max() == 0
+    assert caption_of(*[spot(1, 1, 0.25)] * 2).heat_maps().max() == 0
 
 
 def test_a_single_word_keeps_its_own_map() -> None:
-    heat = contrast(spot(1, 2, 0.2)[None])
+    heat = caption_of(spot(1, 2, 0.2)).heat_maps()
     assert heat[0, 0, 0] == 1
     assert heat[0, 1, 2] == pytest.approx(0.4)
 

@@ -142,7 +142,7 @@ def test_the_command_line_prints_every_picture_s_own_caption(
         told = lines.pop(PLACE) if as_json else outcome.err
         assert told.startswith(f'{{"path": "{name}", "error": ' if as_json else f"{name}: the work on it failed")
     if as_json:
-        assert {one["path"]: one["caption"] for one in map(json.loads, lines)} == captions
+        assert {one["path"]: one["text"] for one in map(json.loads, lines)} == captions
     else:
         assert dict(line.split("\t") for line in lines) == captions
     assert (outcome.code, outcome.err.count("\n")) == (at_fatal, at_fatal and not as_json)

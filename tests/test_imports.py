@@ -12,7 +12,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "captionist"
 # What may stand at the top of the modules of each part, or inside their functions, from the package itself. A part is
 # a module or a package directly below captionist.
 ALLOWED = {
-    "__init__": {"captioner", "errors", "images", "index"},
+    "__init__": {"captioner", "captions", "errors", "images", "index"},
     "errors": set(),
     "ownfiles": set(),
     "paths": set(),
@@ -24,16 +24,18 @@ ALLOWED = {
     "index": {"errors", "ownfiles"},
     "bundle": {"errors", "paths"},
     "inference": {"bundle", "errors", "system"},
-    "captioner": {"bundle", "errors", "images", "inference"},
-    "explain": {"captioner", "errors", "images", "ownfiles"},
+    "captions": {"errors", "images", "notebook"},
+    "notebook": {"captions", "images"},
+    "captioner": {"bundle", "captions", "errors", "images", "inference"},
+    "explain": {"captions", "errors", "images", "ownfiles"},
     "several": {"decoding", "errors", "formats", "jpeg"},
     "sources": {"errors", "ownfiles", "paths"},
-    "collection": {"captioner", "errors", "images", "inference", "ownfiles", "paths", "sources"},
+    "collection": {"captioner", "captions", "errors", "images", "inference", "ownfiles", "paths", "sources"},
     "data": {"errors", "images", "paths"},
-    "evaluation": {"bundle", "captioner", "data", "errors", "images", "inference"},
+    "evaluation": {"bundle", "captioner", "captions", "data", "errors", "images", "inference"},
     "model": {"bundle", "errors", "images", "inference"},
     "training": {"bundle", "data", "errors", "evaluation", "images", "inference", "model", "paths", "system"},
-    "server": {"bundle", "captioner", "errors", "explain", "images", "inference", "system"},
+    "server": {"bundle", "captioner", "captions", "errors", "explain", "images", "inference", "system"},
     "cli": {"commands", "errors"},
 }
 # Export is where the trained model meets everything that a bundle is made and checked with.

@@ -29,7 +29,8 @@ from captionist.errors import (
 )
 
 if TYPE_CHECKING:
-    from captionist.captioner import Caption, Captioner, CaptionResult, EmbeddingResult, WordAttention
+    from captionist.captioner import Captioner
+    from captionist.captions import Caption, CaptionResult, EmbeddingResult, WordAttention
     from captionist.images import ImageLimits
     from captionist.index import ImageIndex
 
@@ -62,16 +63,20 @@ __all__ = [
 ]
 
 # Loaded on first use: OpenCV and ONNX Runtime take half a second, which `captionist --help` need not wait for.
-_FROM_CAPTIONER = frozenset({"Caption", "CaptionResult", "Captioner", "EmbeddingResult", "WordAttention"})
+_LATER = {
+    "Caption": "captions",
+    "CaptionResult": "captions",
+    "Captioner": "captioner",
+    "EmbeddingResult": "captions",
+    "ImageIndex": "index",
+    "ImageLimits": "images",
+    "WordAttention": "captions",
+}
 
 
 def __getattr__(name: str) -> Any:
-    if name == "ImageLimits":
-        return import_module("captionist.images").ImageLimits
-    if name == "ImageIndex":
-        return import_module("captionist.index").ImageIndex
-    if name in _FROM_CAPTIONER:
-        return getattr(import_module("captionist.captioner"), name)
+    if name in _LATER:
+        return getattr(import_module(f"captionist.{_LATER[name]}"), name)
     if name == "__version__":
         from importlib.metadata import version
 

@@ -2,18 +2,19 @@
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property, partial
 from itertools import accumulate
 from pathlib import Path
 from traceback import clear_frames
-from typing import NamedTuple, TypeVar, Unpack
+from typing import TypeVar, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
 
 from captionist import images
 from captionist.bundle import TOKENIZER, Bundle
+from captionist.captions import Caption, CaptionResult, EmbeddingResult, WordAttention
 from captionist.errors import BundleError, FailedImageError, ImageError, NotAnImageError
 from captionist.images import ImageInput, ImageLimits
 from captionist.inference.bank import Bank, read_bank
@@ -33,48 +34,6 @@ from captionist.inference.threads import available_cores
 from captionist.inference.tokenizer import CaptionTokenizer
 
 R = TypeVar("R")
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class WordAttention:
-    """Where the model looked as it wrote a word: float32 [rows, cols] over the picture, summing to 1."""
-
-    word: str
-    weights: NDArray[np.float32]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Caption:
-    """A sentence about a picture.
-
-    text: upper-case first letter, final period. log_probability: natural logarithm of the model's probability of all of
-    it. confidence: an estimate of the chance, 0 to 1, that a person would accept the caption, for pictures of the kind
-    that the model was calibrated on (see `bundle.Calibration`); without a calibration, the geometric mean of the
-    probabilities of its tokens, which only ranks. alternatives: the other captions asked for, best first, each of
-    another text. word_attention: one entry a word.
-    """
-
-    text: str
-    log_probability: float
-    confidence: float
-    alternatives: tuple["Caption", ...]
-    word_attention: tuple[WordAttention, ...]
-
-
-class CaptionResult(NamedTuple):
-    """What became of one picture of many: a caption or an error, the other being None."""
-
-    source: ImageInput
-    caption: Caption | None
-    error: ImageError | None
-
-
-class EmbeddingResult(NamedTuple):
-    """What became of one picture of many: a unit vector, float32 [E], or an error, the other being None."""
-
-    source: ImageInput
-    embedding: NDArray[np.float32] | None
-    error: ImageError | None
 
 
 class Captioner:

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from captionist.captioner import Caption
+from captionist.captions import Caption
 from captionist.errors import CaptionistError
 from captionist.images import encode_jpeg
 from captionist.ownfiles import SHEET_START
@@ -27,13 +27,12 @@ _INK, _PAPER = (32, 32, 32), 255
 def draw(rgb: Image, caption: Caption) -> Image:
     """A sheet with the caption, the picture and one heat map for every word: uint8 RGB [H, W, 3] -> uint8 RGB sheet.
 
-    Warm colours mark where a word looked more than the words of this caption do on average (see `contrast`).
+    Warm colours mark where a word looked more than the words of this caption do on average (see `Caption.heat_maps`).
     """
     picture = _fit(rgb)
     cells = [_labelled(picture, "")]
     if caption.word_attention:
-        heats = contrast(np.stack([word.weights for word in caption.word_attention]))
-        for word, heat in zip(caption.word_attention, heats, strict=True):
+        for word, heat in zip(caption.word_attention, caption.heat_maps(), strict=True):
             cells.append(_labelled(_overlay(picture, heat), word.word))
     columns = min(_COLUMNS, len(cells))
     height, width = cells[0].shape[:2]
@@ -47,24 +46,6 @@ def draw(rgb: Image, caption: Caption) -> Image:
         left = _GAP + place % columns * (width + _GAP)
         sheet[top : top + height, left : left + width] = cell
     return sheet
-
-
-def contrast(weights: NDArray[np.float32]) -> NDArray[np.float32]:
-    """What sets each word's look apart: float32 [words, rows, cols], shares of attention -> the same shape, 0 to 1.
-
-    Transformers put much of their attention on a few positions whatever they write (the "sinks" of Xiao et al. 2024,
-    "Efficient Streaming Language Models with Attention Sinks"), which would make all maps alike. So the map is the
-    Pearson residual (share - mean) / sqrt(mean) over the words, where it is positive: a position counts by how much
-    more it got than usual there. A word alone has nothing to be compared with and keeps its shares.
-    """
-    if len(weights) == 1:
-        residual = weights.copy()
-    else:
-        usual = weights.mean(axis=0)
-        residual = np.maximum((weights - usual) / np.sqrt(np.maximum(usual, np.finfo(np.float32).tiny)), 0)
-    highest = residual.max(axis=(1, 2), keepdims=True)
-    heat: NDArray[np.float32] = np.divide(residual, highest, out=np.zeros_like(residual), where=highest > 0)
-    return heat
 
 
 def _fit(rgb: Image) -> Image:

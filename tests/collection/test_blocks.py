@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from captionist.captioner import Captioner, CaptionResult
+from captionist.captioner import Captioner
+from captionist.captions import CaptionResult
 from captionist.collection.blocks import Claims, Row, caption_block
 from captionist.collection.references import Reference, find_references
 from captionist.collection.run import caption_collection

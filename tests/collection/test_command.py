@@ -37,7 +37,7 @@ def test_the_table_says_what_the_command_prints(
     assert list(table[0]) == SCHEMA.names
     for row, line in zip(table, printed.splitlines(), strict=True):
         said = json.loads(line)
-        assert [row["path"], row["caption"], row["error"]] == [said["path"], said["caption"], None]
+        assert [row["path"], row["caption"], row["error"]] == [said["path"], said["text"], None]
         assert row["log_probability"] == pytest.approx(said["log_probability"], abs=1e-4)
         assert row["confidence"] == pytest.approx(said["confidence"], abs=1e-4)
 

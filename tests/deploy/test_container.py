@@ -18,7 +18,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
 import httpx2
 import pytest
 import yaml
@@ -27,6 +26,7 @@ from benchmarks._postgres import Postgres, binaries
 from captionist.server.settings import load_settings
 from tests.deploy.containers import CONTAINER, ROOT, podman, run, tool
 from tests.e2e.service import free_port
+from tests.images.samples import SAMPLES
 from tests.tools import missing
 
 PROMETHEUS = ROOT / "deploy" / "prometheus"
@@ -71,11 +71,8 @@ def inside(image: str, *command: str, expect: int | None = 0) -> str:
 
 
 def in_every_format(path: Path) -> list[bytes]:
-    """A photograph in each format that is read; so that slim.py has taken nothing that one of them needs."""
-    pixels = cv2.imread(str(path))
-    assert pixels is not None
-    extensions = (".png", ".webp", ".tiff", ".gif", ".bmp")
-    return [path.read_bytes(), *(cv2.imencode(extension, pixels)[1].tobytes() for extension in extensions)]
+    """A photograph, and a picture in each format; so that slim.py has taken nothing that one of them needs."""
+    return [path.read_bytes(), *SAMPLES.values()]
 
 
 @dataclass(frozen=True)

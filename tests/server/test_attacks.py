@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from captionist.captioner import Caption
+from captionist.captions import Caption
 from captionist.errors import NotAnImageError, SettingsError
 from captionist.inference.search import SearchOptions
 from captionist.server.batching import OverloadedError

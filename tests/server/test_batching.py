@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from captionist.captioner import Caption
+from captionist.captions import Caption
 from captionist.errors import NotAnImageError
 from captionist.inference.options import MOST_ROWS
 from captionist.inference.search import SearchOptions

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from captionist.bundle import Bundle
-from captionist.captioner import Caption
+from captionist.captions import Caption
 from captionist.errors import SettingsError
 from captionist.server import emf
 from captionist.server.emf import EmfTelemetry

@@ -6,7 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Unpack
 
-from captionist.captioner import Captioner, CaptionResult
+from captionist.captioner import Captioner
+from captionist.captions import CaptionResult
 from captionist.collection.references import Reference, read
 from captionist.errors import FailedImageError, ImageError
 from captionist.images import ImageLimits

@@ -1,6 +1,7 @@
 """captionist caption."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -24,7 +25,7 @@ from captionist.errors import CaptionistError
 from captionist.inference.options import MOST_BEAMS, MOST_WORDS
 
 if TYPE_CHECKING:
-    from captionist.captioner import Caption
+    from captionist.captions import Caption
     from captionist.inference.search import SearchOverrides
 
 
@@ -141,16 +142,8 @@ def _overrides(
 def _print_captions(name: str, caption: "Caption", min_confidence: float, as_json: bool) -> None:
     kept = [one for one in (caption, *caption.alternatives) if one.confidence >= min_confidence]
     if as_json:
-        best, *others = [_fields(one) for one in kept] or [dict.fromkeys(_fields(caption))]
-        print_json(path=name, **best, alternatives=others)
+        shown = replace(kept[0], alternatives=tuple(kept[1:])).to_dict() if kept else dict.fromkeys(caption.to_dict())
+        print_json(**{"path": name, **shown, "alternatives": shown["alternatives"] or []})
         return
     for text in [one.text for one in kept] or [""]:
         print_line(sys.stdout, f"{escape(name)}\t{text}")
-
-
-def _fields(caption: "Caption") -> dict[str, object]:
-    return {
-        "caption": caption.text,
-        "log_probability": caption.log_probability,
-        "confidence": caption.confidence,
-    }

@@ -5,7 +5,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Unpack
 
-from captionist.captioner import Caption, Captioner
+from captionist.captioner import Captioner
+from captionist.captions import Caption
 from captionist.data import Example
 from captionist.errors import ScoreError
 from captionist.evaluation.audit import AuditRow, audit

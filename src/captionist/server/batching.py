@@ -18,7 +18,8 @@ from typing import Any, Protocol
 
 import structlog
 
-from captionist.captioner import Caption, Captioner
+from captionist.captioner import Captioner
+from captionist.captions import Caption
 from captionist.inference.encoding import Prepared
 from captionist.inference.search import SearchOptions
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from captionist.bundle import BundleConfig
-from captionist.captioner import Caption
+from captionist.captions import Caption
 from captionist.server.batching import Batcher
 from captionist.server.telemetry import Telemetry
 

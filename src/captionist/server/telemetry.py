@@ -8,7 +8,7 @@ from prometheus_client.gc_collector import GCCollector
 from prometheus_client.process_collector import ProcessCollector
 
 from captionist.bundle import BundleConfig
-from captionist.captioner import Caption
+from captionist.captions import Caption
 from captionist.server.batching import Batcher
 
 REJECTIONS = ("queue_full", "deadline", "stopping", "memory", "rate_limited", "unauthorized")

@@ -6,13 +6,10 @@ import secrets
 import time
 from typing import Any
 
-import numpy as np
 import structlog
 from fastapi import APIRouter, Request
 
-from captionist.captioner import Caption
 from captionist.errors import ImageError
-from captionist.explain import contrast
 from captionist.inference.search import SearchOptions, SearchOverrides
 from captionist.server.batching import Described, OverloadedError
 from captionist.server.bodies import PICTURE_FIELD
@@ -29,7 +26,6 @@ from captionist.server.schemas import (
     ModelName,
     PictureOutput,
     ProblemDocument,
-    Word,
     fields_of,
 )
 from captionist.server.service import ClientDep, Service, ServiceDep
@@ -197,21 +193,7 @@ def _picture(service: Service, options: CaptionOptions, outcome: Described | Pro
         nonce=secrets.token_urlsafe(9),
     )
     return PictureOutput(
-        id=service.ids.make(record), captions=[_caption(c, options.explain) for c in captions], problem=None
-    )
-
-
-def _caption(caption: Caption, explain: bool) -> CaptionOutput:
-    words = None
-    if explain and caption.word_attention:
-        grids = contrast(np.stack([word.weights for word in caption.word_attention]))
-        words = [
-            Word(word=word.word, weights=np.round(grid.astype(float), 4).tolist())
-            for word, grid in zip(caption.word_attention, grids, strict=True)
-        ]
-    return CaptionOutput(
-        text=caption.text,
-        log_probability=round(caption.log_probability, 4),
-        confidence=round(caption.confidence, 4),
-        words=words,
+        id=service.ids.make(record),
+        captions=[CaptionOutput(**c.to_dict(options.explain)) for c in captions],
+        problem=None,
     )

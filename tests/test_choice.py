@@ -40,7 +40,7 @@ def bundle_with(path: Path, ranker: Ranker | None, *, retrieved: int = 3, seeing
         ranker.save(path)
         config = Bundle.open(path).config
         assert config.bank is not None
-        search = config.search.model_copy(update={"retrieved": retrieved})
+        search = config.search.override(retrieved=retrieved)
         bank = config.bank.model_copy(update={"ranked": True})
         calibration = Calibration(intercept=0, slope=0, accepted_cider=50, weights={"cosine": 2})
         write_config(path, config.model_copy(update={"bank": bank, "search": search, "calibration": calibration}))

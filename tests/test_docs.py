@@ -8,12 +8,18 @@ import pytest
 from captionist import Caption, Captioner
 from captionist.server.problems import PROBLEMS
 from tests.cli_help import render_help
+from tests.options_table import render_options
 
 ROOT = Path(__file__).parents[1]
 
 
 def test_the_command_line_is_documented_as_it_is() -> None:
     assert (ROOT / "docs" / "cli.md").read_text(encoding="utf-8") == render_help(), "run: python -m tests.cli_help"
+
+
+def test_the_options_of_a_search_are_documented_as_they_are() -> None:
+    document = (ROOT / "docs" / "options.md").read_text(encoding="utf-8")
+    assert document == render_options(), "run: python -m tests.options_table"
 
 
 def test_the_readmes_python_runs(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,7 +12,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "captionist"
 # What may stand at the top of the modules of each part, or inside their functions, from the package itself. A part is
 # a module or a package directly below captionist.
 ALLOWED = {
-    "__init__": {"captioner", "captions", "errors", "images", "index"},
+    "__init__": {"bundle", "captioner", "captions", "errors", "images", "index", "options"},
     "errors": set(),
     "ownfiles": set(),
     "paths": set(),
@@ -22,20 +22,23 @@ ALLOWED = {
     "decoding": {"errors", "formats", "jpeg"},
     "images": {"decoding", "errors", "formats"},
     "index": {"errors", "ownfiles"},
-    "bundle": {"errors", "paths"},
-    "inference": {"bundle", "errors", "system"},
+    "faults": set(),
+    "options": {"faults"},
+    "bundle": {"errors", "faults", "options", "paths"},
+    "inference": {"bundle", "errors", "options", "system"},
     "captions": {"errors", "images", "notebook"},
     "notebook": {"captions", "images"},
-    "captioner": {"bundle", "captions", "errors", "images", "inference"},
+    "captioner": {"bundle", "captions", "errors", "images", "inference", "options"},
     "explain": {"captions", "errors", "images", "ownfiles"},
     "several": {"decoding", "errors", "formats", "jpeg"},
     "sources": {"errors", "ownfiles", "paths"},
-    "collection": {"captioner", "captions", "errors", "images", "inference", "ownfiles", "paths", "sources"},
+    "collection": {"captioner", "captions", "errors", "images", "inference", "options", "ownfiles", "paths", "sources"},
     "data": {"errors", "images", "paths"},
     "evaluation": {"bundle", "captioner", "captions", "data", "errors", "images", "inference"},
     "model": {"bundle", "errors", "images", "inference"},
-    "training": {"bundle", "data", "errors", "evaluation", "images", "inference", "model", "paths", "system"},
-    "server": {"bundle", "captioner", "captions", "errors", "explain", "images", "inference", "system"},
+    "training": {"bundle", "data", "errors", "evaluation", "faults", "images", "inference", "model", "options", "paths"}
+    | {"system"},
+    "server": {"bundle", "captioner", "captions", "errors", "faults", "images", "inference", "options", "system"},
     "cli": {"commands", "errors"},
 }
 # Export is where the trained model meets everything that a bundle is made and checked with.

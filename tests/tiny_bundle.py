@@ -21,6 +21,7 @@ from tokenizers.trainers import BpeTrainer
 
 from captionist import bundle
 from captionist.inference.detector import OBJECT_WIDTH
+from captionist.options import SearchOptions
 from tests import tiny_detector
 
 END_OF_TEXT = "<|endoftext|>"
@@ -78,7 +79,7 @@ def write_tiny_bundle(
             layers=1, heads=HEADS, head_width=WIDTH // HEADS, width=WIDTH, bos_id=eos_id, eos_id=eos_id, max_tokens=20
         ),
         vocabulary_size=vocabulary,
-        search=bundle.SearchDefaults(num_beams=2, max_tokens=8, no_repeat_ngram=2, match_weight=match_weight),
+        search=SearchOptions(num_beams=2, max_tokens=8, no_repeat_ngram=2, match_weight=match_weight),
         lowercase=True,
         detector=tiny_detector.CONFIG if seeing else None,
         alignment=bundle.AlignmentConfig(width=ALIGNMENT, scale=10.0) if aligned else None,

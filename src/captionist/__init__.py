@@ -24,17 +24,21 @@ from captionist.errors import (
     NotAnImageError,
     RecipeError,
     ScoreError,
+    SettingsError,
     TrainingError,
     UnsupportedImageError,
 )
 
 if TYPE_CHECKING:
+    from captionist.bundle import Bundle
     from captionist.captioner import Captioner
     from captionist.captions import Caption, CaptionResult, EmbeddingResult, WordAttention
     from captionist.images import ImageLimits
-    from captionist.index import ImageIndex
+    from captionist.index import ImageIndex, IndexedPicture
+    from captionist.options import Sampling, SearchOptions
 
 __all__ = [
+    "Bundle",
     "BundleError",
     "Caption",
     "CaptionResult",
@@ -52,10 +56,14 @@ __all__ = [
     "ImageLimits",
     "ImageNotFoundError",
     "ImageTooLargeError",
+    "IndexedPicture",
     "MissingExtraError",
     "NotAnImageError",
     "RecipeError",
+    "Sampling",
     "ScoreError",
+    "SearchOptions",
+    "SettingsError",
     "TrainingError",
     "UnsupportedImageError",
     "WordAttention",
@@ -63,20 +71,20 @@ __all__ = [
 ]
 
 # Loaded on first use: OpenCV and ONNX Runtime take half a second, which `captionist --help` need not wait for.
-_LATER = {
-    "Caption": "captions",
-    "CaptionResult": "captions",
-    "Captioner": "captioner",
-    "EmbeddingResult": "captions",
-    "ImageIndex": "index",
-    "ImageLimits": "images",
-    "WordAttention": "captions",
+_LAZY = {
+    "bundle": ("Bundle",),
+    "captioner": ("Captioner",),
+    "captions": ("Caption", "CaptionResult", "EmbeddingResult", "WordAttention"),
+    "images": ("ImageLimits",),
+    "index": ("ImageIndex", "IndexedPicture"),
+    "options": ("Sampling", "SearchOptions"),
 }
 
 
 def __getattr__(name: str) -> Any:
-    if name in _LATER:
-        return getattr(import_module(f"captionist.{_LATER[name]}"), name)
+    for module, names in _LAZY.items():
+        if name in names:
+            return getattr(import_module(f"captionist.{module}"), name)
     if name == "__version__":
         from importlib.metadata import version
 

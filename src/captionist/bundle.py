@@ -14,6 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from captionist import paths
 from captionist.errors import BundleError
+from captionist.faults import find_faults
+from captionist.options import MOST_RETRIEVED, SearchOptions
 
 CONFIG, TOKENIZER = "config.json", "tokenizer.json"
 DETECTOR, ENCODER, PREFILL, STEP = "detector.onnx", "encoder.onnx", "prefill.onnx", "step.onnx"
@@ -74,19 +76,6 @@ class DetectorConfig(_Strict):
         return self
 
 
-class SearchDefaults(_Strict):
-    """The search that the model's scores were measured with; see `inference.options.SearchOptions`."""
-
-    num_beams: int = Field(default=3, ge=1)
-    max_tokens: int = Field(default=30, ge=1)
-    min_tokens: int = Field(default=1, ge=0)
-    length_penalty: float = Field(default=1.0, ge=-10, le=10)
-    no_repeat_ngram: int = Field(default=0, ge=0)
-    repetition_penalty: float = Field(default=1.0, gt=0, le=100)
-    match_weight: float = Field(default=0.0, ge=0, le=1000)
-    retrieved: int = Field(default=0, ge=0)
-
-
 class AlignmentConfig(_Strict):
     """The space in which pictures and sentences are compared, `width` wide.
 
@@ -108,7 +97,7 @@ class BankConfig(_Strict):
     captions and these, and has ranker.npz.
     """
 
-    nearest: int = Field(default=50, ge=1, le=50)
+    nearest: int = Field(default=50, ge=1, le=MOST_RETRIEVED)
     cosine: float = Field(default=8.0, ge=0, le=1000)
     support: float = Field(default=2.0, ge=0, le=1000)
     agreement: float = Field(default=60.0, ge=0, le=1000)
@@ -145,6 +134,7 @@ class BundleConfig(_Strict):
     grid: rows and columns of the visual tokens, row by row. prefix_length: how many tokens are before the caption: the
         grid's, and the detector's words and nouns where there is one.
     vocabulary_size: V, the width of the logits and the number of tokens in tokenizer.json.
+    search: what the model's scores were measured with.
     lowercase: whether the model was trained on lower-cased captions.
     detector: none where the model has none; otherwise the bundle has detector.onnx too.
     alignment: none where the model was not trained to compare pictures with sentences; otherwise the bundle has
@@ -163,7 +153,7 @@ class BundleConfig(_Strict):
     prefix_length: int = Field(gt=0)
     decoder: DecoderConfig
     vocabulary_size: int = Field(gt=0)
-    search: SearchDefaults = SearchDefaults()
+    search: SearchOptions = SearchOptions()
     lowercase: bool
     detector: DetectorConfig | None = None
     alignment: AlignmentConfig | None = None
@@ -336,7 +326,7 @@ def _read_config(path: Path) -> BundleConfig:
     try:
         return BundleConfig.model_validate_json(json.dumps(values), strict=True)
     except ValidationError as error:
-        faults = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'config'}: {e['msg']}" for e in error.errors())
+        faults = "; ".join(map(str, find_faults(error, BundleConfig.model_fields)))
         raise BundleError(f"{path} is not valid ({faults}): export the model again") from error
 
 

@@ -53,10 +53,7 @@ class Captioner:
                 f"{self.bundle.path}: {TOKENIZER} has {len(self.tokenizer)} tokens, but the graphs have "
                 f"{config.vocabulary_size}: export the model again"
             )
-        try:
-            self.defaults = SearchOptions(**config.search.model_dump())
-        except ValueError as error:
-            raise BundleError(f"{self.bundle.path}: {error}: export the model again") from error
+        self.defaults = config.search
         self._preprocessing = images.Preprocessing(
             size=(config.image.height, config.image.width), mean=config.image.mean, std=config.image.std
         )

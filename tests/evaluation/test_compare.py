@@ -104,7 +104,7 @@ def test_captions_that_are_cut_are_not_let_through(
     cut = tmp_path / "cut"
     shutil.copytree(embedded.bundle.path, cut)
     config = Bundle.open(cut).config
-    search = config.search.model_copy(update={"max_tokens": 4})
+    search = config.search.override(max_tokens=4)
     bundle.write_config(cut, config.model_copy(update={"search": search}))
     code, out, _ = command("captionist-small", cut, "--data", corpus, "--json", tmp_path / "result.json")
     assert code == 1

@@ -1,15 +1,14 @@
 """Beam search against full enumeration, batching, and the shape of what comes back."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from captionist.errors import CaptionistError
-from captionist.inference.options import MOST_ROWS
 from captionist.inference.search import Hypothesis, Sampling, SearchOptions, Step, search
+from captionist.options import MOST_ROWS
 from tests.inference.toy import EOS, Histories, ToyDecoder, pictures
 
 EVERYTHING = 400  # more beams than the toy has captions
@@ -180,7 +179,7 @@ def test_captions_that_fit_the_picture_better_come_first() -> None:
         options = SearchOptions(num_beams=6, num_captions=6, sample=sampling)
         plain = search(ToyDecoder(), pictures(0, 1, 2), 3, options)
         ranked = search(
-            ToyDecoder(), pictures(0, 1, 2), 3, replace(options, match_weight=1000.0), similarity=similarity
+            ToyDecoder(), pictures(0, 1, 2), 3, options.override(match_weight=1000.0), similarity=similarity
         )
         for before, after in zip(plain, ranked, strict=True):
             assert sorted(h.tokens for h in before) == sorted(h.tokens for h in after)
@@ -196,8 +195,8 @@ def test_the_best_fitting_of_all_beams_is_returned() -> None:
         return [np.arange(len(each), dtype=np.float32) for each in found]
 
     options = SearchOptions(num_beams=5)
-    beams = search(ToyDecoder(), pictures(0), 1, replace(options, num_captions=5))[0]
-    [[best]] = search(ToyDecoder(), pictures(0), 1, replace(options, match_weight=100.0), similarity=similarity)
+    beams = search(ToyDecoder(), pictures(0), 1, options.override(num_captions=5))[0]
+    [[best]] = search(ToyDecoder(), pictures(0), 1, options.override(match_weight=100.0), similarity=similarity)
     assert best.tokens == beams[-1].tokens
 
 
@@ -212,5 +211,5 @@ def test_greedy_search_has_nothing_to_rank() -> None:
 
     options = SearchOptions(num_beams=1)
     [[plain]] = search(ToyDecoder(), pictures(0), 1, options)
-    [[found]] = search(ToyDecoder(), pictures(0), 1, replace(options, match_weight=9.0), similarity=similarity)
+    [[found]] = search(ToyDecoder(), pictures(0), 1, options.override(match_weight=9.0), similarity=similarity)
     assert same(found, plain)

@@ -5,7 +5,6 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 from unittest.mock import MagicMock
@@ -16,8 +15,8 @@ from numpy.typing import NDArray
 
 from captionist.captions import Caption
 from captionist.errors import NotAnImageError
-from captionist.inference.options import MOST_ROWS
 from captionist.inference.search import SearchOptions
+from captionist.options import MOST_ROWS
 from captionist.server.batching import Batcher, Observer, OverloadedError
 from captionist.server.inputs import Picture
 from captionist.server.routes.captions import _describe
@@ -141,7 +140,7 @@ def test_engines_with_nothing_to_do_share_what_waits(model: Slow, notes: Notes) 
 
 
 def test_only_the_same_options_share_a_batch(batcher: Batcher, model: Slow) -> None:
-    other = replace(OPTIONS, num_beams=2)
+    other = OPTIONS.override(num_beams=2)
 
     async def run() -> None:
         async with busy(batcher, model):
@@ -154,7 +153,7 @@ def test_only_the_same_options_share_a_batch(batcher: Batcher, model: Slow) -> N
 
 
 def test_wide_beams_run_in_smaller_batches(batcher: Batcher, model: Slow) -> None:
-    wide = replace(OPTIONS, num_beams=MOST_ROWS // 2)
+    wide = OPTIONS.override(num_beams=MOST_ROWS // 2)
 
     async def run() -> None:
         async with busy(batcher, model):

@@ -10,7 +10,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from captionist import Captioner
-from captionist.inference.options import MOST_WORDS
+from captionist.options import MOST_TOKENS
 from tests.server.conftest import EXAMPLES, Serve, problem
 from tests.tools import wait_until
 
@@ -71,7 +71,7 @@ def test_whatever_the_model_does_by_itself_may_be_asked_for(client: TestClient, 
     for options in ({"num_beams": own.num_beams}, {"num_beams": own.num_beams, "num_captions": own.num_captions}):
         answer = client.post("/v1/captions", json=as_json(dog, **options))
         assert answer.json()["pictures"][0]["captions"] == by_itself
-    most = client.post("/v1/captions", json=as_json(dog, num_captions=limits["max_captions"], max_words=MOST_WORDS))
+    most = client.post("/v1/captions", json=as_json(dog, num_captions=limits["max_captions"], max_words=MOST_TOKENS))
     assert most.status_code == 200
 
 

@@ -47,7 +47,7 @@ def write_recipe(
             "alignment": alignment,
         },
         "stages": stages,
-        "validation": {"num_beams": 1},
+        "search": {"num_beams": 1},
     } | changes
     path = folder / "recipe.yaml"
     path.write_text(yaml.safe_dump(recipe, sort_keys=False), encoding="utf-8")

@@ -113,7 +113,7 @@ def test_what_does_not_go_together_is_refused(
 
 
 def test_a_contrastive_stage_needs_an_alignment(checkpoints: Checkpoints, tmp_path: Path) -> None:
-    for stage, validation in ((heads(), {}), (frozen(), {"match_weight": 1.0})):
-        recipe = write_recipe(tmp_path, checkpoints, [stage], validation=validation)
+    for stage, search in ((heads(), {}), (frozen(), {"match_weight": 1.0})):
+        recipe = write_recipe(tmp_path, checkpoints, [stage], search=search)
         with pytest.raises(RecipeError, match=r"model\.alignment"):
             load_recipe(recipe)

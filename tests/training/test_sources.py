@@ -169,7 +169,7 @@ def test_a_run_on_several_sources_scored_on_several_corpora(checkpoints: Checkpo
     ]
     other = write_corpus(tmp_path / "other", dev=4, second_captions=True)
     corpora = {"shapes": {"corpus": str(tmp_path / "corpus"), "weight": 3}, "few": {"corpus": str(other), "limit": 3}}
-    recipe = mixed(tmp_path, checkpoints, *stages, validation={"num_beams": 1, "corpora": corpora})
+    recipe = mixed(tmp_path, checkpoints, *stages, validation={"corpora": corpora})
     ahead = train(recipe, [], runs=tmp_path / "ahead")
     captions = json.loads((ahead / "captions.json").read_text(encoding="utf-8"))
     assert {name.partition("/")[0] for name in captions} == {"shapes", "few"}

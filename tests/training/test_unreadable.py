@@ -138,8 +138,7 @@ def of_several(folder: Path, checkpoints: Checkpoints) -> tuple[Path, list[Path]
     corpora = {"shapes": {"corpus": str(folder / "corpus")}, "other": {"corpus": str(folder / "other")}}
     stage = whole(batch_size=None, sources={"root": 4, "more": 2})
     sources = {"more": {"corpus": str(folder / "more")}}
-    validation = {"num_beams": 1, "corpora": corpora}
-    return write_recipe(folder, checkpoints, [stage], sources=sources, validation=validation), bad
+    return write_recipe(folder, checkpoints, [stage], sources=sources, validation={"corpora": corpora}), bad
 
 
 @pytest.mark.parametrize("decode", ["ahead", "workers"])

@@ -141,8 +141,9 @@ def run(checkpoints: Checkpoints, tmp_path_factory: pytest.TempPathFactory) -> P
         world(),
         heads(epochs=4, batch_size=8),
     ]
-    bank = {"source": "texts", "credit": "nobody's", "retrieved": 3}
-    return train(write_world(folder, checkpoints, *stages, bank=bank), [], runs=folder / "runs")
+    bank, search = {"source": "texts", "credit": "nobody's"}, {"num_beams": 1, "retrieved": 3}
+    recipe = write_world(folder, checkpoints, *stages, bank=bank, search=search)
+    return train(recipe, [], runs=folder / "runs")
 
 
 def test_all_of_it_trains(run: Path) -> None:

@@ -11,8 +11,8 @@ from captionist.captions import CaptionResult
 from captionist.collection.references import Reference, read
 from captionist.errors import FailedImageError, ImageError
 from captionist.images import ImageLimits
-from captionist.inference.options import SearchOverrides
 from captionist.inference.sharing import paired
+from captionist.options import SearchOverrides
 
 READERS = 8
 """Pictures that are read at the same time: what is far away takes long to answer."""

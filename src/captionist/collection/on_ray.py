@@ -23,7 +23,7 @@ from captionist.collection.run import Engine
 from captionist.collection.table import SCHEMA
 from captionist.errors import CollectionError
 from captionist.images import ImageLimits
-from captionist.inference.options import SearchOverrides
+from captionist.options import SearchOverrides
 
 BLOCK = 32
 """Pictures that one call captions."""

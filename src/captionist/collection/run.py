@@ -10,8 +10,8 @@ from captionist.captioner import Captioner
 from captionist.collection.blocks import Claims, Row, caption_block
 from captionist.collection.references import Reference
 from captionist.collection.table import Table
-from captionist.inference.options import SearchOverrides
 from captionist.inference.threads import available_cores
+from captionist.options import SearchOverrides
 
 Engine = Callable[[Sequence[Reference], Iterable[str]], Iterator[Row]]
 """Captions references in any order; pictures whose sha256 is among those given have an answer already."""

@@ -11,8 +11,10 @@ from captionist.commands.collection import EngineName, caption_to_table
 from captionist.commands.limits import MaxBytesOption, MaxPixelsOption, image_limits
 from captionist.commands.terminal import (
     BeamsOption,
+    CaptionsOption,
     ModelOption,
     RetrievedOption,
+    WordsOption,
     escape,
     own_errors_only,
     print_error,
@@ -22,11 +24,10 @@ from captionist.commands.terminal import (
     read_stdin,
 )
 from captionist.errors import CaptionistError
-from captionist.inference.options import MOST_BEAMS, MOST_WORDS
+from captionist.options import given
 
 if TYPE_CHECKING:
     from captionist.captions import Caption
-    from captionist.inference.search import SearchOverrides
 
 
 def caption(
@@ -37,13 +38,8 @@ def caption(
     model: ModelOption = None,
     num_beams: BeamsOption = None,
     retrieved: RetrievedOption = None,
-    num_captions: Annotated[
-        int | None,
-        typer.Option(min=1, max=MOST_BEAMS, metavar="K", help="Captions of each picture, best first, a line each."),
-    ] = None,
-    max_words: Annotated[
-        int | None, typer.Option(min=1, max=MOST_WORDS, metavar="N", help="Longest caption, in whole words.")
-    ] = None,
+    num_captions: CaptionsOption = None,
+    max_words: WordsOption = None,
     min_confidence: Annotated[
         float,
         typer.Option(min=0, max=1, metavar="SHARE", help="Leave out captions that are less likely to be accepted."),
@@ -79,12 +75,12 @@ def caption(
     from captionist.sources import STDIN, find_sources
 
     limits = image_limits(max_bytes, max_pixels)
+    options = given(num_beams=num_beams, retrieved=retrieved, num_captions=num_captions, max_words=max_words)
     if out is not None:
-        given = {"-": STDIN in paths, "--json": as_json, "--num-captions": num_captions, "--explain": explain}
-        for name, is_given in (given | {"--min-confidence": min_confidence}).items():
+        unfit = {"-": STDIN in paths, "--json": as_json, "--num-captions": num_captions, "--explain": explain}
+        for name, is_given in (unfit | {"--min-confidence": min_confidence}).items():
             if is_given:
                 raise typer.BadParameter(f"{name} does not go with --out: leave it out")
-        options = _overrides(num_beams, retrieved, None, max_words)
         caption_to_table(paths, out, model, limits, engine or EngineName.LOCAL, actors, options)
     if engine is not None or actors is not None:
         raise typer.BadParameter("--engine and --actors are for --out: name a table to write")
@@ -101,9 +97,7 @@ def caption(
 
         captioner = Captioner(model, limits=limits)
         try:
-            results = captioner.caption_many(
-                (source.image for source in found.sources), **_overrides(num_beams, retrieved, num_captions, max_words)
-            )
+            results = captioner.caption_many((source.image for source in found.sources), **options)
         except ValueError as error:
             raise typer.BadParameter(str(error)) from error
         sheets = SheetFolder(explain) if explain else None
@@ -122,21 +116,6 @@ def caption(
                             print_error(source.name, str(error), as_json)
                 advance()
     raise typer.Exit(1 if failures else 0)
-
-
-def _overrides(
-    num_beams: int | None, retrieved: int | None, num_captions: int | None, max_words: int | None
-) -> "SearchOverrides":
-    overrides: SearchOverrides = {}
-    if num_beams is not None:
-        overrides["num_beams"] = num_beams
-    if retrieved is not None:
-        overrides["retrieved"] = retrieved
-    if num_captions is not None:
-        overrides["num_captions"] = num_captions
-    if max_words is not None:
-        overrides["max_words"] = max_words
-    return overrides
 
 
 def _print_captions(name: str, caption: "Caption", min_confidence: float, as_json: bool) -> None:

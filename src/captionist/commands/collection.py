@@ -2,7 +2,6 @@
 
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
 from enum import StrEnum
 from typing import TYPE_CHECKING, NoReturn
 
@@ -13,7 +12,7 @@ from captionist.commands.terminal import escape, needs_extra, own_errors_only, p
 if TYPE_CHECKING:
     from captionist.collection.blocks import Row
     from captionist.images import ImageLimits
-    from captionist.inference.search import SearchOverrides
+    from captionist.options import SearchOverrides
 
 
 class EngineName(StrEnum):
@@ -51,7 +50,7 @@ def caption_to_table(
         raise typer.Exit(1)
     captioner = Captioner(model, limits=limits)
     try:
-        search = asdict(captioner.defaults.override(**options))
+        search = captioner.defaults.override(**options).model_dump()
         made_with = {
             "model": captioner.bundle.config.name,
             "fingerprint": captioner.bundle.fingerprint,

@@ -18,6 +18,7 @@ from captionist.commands.terminal import (
     writable,
     write_text,
 )
+from captionist.options import given
 
 JsonOption = Annotated[
     Path | None, typer.Option("--json", metavar="FILE", callback=writable, help="Write the scores there as JSON.")
@@ -59,19 +60,18 @@ def evaluate(
             from captionist.evaluation.clip import Clip
 
     from captionist.captioner import Captioner
-    from captionist.inference.search import SearchOverrides
 
     examples = open_corpus(data, format).split(split)[:limit]
     captioner = Captioner(model)
     judge = Clip(clip) if clip else None
-    overrides: SearchOverrides = {}
-    if num_beams is not None:
-        overrides["num_beams"] = num_beams
-    if retrieved is not None:
-        overrides["retrieved"] = retrieved
+    options = given(num_beams=num_beams, retrieved=retrieved)
+    try:
+        captioner.options(**options)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
     times = 1 + audit + bool(judge) + bool(captioner.bundle.config.alignment)
     with own_errors_only(), progress("captioning", len(examples) * times) as advance:
-        evaluation = run(examples, captioner, advance, audit, judge, **overrides)
+        evaluation = run(examples, captioner, advance, audit, judge, **options)
     print_tables(render(evaluation.scores))
     if evaluation.recall:
         typer.echo(evaluation.recall.line())

@@ -8,14 +8,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from io import TextIOWrapper
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TextIO
+from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 
 from captionist import paths
 from captionist.commands.bar import Bar
 from captionist.errors import CaptionistError, ImageNotFoundError, MissingExtraError, UnsupportedImageError
-from captionist.inference.options import MOST_BEAMS
+from captionist.options import meaning
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -28,20 +28,19 @@ ModelOption = Annotated[
     str | None,
     typer.Option("--model", metavar="BUNDLE", help="A bundle's directory, or the name of a model inside the package."),
 ]
-BeamsOption = Annotated[
-    int | None,
-    typer.Option(
-        "--num-beams",
-        min=1,
-        max=MOST_BEAMS,
-        metavar="N",
-        help="Hypotheses kept in the search; 1 is greedy and fastest.",
-    ),
-]
-RetrievedOption = Annotated[
-    int | None,
-    typer.Option("--retrieved", min=0, metavar="N", help="Sentences of other pictures that may win; 0 is none."),
-]
+
+
+def _search_option(name: str) -> Any:
+    """An option of the search, which takes a whole number: limits and help are the field's."""
+    field = meaning(name)
+    text = field["description"]
+    return typer.Option(min=field["ge"], max=field["le"], metavar="N", help=f"{text[0].upper()}{text[1:]}.")
+
+
+BeamsOption = Annotated[int | None, _search_option("num_beams")]
+CaptionsOption = Annotated[int | None, _search_option("num_captions")]
+WordsOption = Annotated[int | None, _search_option("max_words")]
+RetrievedOption = Annotated[int | None, _search_option("retrieved")]
 FormatOption = Annotated[
     str,
     typer.Option(

@@ -103,7 +103,7 @@ def evaluate(
             "model": config.name,
             "version": config.version,
             "precision": config.precision,
-            "search": asdict(search),
+            "search": search.model_dump(),
         },
         mistakes=count_mistakes(references, candidates),
         reliability=reliability(cider, confidence, config.calibration, references) if config.calibration else None,

@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from captionist.inference.constraints import Constraints
 from captionist.inference.decoder import Decoder, Step
 from captionist.inference.hypotheses import Hypothesis, Rows, log_softmax
-from captionist.inference.options import SearchOptions
+from captionist.options import SearchOptions
 
 
 def beam_search(

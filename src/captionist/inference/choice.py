@@ -16,9 +16,9 @@ from captionist.inference.encoding import Encoding
 from captionist.inference.engine import OrtAlignment
 from captionist.inference.forced import forced
 from captionist.inference.hypotheses import Hypothesis
-from captionist.inference.options import SearchOptions
 from captionist.inference.ranker import Ranker
 from captionist.inference.tokenizer import CaptionTokenizer
+from captionist.options import SearchOptions
 
 Floats = NDArray[np.float32]
 _EXPECTED = ("written", "cosine", "support", "agreement")

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from captionist.inference.options import SearchOptions
+from captionist.options import SearchOptions
 
 
 class Constraints:

@@ -11,8 +11,8 @@ from captionist.inference.beam import beam_search
 from captionist.inference.constraints import Constraints
 from captionist.inference.decoder import Decoder, Step
 from captionist.inference.hypotheses import Hypothesis
-from captionist.inference.options import Sampling, SearchOptions, SearchOverrides
 from captionist.inference.sampling import sample
+from captionist.options import Sampling, SearchOptions, SearchOverrides
 
 __all__ = ["Decoder", "Hypothesis", "Sampling", "SearchOptions", "SearchOverrides", "Step", "search"]
 

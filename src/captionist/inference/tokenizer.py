@@ -22,6 +22,12 @@ class Word:
     places: tuple[int, ...]
 
 
+def word_starts(tokenizer: Tokenizer) -> NDArray[np.bool_]:
+    """bool [V]: tokens that begin with white space, and so a new word."""
+    pieces = [str(tokenizer.id_to_token(index)) for index in range(tokenizer.get_vocab_size())]
+    return np.array([piece.startswith(_WHITE_SPACE) for piece in pieces])
+
+
 class CaptionTokenizer:
     """A bundle's tokenizer; its ids are those of the graphs."""
 
@@ -33,9 +39,7 @@ class CaptionTokenizer:
             raise BundleError(
                 f"{path} is not a tokenizer that can be read ({error}): export the model again"
             ) from error
-        pieces = [str(self._tokenizer.id_to_token(index)) for index in range(len(self))]
-        self.word_start: NDArray[np.bool_] = np.array([piece.startswith(_WHITE_SPACE) for piece in pieces])
-        """bool [V]: tokens that begin with white space, and so a new word."""
+        self.word_start = word_starts(self._tokenizer)
 
     def __len__(self) -> int:
         """V, how many tokens there are."""

@@ -145,7 +145,7 @@ def _bank(recipe: Recipe) -> str:
 
 ## Sentences of other pictures
 
-What its decoder writes competes with {recipe.bank.retrieved} sentences that people wrote about other pictures, chosen
+What its decoder writes competes with {recipe.search.retrieved} sentences that people wrote about other pictures, chosen
 by how well they fit what is seen; a caption may be one of them. {recipe.bank.credit.strip()}"""
 
 

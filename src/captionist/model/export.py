@@ -133,7 +133,7 @@ def _score(
     _logger.info("against torch: %s", parity)
     if precision != "int8" and (parity.logits > _TOLERANCE or parity.captions < 0.99 * parity.pictures):
         raise BundleError(f"The graphs do not agree with the model ({parity}): this is a fault of the export.")
-    ranking = add_ranker(directory, corpora, retrieved=recipe.bank.retrieved) if recipe.bank else {}
+    ranking = add_ranker(directory, corpora, retrieved=recipe.search.retrieved) if recipe.bank else {}
     evaluation = evaluate(dev, Captioner(directory))
     calibrated = {} if recipe.bank else calibrate_bundle(directory, evaluation.rows)
     return {
@@ -321,11 +321,7 @@ def bundle_config(model: VisionPrefixLM, recipe: Recipe, name: str, precision: P
         ),
         vocabulary_size=model.tokenizer.get_vocab_size(),
         detector=words and bundles.DetectorConfig(classes=CLASSES, words=words.objects, nouns=words.nouns),
-        search=bundles.SearchDefaults(
-            num_beams=recipe.validation.num_beams,
-            length_penalty=recipe.validation.length_penalty,
-            match_weight=recipe.validation.match_weight,
-        ),
+        search=recipe.search.override(retrieved=0),  # until it has learnt to choose
         lowercase=recipe.data.lowercase,
         alignment=alignment
         and bundles.AlignmentConfig(

@@ -6,7 +6,7 @@ halves tell what was gained.
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -103,7 +103,7 @@ def add_ranker(
     assert config.bank is not None
     update = {
         "bank": config.bank.model_copy(update={"ranked": True}),
-        "search": config.search.model_copy(update={"match_weight": 0.0, "retrieved": retrieved}),
+        "search": config.search.override(match_weight=0.0, retrieved=retrieved),
         "calibration": calibration,
     }
     bundles.write_config(directory, config.model_copy(update=update))
@@ -147,7 +147,7 @@ def collect(
     """
     references = [[tokenize(text) for text in example.references] for example in examples]
     cider = CiderD(references)
-    options = replace(captioner.defaults, retrieved=retrieved)
+    options = captioner.defaults.override(retrieved=retrieved)
     contests = []
     for example, known in zip(examples, references, strict=True):
         advance()

@@ -11,6 +11,7 @@ from fastapi import Request
 from pydantic import BaseModel, ValidationError
 from starlette.datastructures import FormData, UploadFile
 
+from captionist.faults import Fault, find_faults
 from captionist.server.bodies import PICTURE_FIELD, Body
 from captionist.server.fetch import Fetcher
 from captionist.server.problems import Problem
@@ -128,7 +129,7 @@ def parse(model: type[_Model], fields: dict[str, str]) -> _Model:
     try:
         return model.model_validate(fields)
     except ValidationError as error:
-        raise _wrong_fields(error) from error
+        raise _wrong_fields(find_faults(error, model.model_fields)) from error
 
 
 def parse_json(model: type[_Model], body: bytes) -> _Model:
@@ -141,7 +142,7 @@ def parse_json(model: type[_Model], body: bytes) -> _Model:
     except ValidationError as error:
         if any(fault["type"] == "json_invalid" for fault in error.errors(include_input=False)):
             raise Problem("bad-request", "The body is not valid JSON in UTF-8.") from error
-        raise _wrong_fields(error) from error
+        raise _wrong_fields(find_faults(error, model.model_fields)) from error
 
 
 async def _picture(entry: PictureInput, number: int, body: Body, fetcher: Fetcher | None) -> Picture:
@@ -198,16 +199,9 @@ def _unsupported(kind: str, instead: str) -> Problem:
 
 
 def _invalid(field: str, message: str) -> Problem:
-    field = _shown(field)
-    return Problem("invalid-request", f"{field}: {message}.", errors=[{"field": field, "message": message}])
+    return _wrong_fields([Fault(field, message)])
 
 
-def _wrong_fields(error: ValidationError) -> Problem:
-    faults = [
-        {
-            "field": _shown(".".join(map(str, fault["loc"]))) or "body",
-            "message": fault["msg"].removeprefix("Value error, "),
-        }
-        for fault in error.errors(include_input=False, include_url=False)[:_MOST_FAULTS]
-    ]
-    return Problem("invalid-request", "; ".join(f"{f['field']}: {f['message']}" for f in faults) + ".", errors=faults)
+def _wrong_fields(faults: list[Fault]) -> Problem:
+    shown = [fault._replace(field=_shown(fault.field) or "body") for fault in faults[:_MOST_FAULTS]]
+    return Problem("invalid-request", f"{'; '.join(map(str, shown))}.", errors=[fault._asdict() for fault in shown])

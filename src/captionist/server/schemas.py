@@ -2,9 +2,12 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, field_validator
 
-from captionist.inference.options import MOST_BEAMS_SERVED, MOST_RETRIEVED, MOST_WORDS
+from captionist.options import meaning
+
+MOST_BEAMS_SERVED = 50
+"""What a client may ask for, who does not pay for them."""
 
 
 class _Input(BaseModel):
@@ -28,16 +31,6 @@ _PNG = (
 _ID = ".eJwVjksOwiAUAK9CWNOG.jZpIOmM3bvYUqRcxDgUDIEwCP1wPpV-_j_bHh8ZxtQo"
 
 
-def _whole(value: object) -> object:
-    """As JSON Schema has it, 5.0 is an integer too."""
-    return int(value) if isinstance(value, float) and value.is_integer() else value
-
-
-_Beams = Annotated[int, Field(ge=1, le=MOST_BEAMS_SERVED), BeforeValidator(_whole)]
-_Retrieved = Annotated[int, Field(ge=0, le=MOST_RETRIEVED), BeforeValidator(_whole)]
-_Words = Annotated[int, Field(ge=1, le=MOST_WORDS), BeforeValidator(_whole)]
-
-
 def _address(value: object) -> object:
     if isinstance(value, str) and value[:5].lower() == "data:":
         raise ValueError("a data: URI belongs in data")
@@ -47,12 +40,18 @@ def _address(value: object) -> object:
 class CaptionOptions(_Input):
     """How pictures are described; what is left out is the model's own."""
 
-    num_captions: _Beams | None = Field(None, description="captions of each picture, best first")
-    num_beams: _Beams | None = Field(None, description="hypotheses kept in the search; 1 is fastest")
-    retrieved: _Retrieved | None = Field(None, description="sentences of other pictures that may win; 0 is none")
-    max_words: _Words | None = Field(None, description="longest caption, in whole words")
+    num_captions: int | None = Field(None, **meaning("num_captions", le=MOST_BEAMS_SERVED))
+    num_beams: int | None = Field(None, **meaning("num_beams", le=MOST_BEAMS_SERVED))
+    retrieved: int | None = Field(None, **meaning("retrieved"))
+    max_words: int | None = Field(None, **meaning("max_words"))
     explain: bool = Field(False, description="tell where the model looked for each word")
     min_confidence: float = Field(0.0, ge=0, le=1, description="captions below are left out")
+
+    @field_validator("num_captions", "num_beams", "retrieved", "max_words", mode="before")
+    @classmethod
+    def _whole(cls, value: object) -> object:
+        """As JSON Schema has it, 5.0 is an integer too."""
+        return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 class PictureInput(_Input):

@@ -33,6 +33,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
 from captionist.errors import SettingsError
+from captionist.faults import Fault, find_faults
 from captionist.images import ImageLimits
 
 PREFIX = "CAPTIONIST_"
@@ -268,7 +269,7 @@ def load_settings(**overrides: Any) -> Settings:
     try:
         return Settings(**overrides)
     except ValidationError as error:
-        raise SettingsError("; ".join(_fault(fault) for fault in error.errors())) from error
+        raise SettingsError("; ".join(_fault(fault) for fault in find_faults(error))) from error
     except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SettingsError(f"{_config_file()} cannot be read: {error}") from error
 
@@ -320,9 +321,6 @@ def _is_of_kubernetes(name: str, value: str) -> bool:
     return bool(_KUBERNETES.fullmatch(f"{name}={value}"))
 
 
-def _fault(fault: Any) -> str:
-    location = [str(part) for part in fault["loc"]]
-    message: str = fault["msg"].removeprefix("Value error, ")
-    if not location:
-        return message
-    return f"{PREFIX}{location[0].upper()}{''.join(f'[{part}]' for part in location[1:])}: {message}"
+def _fault(fault: Fault) -> str:
+    setting, *parts = fault.field.split(".")
+    return str(fault._replace(field=setting and f"{PREFIX}{setting.upper()}{''.join(f'[{part}]' for part in parts)}"))

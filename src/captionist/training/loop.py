@@ -81,9 +81,7 @@ class Trainer:
         self.accelerator, self.progress, self._restored = accelerator, progress, state
         self.device = accelerator.device
         self.main = accelerator.is_main_process
-        self.validators = Validators(
-            data.dev, recipe.validation, recipe.data.lowercase, accelerator.process_index, accelerator.num_processes
-        )
+        self.validators = Validators(data.dev, recipe, accelerator.process_index, accelerator.num_processes)
         self.log = RunLog(run, progress, self.validators.columns) if self.main else None
         model.to(self.device)
 

@@ -7,7 +7,9 @@ import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from captionist.errors import RecipeError
+from captionist.faults import find_faults
 from captionist.model.config import ModelConfig
+from captionist.options import SearchOptions
 from captionist.training.stage import ROOT, TEXT, Name, Part, Stage
 
 
@@ -104,16 +106,10 @@ class DevConfig(Part):
 
 
 class ValidationConfig(Part):
-    """How dev captions are written after each epoch; an exported bundle searches in the same way."""
+    """How dev captions are scored after each epoch; `Recipe.search` says how they are written."""
 
     corpora: dict[Name, DevConfig] = Field(
         {}, description="the best epoch has the highest mean of their CIDEr-D, by weight; none: the root's dev alone"
-    )
-
-    num_beams: int = Field(3, ge=1)
-    length_penalty: float = Field(1.0, description="see `inference.options.SearchOptions`")
-    match_weight: float = Field(
-        0.0, ge=0, description="of the exported bundle alone, whose model must have an alignment; see `SearchOptions`"
     )
     batch_size: int = Field(50, ge=1)
     limit: int | None = Field(None, ge=1, description="only the first so many dev pictures of a corpus")
@@ -126,11 +122,10 @@ class ValidationConfig(Part):
 
 
 class BankRecipe(Part):
-    """Sentences of other pictures that an exported bundle's captions compete with; see `inference.bank`."""
+    """Sentences of other pictures, of which `search.retrieved` compete with captions; see `inference.bank`."""
 
     source: Name = Field(description="whose captions they are: a source without pictures")
     credit: str = Field(description="for the model card: where they are from, and under what licence")
-    retrieved: int = Field(10, ge=1, le=50, description="how many compete for a picture")
 
 
 class Recipe(Part):
@@ -151,11 +146,17 @@ class Recipe(Part):
     data: DataConfig
     model: ModelConfig
     stages: tuple[Stage, ...] = Field(min_length=1)
+    search: SearchOptions = Field(
+        SearchOptions(),
+        description="of dev captions and of the exported bundle; match_weight and retrieved are of the bundle alone",
+    )
     validation: ValidationConfig = ValidationConfig()
     bank: BankRecipe | None = Field(None, description="none: an exported bundle says what its decoder writes")
 
     @model_validator(mode="after")
     def _what_a_bank_needs(self) -> Self:
+        if bool(self.bank) is not bool(self.search.retrieved):
+            raise ValueError("a bank and search.retrieved need each other: give both, or neither")
         if self.bank is None:
             return self
         if self.model.alignment is None:
@@ -169,8 +170,8 @@ class Recipe(Part):
     def _what_the_stages_need_of_the_model(self) -> Self:
         if self.model.words is not None and "objects" not in self.data.annotations:
             raise ValueError("model.words needs data.annotations objects")
-        if self.validation.match_weight and self.model.alignment is None:
-            raise ValueError("validation.match_weight needs model.alignment")
+        if self.search.match_weight and self.model.alignment is None:
+            raise ValueError("search.match_weight needs model.alignment")
         for stage in self.stages:
             if stage.contrasts and self.model.alignment is None:
                 raise ValueError(f"stage {stage.name} compares pictures and sentences: give model.alignment a width")
@@ -256,7 +257,7 @@ def load_recipe(path: Path, overrides: list[str] | None = None) -> Recipe:
     try:
         return Recipe.model_validate(content)
     except ValidationError as error:
-        faults = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        faults = "; ".join(map(str, find_faults(error, Recipe.model_fields)))
         raise RecipeError(f"{path}: {faults}.") from error
 
 

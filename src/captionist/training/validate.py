@@ -12,12 +12,13 @@ from captionist.evaluation.cider import CiderD
 from captionist.evaluation.retrieval import recall
 from captionist.evaluation.scorers import bleu
 from captionist.evaluation.tokenize import tokenize
-from captionist.inference.search import SearchOptions, search
+from captionist.inference.search import search
+from captionist.inference.tokenizer import word_starts
 from captionist.model.decoder import TorchDecoder
 from captionist.model.fusion import VisionPrefixLM
 from captionist.model.language import IGNORE, encode_caption
 from captionist.training.objectives import Examples, look
-from captionist.training.recipe import ValidationConfig
+from captionist.training.recipe import Recipe
 
 Show = Callable[[int, int], Examples]
 """A range of dev pictures, as the model is shown them; their captions are not."""
@@ -26,10 +27,9 @@ Show = Callable[[int, int], Examples]
 class Validator:
     """Scores a model on the dev pictures by beam search; the work is shared among the processes."""
 
-    def __init__(
-        self, examples: Sequence[Example], config: ValidationConfig, lowercase: bool, process: int, processes: int
-    ) -> None:
-        self.examples, self.config, self.lowercase = examples, config, lowercase
+    def __init__(self, examples: Sequence[Example], recipe: Recipe, process: int, processes: int) -> None:
+        self.examples, self.config, self.lowercase = examples, recipe.validation, recipe.data.lowercase
+        self.search = recipe.search.override(match_weight=0.0, retrieved=0)
         self.process, self.processes = process, processes
         self._references = [[tokenize(reference) for reference in e.references] for e in examples]
         self._cider = CiderD(self._references)
@@ -37,12 +37,12 @@ class Validator:
     def captions(self, model: VisionPrefixLM, show: Show) -> list[str]:
         """A caption for every picture."""
         decoder = TorchDecoder(model)
-        options = SearchOptions(num_beams=self.config.num_beams, length_penalty=self.config.length_penalty)
+        word_start = word_starts(model.tokenizer)
         mine = []
         starts = range(0, len(self.examples), self.config.batch_size)
         for start in starts[self.process :: self.processes]:
             stop = min(start + self.config.batch_size, len(self.examples))
-            found = search(decoder, look(model, show(start, stop)), stop - start, options)
+            found = search(decoder, look(model, show(start, stop)), stop - start, self.search, word_start)
             mine += [(start + i, model.tokenizer.decode(list(h[0].tokens))) for i, h in enumerate(found)]
         everyone = mine if self.processes == 1 else gather_object(mine)
         return [caption for _, caption in sorted(everyone)]
@@ -73,16 +73,10 @@ class Validator:
 class Validators:
     """Scores a model on the dev pictures of one corpus or several; what counts is the mean, by their weights."""
 
-    def __init__(
-        self,
-        dev: Mapping[str, Sequence[Example]],
-        config: ValidationConfig,
-        lowercase: bool,
-        process: int,
-        processes: int,
-    ) -> None:
-        self._each = {name: Validator(some, config, lowercase, process, processes) for name, some in dev.items()}
-        weights = {name: config.corpora[name].weight if config.corpora else 1.0 for name in dev}
+    def __init__(self, dev: Mapping[str, Sequence[Example]], recipe: Recipe, process: int, processes: int) -> None:
+        self._each = {name: Validator(some, recipe, process, processes) for name, some in dev.items()}
+        corpora = recipe.validation.corpora
+        weights = {name: corpora[name].weight if corpora else 1.0 for name in dev}
         self._weights = {name: weight / sum(weights.values()) for name, weight in weights.items()}
 
     @property

@@ -10,7 +10,7 @@ import structlog
 from fastapi import APIRouter, Request
 
 from captionist.errors import ImageError
-from captionist.inference.search import SearchOptions, SearchOverrides
+from captionist.options import SearchOptions, given
 from captionist.server.batching import Described, OverloadedError
 from captionist.server.bodies import PICTURE_FIELD
 from captionist.server.captionids import CaptionRecord
@@ -101,17 +101,9 @@ async def create_captions(request: Request, service: ServiceDep, client: ClientD
 
 
 def _search(service: Service, options: CaptionOptions) -> SearchOptions:
-    overrides: SearchOverrides = {}
-    if options.num_captions is not None:
-        overrides["num_captions"] = options.num_captions
-    if options.num_beams is not None:
-        overrides["num_beams"] = options.num_beams
-    if options.max_words is not None:
-        overrides["max_words"] = options.max_words
-    if options.retrieved is not None:
-        overrides["retrieved"] = options.retrieved
+    asked = options.model_dump(include=set(SearchOptions.model_fields))
     try:
-        return service.captioner.options(**overrides)
+        return service.captioner.options(**given(**asked))
     except ValueError as error:
         raise Problem("invalid-request", f"{error}.") from error
 

@@ -2,9 +2,8 @@
 
 from fastapi import APIRouter
 
-from captionist.inference.options import MOST_BEAMS_SERVED
 from captionist.server.problems import responses
-from captionist.server.schemas import Limits, ModelInfo, ModelsResponse
+from captionist.server.schemas import MOST_BEAMS_SERVED, Limits, ModelInfo, ModelsResponse
 from captionist.server.service import ClientDep, ServiceDep
 
 router = APIRouter(tags=["models"])

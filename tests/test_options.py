@@ -47,7 +47,8 @@ def captioner(tmp_path_factory: pytest.TempPathFactory) -> Captioner:
         ({"match_weight": "1"}, "match_weight must be a number, but it is '1'"),
         ({"repetition_penalty": 0}, "repetition_penalty must be above 0, but it is 0"),
         ({"retrieved": 51}, "retrieved must be at most 50, but it is 51"),
-        ({"min_tokens": 31}, "min_tokens (31) must be at most max_tokens (30)"),
+        ({"min_tokens": 31}, "min_tokens must be at most max_tokens (30), not 31"),
+        ({"num_captions": 4}, "num_captions must be at most num_beams (3), not 4"),
         ({"sample": {"temperature": 0}}, "sample: temperature must be at least 0.01, but it is 0"),
         (
             {"num_beams": 0, "max_tokens": 0},

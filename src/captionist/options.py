@@ -69,11 +69,7 @@ class SearchOptions(_Options):
     no_repeat_ngram: int = Field(0, ge=0, le=MOST_TOKENS, description="no run of so many tokens comes twice; 0 is off")
     repetition_penalty: float = Field(1.0, gt=0, le=100, description="above 1, repeats are rarer (Keskar et al. 2019)")
     match_weight: float = Field(
-        0.0,
-        ge=0,
-        le=1000,
-        description="what a caption's cosine to the picture counts in its rank, if the model compares the two and has "
-        "not learnt to choose; 0 is off",
+        0.0, ge=0, le=1000, description="weight of a caption's cosine to the picture where no ranker chooses; 0 is off"
     )
     retrieved: int = Field(
         0, ge=0, le=MOST_RETRIEVED, description="sentences of other pictures that may win, if the model has any"
@@ -83,12 +79,9 @@ class SearchOptions(_Options):
     @model_validator(mode="after")
     def _fit_together(self) -> Self:
         if self.sample is None and self.num_captions > self.num_beams:
-            raise ValueError(
-                f"num_captions ({self.num_captions}) must be at most num_beams ({self.num_beams}): "
-                "raise num_beams or sample"
-            )
+            raise ValueError(f"num_captions must be at most num_beams ({self.num_beams}), not {self.num_captions}")
         if self.min_tokens > self.max_tokens:
-            raise ValueError(f"min_tokens ({self.min_tokens}) must be at most max_tokens ({self.max_tokens})")
+            raise ValueError(f"min_tokens must be at most max_tokens ({self.max_tokens}), not {self.min_tokens}")
         return self
 
     def fitting(self, batch: int) -> int:

@@ -37,7 +37,7 @@ def test_the_file_may_be_elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
 @pytest.mark.parametrize(
     ("name", "value", "said"),
     [
-        ("PORT", "70000", "CAPTIONIST_PORT: .*65535"),
+        ("PORT", "70000", "CAPTIONIST_PORT must be at most 65535"),
         ("MAX_BATCH", "many", "CAPTIONIST_MAX_BATCH"),
         ("ANONYMOUS_RATE", "often", "CAPTIONIST_ANONYMOUS_RATE: 'often' is not a rate such as 60/minute"),
         ("CORS_ORIGINS", '["example.org"]', r"CAPTIONIST_CORS_ORIGINS\[0\]: .* is not an origin"),

@@ -257,3 +257,10 @@ def test_visual_tokens_learn_to_name_what_captions_say(
     added = [both - alone for both, alone in zip(losses(naming), losses(plain), strict=True)]
     assert added[0] > 0.3
     assert added[-1] < 0.8 * added[0]
+
+
+def test_dev_captions_are_searched_for_as_the_recipe_says(checkpoints: Checkpoints, tmp_path: Path) -> None:
+    recipe = write_recipe(tmp_path, checkpoints, [frozen()])
+    run = train(recipe, ["search.num_beams=2", "search.max_words=2", "search.min_tokens=2"], runs=tmp_path / "runs")
+    captions = json.loads((run / "captions.json").read_text(encoding="utf-8"))
+    assert {len(caption.split()) for caption in captions.values()} <= {1, 2}

@@ -3,6 +3,7 @@
 import codecs
 import json
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,7 +16,7 @@ import typer
 from captionist import paths
 from captionist.commands.bar import Bar
 from captionist.errors import CaptionistError, ImageNotFoundError, MissingExtraError, UnsupportedImageError
-from captionist.options import meaning
+from captionist.options import SearchOptions, meaning
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -31,10 +32,18 @@ ModelOption = Annotated[
 
 
 def _search_option(name: str) -> Any:
-    """An option of the search, which takes a whole number: limits and help are the field's."""
+    """An option of the search, which takes a whole number: its help, its limits and their messages are the field's."""
     field = meaning(name)
-    text = field["description"]
-    return typer.Option(min=field["ge"], max=field["le"], metavar="N", help=f"{text[0].upper()}{text[1:]}.")
+    text = f"{field['description'][0].upper()}{field['description'][1:]}."
+
+    def parse(value: str) -> Any:
+        change: Any = {name: int(value) if re.fullmatch(r"-?[0-9]{1,4000}", value) else value}
+        try:
+            return getattr(SearchOptions().override(**change), name)
+        except ValueError as error:
+            raise typer.BadParameter(str(error)) from error
+
+    return typer.Option(min=field["ge"], max=field["le"], metavar="N", help=text, parser=parse)
 
 
 BeamsOption = Annotated[int | None, _search_option("num_beams")]

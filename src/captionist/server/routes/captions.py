@@ -101,9 +101,8 @@ async def create_captions(request: Request, service: ServiceDep, client: ClientD
 
 
 def _search(service: Service, options: CaptionOptions) -> SearchOptions:
-    asked = options.model_dump(include=set(SearchOptions.model_fields))
     try:
-        return service.captioner.options(**given(**asked))
+        return service.captioner.options(**given(**options.model_dump(include=set(SearchOptions.model_fields))))
     except ValueError as error:
         raise Problem("invalid-request", f"{error}.") from error
 

@@ -4,6 +4,7 @@ import asyncio
 import base64
 import binascii
 import codecs
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -65,10 +66,9 @@ async def read_pictures(
         # Pictures in base64 take long enough to parse that others would notice.
         asked = await asyncio.to_thread(parse_json, CaptionRequest, await body.read())
         options = CaptionOptions(**asked.model_dump(exclude={"pictures"}))
-        _check_count(len(asked.pictures), max_pictures)
-        async with together() as group:  # what is fetched is counted as the body's, so that nothing may outlive it
-            tasks = [group.create_task(_picture(entry, n, body, fetcher)) for n, entry in enumerate(asked.pictures, 1)]
-        pictures = [task.result() for task in tasks]
+        pictures = await load_pictures(
+            {_field(index, entry): entry for index, entry in enumerate(asked.pictures)}, body, max_pictures, fetcher
+        )
     elif kind.startswith("image/") or kind == "application/octet-stream":
         options = parse(CaptionOptions, query_fields(request))
         pictures = [Picture("the picture", await body.read())]
@@ -76,6 +76,19 @@ async def read_pictures(
         raise _unsupported(kind, "send multipart/form-data, application/json or image/*")
     _check_count(len(pictures), max_pictures)
     return pictures, options
+
+
+async def load_pictures(
+    entries: Mapping[str, PictureInput], body: Body, max_pictures: int, fetcher: Fetcher | None
+) -> list[Picture]:
+    """Pictures in JSON, decoded or fetched; entries: each by the name of its field. Raises Problem."""
+    _check_count(len(entries), max_pictures)
+    async with together() as group:  # what is fetched is counted as the body's, so that nothing may outlive it
+        tasks = [
+            group.create_task(_picture(field, entry, f"picture {number}", body, fetcher))
+            for number, (field, entry) in enumerate(entries.items(), 1)
+        ]
+    return [task.result() for task in tasks]
 
 
 async def read_feedback(request: Request, body: Body) -> tuple[FeedbackRequest, bytes | None]:
@@ -145,12 +158,15 @@ def parse_json(model: type[_Model], body: bytes) -> _Model:
         raise _wrong_fields(find_faults(error, model.model_fields)) from error
 
 
-async def _picture(entry: PictureInput, number: int, body: Body, fetcher: Fetcher | None) -> Picture:
-    name = f"picture {number}"
+def _field(index: int, entry: PictureInput) -> str:
     if (entry.data is None) == (entry.url is None):
-        raise _invalid(f"pictures.{number - 1}", "give one of data and url")
+        raise _invalid(f"pictures.{index}", "give one of data and url")
+    return f"pictures.{index}.{'url' if entry.data is None else 'data'}"
+
+
+async def _picture(field: str, entry: PictureInput, name: str, body: Body, fetcher: Fetcher | None) -> Picture:
     if entry.data is not None:
-        return Picture(name, await asyncio.to_thread(_decode_base64, entry.data, number))
+        return Picture(name, await asyncio.to_thread(_decode_base64, entry.data, field))
     if fetcher is None:
         raise Problem("url-refused", "This service fetches no URLs: send the picture itself.")
     assert entry.url is not None
@@ -160,9 +176,8 @@ async def _picture(entry: PictureInput, number: int, body: Body, fetcher: Fetche
         return Picture(name, b"", problem)
 
 
-def _decode_base64(text: str, number: int) -> bytes:
+def _decode_base64(text: str, field: str) -> bytes:
     """Base64 as people send it: in lines, without padding, in the alphabet of URLs. Raises Problem."""
-    field = f"pictures.{number - 1}.data"
     text = text.strip()
     if text[:5].lower() == "data:":
         header, comma, text = text.partition(",")

@@ -86,16 +86,33 @@ async def create_captions(request: Request, service: ServiceDep, client: ClientD
     begun = time.monotonic()
     with service.bodies.body(request) as body:
         pictures, options = await read_pictures(request, body, service.settings.max_pictures, service.fetcher)
-        search = _search(service, options)
-        # A full body takes a quarter of a second, in which no other request would be heard.
-        digests = await asyncio.to_thread(lambda: [hashlib.sha256(picture.data).hexdigest() for picture in pictures])
-        try:
-            with service.batcher.room(len(pictures)):
-                outcomes = await unless_disconnected(request, _describe(service, pictures, search))
-        except OverloadedError as error:
-            raise refusal(error, request) from error
+        return await describe(request, service, pictures, options, begun)
+
+
+async def describe(
+    request: Request,
+    service: Service,
+    pictures: list[Picture],
+    options: CaptionOptions,
+    begun: float,
+    *,
+    all_or_none: bool = False,
+) -> CaptionResponse:
+    """The captions of a request's pictures, whose body has been read and is still held.
+
+    begun: the request, by `time.monotonic`. Raises Problem where no picture can be described; with all_or_none, where
+    any cannot.
+    """
+    search = _search(service, options)
+    # A full body takes a quarter of a second, in which no other request would be heard.
+    digests = await asyncio.to_thread(lambda: [hashlib.sha256(picture.data).hexdigest() for picture in pictures])
+    try:
+        with service.batcher.room(len(pictures)):
+            outcomes = await unless_disconnected(request, _describe(service, pictures, search))
+    except OverloadedError as error:
+        raise refusal(error, request) from error
     problems = [outcome for outcome in outcomes if isinstance(outcome, Problem)]
-    if len(problems) == len(outcomes):
+    if problems and (all_or_none or len(problems) == len(outcomes)):
         raise problems[0]
     return _answer(service, options, outcomes, digests, begun)
 

@@ -16,7 +16,7 @@ from captionist.server.fullhouse import FullHouse
 from captionist.server.head import Head
 from captionist.server.observe import Observe
 from captionist.server.problems import Problem
-from captionist.server.routes import captions, feedback, health, models, page
+from captionist.server.routes import captions, feedback, health, models, ollama, openai, page
 from captionist.server.schemas import CaptionRequest, FeedbackRequest, ProblemDocument
 from captionist.server.service import Service
 
@@ -51,6 +51,11 @@ def create_app(service: Service) -> FastAPI:
         telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
     )
     app.state.service = service
+    app.state.error_formats = {}
+    if service.settings.compatible_apis:
+        for module in (openai, ollama):
+            app.include_router(module.router)  # before our own, as OpenAI's list of models says more than ours
+            app.state.error_formats |= module.ERROR_FORMATS
     for module in (captions, feedback, models, health, page):
         app.include_router(module.router)
     app.mount("/page", page.PageFiles())

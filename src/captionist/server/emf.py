@@ -14,9 +14,8 @@ from typing import Any
 from captionist.bundle import BundleConfig
 from captionist.captions import Caption
 from captionist.server.batching import Batcher
-from captionist.server.telemetry import Telemetry
+from captionist.server.telemetry import CAPTION_ROUTES, Telemetry
 
-CAPTIONS = "/v1/captions"
 _MOST_VALUES = 100  # of a metric in a line, by the specification
 _NO_ROOM = ("queue_full", "deadline", "memory")
 _UNITS = {"Latency": "Milliseconds", "Confidence": "None"}  # the others are counts
@@ -83,7 +82,7 @@ class EmfTelemetry(Telemetry):
 
     def request(self, method: str, route: str, status: int, seconds: float) -> None:
         super().request(method, route, status, seconds)
-        if (method, route) != ("POST", CAPTIONS):
+        if method != "POST" or route not in CAPTION_ROUTES:
             return
         self._interval.requests += 1
         self._interval.errors += status >= 500

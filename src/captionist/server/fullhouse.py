@@ -5,8 +5,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from captionist.server.batching import Batcher, OverloadedError
 from captionist.server.problems import Problem
-
-_PATH = "/v1/captions"
+from captionist.server.telemetry import CAPTION_ROUTES
 
 
 class FullHouse:
@@ -16,12 +15,12 @@ class FullHouse:
         self._app, self._batcher = app, batcher
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["method"] == "POST" and scope["path"] == _PATH:
+        if scope["type"] == "http" and scope["method"] == "POST" and scope["path"] in CAPTION_ROUTES:
             try:
                 self._batcher.check_room()
             except OverloadedError as error:
                 request = Request(scope)
-                request.state.route = _PATH  # it has not been routed yet
+                request.state.route = scope["path"]  # it has not been routed yet
                 await refusal(error, request).response(request)(scope, receive, send)
                 return
         await self._app(scope, receive, send)

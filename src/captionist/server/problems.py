@@ -1,6 +1,7 @@
 """Errors as problem documents (RFC 9457). Every error that the service answers with is one of PROBLEMS."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -88,7 +89,17 @@ class Problem(Exception):  # noqa: N818 - the word of the RFC
         if self.retry_after is not None:
             headers["Retry-After"] = str(max(math.ceil(self.retry_after), 1))
         request.state.problem = self.name  # for the log and the metrics
-        return JSONResponse(self.document(getattr(request.state, "request_id", None)), self.status, headers, MEDIA_TYPE)
+        document = self.document(getattr(request.state, "request_id", None))
+        formats: dict[str, ErrorFormat] = request.app.state.error_formats
+        path = request.scope["path"]
+        error_format = next((formats[start] for start in formats if path.startswith(start)), None)
+        if error_format:
+            document = error_format(self, document)
+        return JSONResponse(document, self.status, headers, MEDIA_TYPE if "type" in document else None)
+
+
+ErrorFormat = Callable[[Problem, dict[str, Any]], dict[str, Any]]
+"""What a problem is to clients that know another kind of error; it is also given as a document."""
 
 
 def image_problem(error: ImageError) -> Problem:

@@ -148,6 +148,9 @@ class Settings(BaseSettings):
     cors_origins: tuple[Annotated[str, AfterValidator(_origin)], ...] = Field(
         (), description="JSON list of origins whose pages may call the API"
     )
+    compatible_apis: bool = Field(
+        True, description="answer clients of OpenAI and Ollama, too: /v1/chat/completions, /api/chat and others"
+    )
     secret: SecretStr | None = Field(
         None,
         min_length=_SHORTEST_SECRET,

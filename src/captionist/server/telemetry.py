@@ -11,6 +11,8 @@ from captionist.bundle import BundleConfig
 from captionist.captions import Caption
 from captionist.server.batching import Batcher
 
+CAPTION_ROUTES = ("/v1/captions", "/v1/chat/completions", "/api/generate", "/api/chat")
+"""A POST to any of them describes pictures."""
 REJECTIONS = ("queue_full", "deadline", "stopping", "memory", "rate_limited", "unauthorized")
 _STAGES = ("decode", "queue", "encode", "generate")
 _RECENT = 200
@@ -67,7 +69,7 @@ class Telemetry:
         for rating in ("good", "bad"):
             self._feedback.labels(rating, model.name, model.version)
         self._corrections.labels(model.name, model.version)
-        for route, usual in (("/v1/captions", "200"), ("/v1/feedback", "201")):
+        for route, usual in (*((route, "200") for route in CAPTION_ROUTES), ("/v1/feedback", "201")):
             for status in (usual, "422", "500", "503", "504"):
                 self._requests.labels("POST", route, status)
                 self._duration.labels(route, status)

@@ -1,7 +1,8 @@
 """Queries over the tasks that a dashboard's variables choose."""
 
 HERE = 'job="$job", instance=~"$instance"'
-CAPTIONS = 'route="/v1/captions", method="POST"'
+ROUTES = 'route=~"/v1/captions|/v1/chat/completions|/api/generate|/api/chat"'  # those that describe pictures
+CAPTIONS = f'{ROUTES}, method="POST"'
 MODEL = "model, model_version"
 _OF_THE_WRITER = ("captionist_feedback_total", "captionist_feedback_corrections_total")  # and not of the task
 

@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from grafana_foundation_sdk.builders import dashboard
 
 from deploy.grafana.parts import GREEN, ORANGE, RED, YELLOW, Panel, Query, board, curves, number
-from deploy.grafana.promql import CAPTIONS, increase, mean, quantile, rate, ratio, recorded, select
+from deploy.grafana.promql import CAPTIONS, ROUTES, increase, mean, quantile, rate, ratio, recorded, select
 
 _REQUESTS, _DURATION = "captionist_http_requests_total", "captionist_http_request_duration_seconds"
 _STAGES = "captionist_stage_duration_seconds"
-_DONE = 'route="/v1/captions", status="200"'
+_DONE = f'{ROUTES}, status="200"'
 _FAILED = f'{CAPTIONS}, status=~"5.."'
 _ERRORS, _SLOW = "job:captionist_caption_errors:ratio_rate", "job:captionist_slow_captions:ratio_rate"
 _ERRORS_ALLOWED, _SLOW_ALLOWED, _SLOW_SECONDS = 0.005, 0.05, 2.5  # as in deploy/prometheus/rules/objectives.yml
@@ -126,7 +126,7 @@ _TIMES = [
         "Duration of refusals, p95",
         "A service that is full should say so quickly.",
         "s",
-        Query(quantile(0.95, _DURATION, 'route="/v1/captions", status=~"401|429|503"', "status"), "{{status}}"),
+        Query(quantile(0.95, _DURATION, f'{ROUTES}, status=~"401|429|503"', "status"), "{{status}}"),
         width=12,
     ),
 ]

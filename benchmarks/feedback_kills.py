@@ -24,12 +24,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from benchmarks._load import UNANSWERED, Client, client
-from benchmarks._pictures import EXAMPLES, multipart, post
-from benchmarks._postgres import Postgres
-from benchmarks._processes import Service
-from benchmarks._report import circumstances, show, verdict, write
 from captionist.server.captionids import CaptionIds, CaptionRecord
+from harness.load import UNANSWERED, Client, client
+from harness.pictures import EXAMPLES
+from harness.postgres import Postgres
+from harness.processes import Service
+from harness.report import circumstances, show, verdict, write
+from harness.requests import multipart, post
 
 _SECRET = "signs the ids of captions that nobody wrote"
 _POSTERS = 6

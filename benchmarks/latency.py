@@ -14,8 +14,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks._contestants import Kind, Worker, write_base_bundle
-from benchmarks._pictures import photographs
-from benchmarks._report import circumstances, show, verdict, write
+from harness.pictures import photographs
+from harness.report import circumstances, show, verdict, write
 
 _TARGETS = (
     ("transformers, same weights", "ours", 1, 6.0),

@@ -14,10 +14,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks._report import circumstances, show, write
 from captionist import images
 from captionist.data import Example, clean_caption, difference_hash, leave_out_lines, open_corpus
 from captionist.data.leakage import MAX_DISTANCE
+from harness.report import circumstances, show, write
 
 Pixels = NDArray[np.uint8]
 Hashes = NDArray[np.uint64]

@@ -22,11 +22,11 @@ import onnx
 import onnxruntime as ort
 from onnx import TensorProto, helper
 
-from benchmarks._report import circumstances, show, verdict, write
 from captionist.bundle import ENCODER, PREFILL, STEP, Bundle
 from captionist.inference.encoding import Prepared
 from captionist.inference.engine import Engine
 from captionist.inference.sessions import session_options
+from harness.report import circumstances, show, verdict, write
 
 _TARGET = 0.6  # of the int8 rate, by the encoder
 _SIDE = 1024  # of the square matrices whose product is measured

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks._report import circumstances, show, write
 from captionist.index import ImageIndex
+from harness.report import circumstances, show, write
 
 _SEARCHES = """
 import json, resource, sys, time

@@ -18,11 +18,12 @@ from typing import Any
 
 import uvloop
 
-from benchmarks._hostile import Tally, hang_ups, slow_bodies, slow_headers
-from benchmarks._load import UNANSWERED, Load, closed_loop, open_loop
-from benchmarks._pictures import caption_request, photographs, png_of_zeros
-from benchmarks._processes import Elsewhere, Service
-from benchmarks._report import circumstances, show, verdict, write
+from harness.hostile_clients import Tally, hang_ups, slow_bodies, slow_headers
+from harness.load import UNANSWERED, Load, closed_loop, open_loop
+from harness.pictures import photographs, png_of_zeros
+from harness.processes import Elsewhere, Service
+from harness.report import circumstances, show, verdict, write
+from harness.requests import caption_request
 
 _PHOTOGRAPHS = Path("../shared/data/flickr8k/Images")
 _DEADLINE = 10.0  # seconds: the service's default

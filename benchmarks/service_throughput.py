@@ -18,10 +18,11 @@ from typing import Any
 
 import uvloop
 
-from benchmarks._load import closed_loop, throughput
-from benchmarks._pictures import caption_request, photographs
-from benchmarks._processes import Elsewhere, HttpProcess, Measured, Service, free_port
-from benchmarks._report import circumstances, show, verdict, write
+from harness.load import closed_loop, throughput
+from harness.pictures import photographs
+from harness.processes import Elsewhere, HttpProcess, Measured, Service, free_port
+from harness.report import circumstances, show, verdict, write
+from harness.requests import caption_request
 
 _PHOTOGRAPHS = Path("../shared/data/flickr8k/Images")
 Turn = Callable[[], dict[str, float]]

@@ -11,10 +11,11 @@ from pathlib import Path
 
 import uvloop
 
-from benchmarks._load import closed_loop
-from benchmarks._pictures import EXAMPLES, caption_request
-from benchmarks._processes import Service
-from benchmarks._report import circumstances, show, verdict, write
+from harness.load import closed_loop
+from harness.pictures import EXAMPLES
+from harness.processes import Service
+from harness.report import circumstances, show, verdict, write
+from harness.requests import caption_request
 
 _TARGET = 1.0  # seconds
 _MEMORY = 350.0  # MB

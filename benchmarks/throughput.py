@@ -10,8 +10,8 @@ from itertools import cycle, islice
 from pathlib import Path
 
 from benchmarks._contestants import Kind, Worker
-from benchmarks._pictures import photographs
-from benchmarks._report import circumstances, show, verdict, write
+from harness.pictures import photographs
+from harness.report import circumstances, show, verdict, write
 
 _TARGET = 5.0
 _BEAMS = (3, 5)

@@ -20,7 +20,6 @@ from tokenizers import Tokenizer
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import Dinov2Config, GPT2Config, ViTConfig
 
-from benchmarks._report import circumstances, show, write
 from captionist import images
 from captionist.bundle import TOKENIZER, embedded
 from captionist.data import Example
@@ -34,6 +33,7 @@ from captionist.training.objectives.caption import Captioning
 from captionist.training.optim import prepare_stage
 from captionist.training.recipe import Recipe, load_recipe
 from captionist.training.stage import Stage
+from harness.report import circumstances, show, write
 
 _TOKENS = 12  # of a caption, about Flickr8k's mean
 _OBJECTIVE = Objective(losses=(Captioning(),))

@@ -38,7 +38,7 @@ SMALLEST = {
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """As a checkout, with random starting weights of the embedded model's shapes."""
     made = tmp_path_factory.mktemp("checkout")
-    for name in ("benchmarks", "examples", "recipes", "src"):
+    for name in ("benchmarks", "examples", "harness", "recipes", "src"):
         (made / name).symlink_to(ROOT / name)
     weights = made / "weights"
     weights.mkdir()

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-SOURCE = Path(__file__).parents[1] / "src" / "captionist"
+ROOT = Path(__file__).parents[1]
+SOURCE = ROOT / "src" / "captionist"
 
 # What may stand at the top of the modules of each part, or inside their functions, from the package itself. A part is
 # a module or a package directly below captionist.
@@ -137,6 +138,11 @@ def test_what_not_every_system_has_is_behind_one_door(path: Path) -> None:
     }
     if path != SOURCE / "system.py":
         assert not (lacking & imports(path)) | (lacked & asked)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "harness").glob("*.py")), ids=lambda path: path.name)
+def test_the_harness_is_below_all_who_share_it(path: Path) -> None:
+    assert not {name.split(".")[0] for name in imports(path)} & {"tests", "benchmarks", "deploy", "captionist"}
 
 
 def test_evaluation_needs_torch_for_a_clip_alone() -> None:

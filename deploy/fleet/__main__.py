@@ -9,11 +9,11 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from benchmarks._report import circumstances, show, verdict
 from deploy.fleet.containers import CPUS
 from deploy.fleet.drawing import draw
 from deploy.fleet.record import write
 from deploy.fleet.scenarios import SCENARIOS, Pace, play
+from harness.report import circumstances, show, verdict
 
 
 def main() -> int:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks._processes import HttpProcess, free_port
+from harness.processes import HttpProcess, free_port
 
 _SLOTS = 64
 # As deploy/aws/load_balancer.tf has it, only that health is asked for ten times as often. haproxy's own `retry-on

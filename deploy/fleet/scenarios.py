@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from benchmarks._pictures import EXAMPLES, multipart, post
 from captionist.bundle import Bundle
 from deploy.fleet.balancer import balancing
 from deploy.fleet.bundles import damaged, of_version
@@ -21,6 +20,8 @@ from deploy.fleet.fleet import Fleet
 from deploy.fleet.record import Record
 from deploy.fleet.scaling import Policy, Scaling
 from deploy.fleet.traffic import Request, Traffic, milliseconds, statuses
+from harness.pictures import EXAMPLES
+from harness.requests import multipart, post
 
 _KEY = "f" * 40
 _ENVIRONMENT = {

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from benchmarks._load import UNANSWERED, Answer, Client, client
+from harness.load import UNANSWERED, Answer, Client, client
 
 _RETRIED = (UNANSWERED, 502, 503, 504)
 _PAUSE = 1.0  # seconds

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode
 
-from benchmarks._processes import HttpProcess
 from deploy.grafana.written import FOLDER
+from harness.processes import HttpProcess
 
 _POINTS = 150  # of a curve; Grafana's number is the panel's width in pixels
 

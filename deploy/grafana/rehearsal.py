@@ -19,10 +19,11 @@ from typing import Any
 
 import cv2
 
-from benchmarks._load import Client, client, connected
-from benchmarks._pictures import EXAMPLES, multipart, post
-from benchmarks._processes import HttpProcess, Service, free_port
 from captionist.bundle import CHECKSUMS, CONFIG, Bundle
+from harness.load import Client, client, connected
+from harness.pictures import EXAMPLES
+from harness.processes import HttpProcess, Service, free_port
+from harness.requests import multipart, post
 
 RULES = Path(__file__).parents[1] / "prometheus" / "rules"
 _KEYS = {"website": "a" * 40, "limited": "b" * 40, "operator": "c" * 40}

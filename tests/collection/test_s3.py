@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from pyarrow import fs, parquet
 
-from benchmarks._processes import free_port
+from harness.processes import free_port
 from tests.collection.tables import start
 from tests.deploy.aws_tools import FAKE, Cloud, cloud
 

@@ -22,10 +22,10 @@ import httpx2
 import pytest
 import yaml
 
-from benchmarks._postgres import Postgres, binaries
 from captionist.server.settings import load_settings
+from harness.postgres import Postgres, binaries
+from harness.processes import free_port
 from tests.deploy.containers import CONTAINER, ROOT, podman, run, tool
-from tests.e2e.service import free_port
 from tests.images.samples import SAMPLES
 from tests.tools import missing
 

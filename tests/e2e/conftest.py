@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, Playwright, expect, sync_playwright
 
-from tests.e2e.service import Service, free_port, running
+from harness.processes import HOST
+from tests.e2e.service import Service
 from tests.tools import missing
 
 REPOSITORY = Path(__file__).parents[2]
@@ -36,7 +37,7 @@ Visit = Callable[..., Page]
 @pytest.fixture(scope="package")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """Open to everybody on this machine, and keeping pictures."""
-    with running(tmp_path_factory.mktemp("service"), free_port(), keep_pictures="true") as service:
+    with Service(tmp_path_factory.mktemp("service"), keep_pictures=True) as service:
         yield service
 
 
@@ -71,7 +72,7 @@ def complaints() -> list[str]:
 
 @pytest.fixture
 def visit(request: pytest.FixtureRequest, complaints: list[str]) -> Iterator[Visit]:
-    """visit(service, phone=False, **options of a browser context) -> its page.
+    """visit(service, phone=False, host="127.0.0.1", **options of a browser context) -> its page.
 
     At the end there must have been no error on the console, no violation of the Content-Security-Policy (which is one),
     and no request to anywhere but the service.
@@ -79,17 +80,18 @@ def visit(request: pytest.FixtureRequest, complaints: list[str]) -> Iterator[Vis
     contexts: list[BrowserContext] = []
     strays: list[str] = []
 
-    def visit(service: Service, *, phone: bool = False, **options: Any) -> Page:
+    def visit(service: Service, *, phone: bool = False, host: str = HOST, **options: Any) -> Page:
+        home = service.url.replace(HOST, host)
         browser: Browser = request.getfixturevalue("phone_browser" if phone else "browser")
         options = {"reduced_motion": "reduce", **(_PHONE if phone else {}), **options}
         context = browser.new_context(permissions=["clipboard-read", "clipboard-write"], **options)
         contexts.append(context)
         context.set_default_timeout(_PATIENCE)
-        context.on("request", lambda sent: None if _at_home(sent.url, service) else strays.append(sent.url))
+        context.on("request", lambda sent: None if _at_home(sent.url, home) else strays.append(sent.url))
         page = context.new_page()
         page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
         page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.goto(service.url)
+        page.goto(home)
         return page
 
     yield visit
@@ -99,8 +101,8 @@ def visit(request: pytest.FixtureRequest, complaints: list[str]) -> Iterator[Vis
     assert complaints == []
 
 
-def _at_home(url: str, service: Service) -> bool:
-    return url.startswith((f"{service.url}/", f"blob:{service.url}/", "data:"))
+def _at_home(url: str, home: str) -> bool:
+    return url.startswith((f"{home}/", f"blob:{home}/", "data:"))
 
 
 @pytest.fixture

@@ -1,7 +1,5 @@
 """What people say of a caption is stored, and can be taken back."""
 
-import dataclasses
-
 import pytest
 from playwright.sync_api import Locator, Page, Route, expect
 
@@ -124,7 +122,7 @@ def test_an_answer_that_was_lost_is_not_stored_twice(page: Page, service: Servic
 
 def test_plain_http_is_enough(visit: Visit, service: Service) -> None:
     """Beyond localhost, browsers give a page on plain HTTP neither navigator.clipboard nor crypto.randomUUID."""
-    page = visit(dataclasses.replace(service, url=service.url.replace("127.0.0.1", PLAIN_HOST)))
+    page = visit(service, host=PLAIN_HOST)
     assert not page.evaluate("isSecureContext")
     card = captioned(page)
     card.get_by_role("button", name="Copy text").click()

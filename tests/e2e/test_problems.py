@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import Page, Route, expect
 
 from tests.e2e.conftest import Visit
-from tests.e2e.service import free_port, running
+from tests.e2e.service import Service
 from tests.e2e.steps import DOG, captioned, choose
 
 pytestmark = pytest.mark.e2e
@@ -31,15 +31,14 @@ def test_a_text_named_like_a_picture_is_explained_and_the_next_picture_works(
 def test_a_server_that_went_away_is_explained_and_can_come_back(
     visit: Visit, tmp_path: Path, complaints: list[str]
 ) -> None:
-    port = free_port()
-    with running(tmp_path, port) as service:
+    with Service(tmp_path) as service:
         page = visit(service)
         expect(page.locator("#model")).not_to_be_empty()
     choose(page, DOG)
     alert = page.get_by_role("alert")
     expect(alert).to_contain_text("The server cannot be reached")
     complaints.clear()
-    with running(tmp_path, port):
+    with Service(tmp_path, port=service.port):
         alert.get_by_role("button", name="Try again").click()
         expect(page.locator(".sentence")).to_contain_text("dog")
         expect(alert).to_be_hidden()
@@ -64,7 +63,7 @@ def test_an_api_key_is_asked_for_and_what_was_begun_goes_on(
     visit: Visit, tmp_path: Path, complaints: list[str]
 ) -> None:
     keys = [{"name": "test", "sha256": hashlib.sha256(b"open-sesame").hexdigest()}]
-    with running(tmp_path, free_port(), api_keys=json.dumps(keys)) as service:
+    with Service(tmp_path, api_keys=keys) as service:
         page = visit(service)
         choose(page, DOG)
         field = page.get_by_label("API key")

@@ -7,7 +7,7 @@ from PIL import Image
 
 from captionist.errors import CorruptImageError, ImageError, UnsupportedImageError
 from captionist.images import ImageLimits, decode
-from tests.hostile_images import png_of_zeros
+from harness.pictures import png_of_zeros
 from tests.images.samples import SAMPLES, save
 
 EXAMPLES = Path(__file__).parents[2] / "examples"

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from captionist.images import decode
-from tests.hostile_images import png_chunk
+from harness.pictures import png_chunk
 from tests.images.samples import BLUE, RED, SAMPLES, WHITE, close, quadrants, save, smooth_noise, tiff
 
 EXAMPLES = Path(__file__).parents[2] / "examples"

@@ -8,7 +8,7 @@ import pytest
 
 from captionist.errors import ImageTooLargeError
 from captionist.images import ImageLimits, decode
-from tests.hostile_images import png_of_zeros
+from harness.pictures import png_of_zeros
 from tests.images.samples import SAMPLES, patched, tiff
 
 HUGE = 30_000

@@ -14,7 +14,7 @@ from captionist.errors import (
     UnsupportedImageError,
 )
 from captionist.images import FilePart, ImageLimits, decode
-from tests.hostile_images import write_hostile
+from harness.pictures import write_hostile
 from tests.images.samples import SAMPLES, patched, tiff
 
 

@@ -5,9 +5,9 @@ import json
 import uuid
 from typing import Any
 
-from benchmarks._load import Answer, client
-from benchmarks._pictures import post
 from captionist.server.captionids import CaptionIds, CaptionRecord
+from harness.load import Answer, client
+from harness.requests import post
 
 SECRET = "signs the ids of captions that nobody wrote"
 

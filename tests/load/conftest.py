@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from benchmarks._pictures import EXAMPLES, caption_request
-from benchmarks._processes import Service
+from harness.pictures import EXAMPLES
+from harness.processes import Service
+from harness.requests import caption_request
 
 Start = Callable[..., Service]
 

@@ -5,8 +5,9 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from benchmarks._load import Answer, client, connected
-from benchmarks._pictures import EXAMPLES, post
+from harness.load import Answer, client, connected
+from harness.pictures import EXAMPLES
+from harness.requests import post
 from tests.load.ask import send
 from tests.load.conftest import Start
 

@@ -4,8 +4,9 @@ import asyncio
 
 import pytest
 
-from benchmarks._load import Answer, client
-from benchmarks._pictures import EXAMPLES, post
+from harness.load import Answer, client
+from harness.pictures import EXAMPLES
+from harness.requests import post
 from tests.load.ask import problem
 from tests.load.conftest import Start
 

@@ -6,9 +6,9 @@ import time
 
 import pytest
 
-from benchmarks._load import UNANSWERED, Answer, client, connected
-from benchmarks._pictures import post
-from benchmarks._processes import Service
+from harness.load import UNANSWERED, Answer, client, connected
+from harness.processes import Service
+from harness.requests import post
 from tests.load.ask import SECRET, comments, feedback, send
 from tests.load.conftest import Start
 

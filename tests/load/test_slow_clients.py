@@ -6,8 +6,8 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from benchmarks._hostile import Tally, slow_bodies, slow_headers
-from benchmarks._load import UNANSWERED, Answer, client, connected
+from harness.hostile_clients import Tally, slow_bodies, slow_headers
+from harness.load import UNANSWERED, Answer, client, connected
 from tests.load.ask import problem, send
 from tests.load.conftest import Start
 

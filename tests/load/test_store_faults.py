@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks._load import Answer, client
-from benchmarks._postgres import Postgres, binaries
-from benchmarks._processes import Service
+from harness.load import Answer, client
+from harness.postgres import Postgres, binaries
+from harness.processes import Service
 from tests import tools
 from tests.load.ask import SECRET, comments, feedback, problem, send
 from tests.load.conftest import Start

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 from PIL import Image
 
-from tests.hostile_images import png_chunk, png_of_zeros, truncated_jpeg
+from harness.pictures import png_chunk, png_of_zeros, truncated_jpeg
 
 MARK = b"bytes-of-a-picture"
 """Is in many of them, and should be in no log."""

@@ -311,14 +311,14 @@ def test_a_client_that_dawdles_is_hung_up_on(impatient: Running, start: bytes, d
     ],
 )
 def test_a_flood_before_or_after_a_body_fills_no_memory(impatient: Running, start: bytes, more: bytes) -> None:
-    before = impatient.memory
+    before = impatient.rss()
     with closing(socket.create_connection(("127.0.0.1", impatient.port), PATIENCE)) as connection:
         peak = before
         try:
             connection.sendall(start)
             for _ in range(300):  # 30 MB
                 connection.sendall(more)
-                peak = max(peak, impatient.memory)
+                peak = max(peak, impatient.rss())
         except ConnectionError:
             pass
     assert peak - before < 10_000_000

@@ -88,7 +88,7 @@ def test_every_hostile_request_is_refused_and_the_service_goes_on(
     service: Running, requests: list[Hostile], dog: bytes
 ) -> None:
     assert sum(hostile.outcome in (REFUSED, NOT_HTTP, LEFT) for hostile in requests) >= 200
-    before, expected = service.memory, caption(service, dog)["captions"]
+    before, expected = service.rss(), caption(service, dog)["captions"]
 
     with ThreadPoolExecutor(8) as clients:
         answers = clients.map(lambda hostile: service.send(hostile.sent, hostile.outcome == LEFT), requests)
@@ -98,7 +98,7 @@ def test_every_hostile_request_is_refused_and_the_service_goes_on(
     assert service.process.poll() is None
     assert service.send(request("/health/ready", b"", method=b"GET")).startswith(b"HTTP/1.1 200 ")
     assert caption(service, dog)["captions"] == expected
-    assert service.memory - before < MOST_GROWTH
+    assert service.rss() - before < MOST_GROWTH
 
     lines = [json.loads(line) for line in service.log.read_text().splitlines()]  # each is one JSON object
     assert not [line for line in lines if line["level"] in ("error", "critical") or "exception" in line]

@@ -2,7 +2,6 @@
 
 import re
 import uuid
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -122,4 +121,4 @@ def test_hostile_headers_get_a_new_id_and_a_short_line(service: Running, line: s
     assert NEW.fullmatch(found["request_id"])
     assert len(str(found)) < 600
     assert "forged" not in str(found)
-    assert Path(service.errors).read_text() == ""
+    assert service.errors.read_text() == ""

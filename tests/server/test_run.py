@@ -8,8 +8,6 @@ import sys
 import threading
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,59 +15,26 @@ import pytest
 
 from captionist import Captioner
 from tests.server.conftest import KEY, KEYS
+from tests.server.serving import Running
 
 PYTHON = [sys.executable, "-m", "captionist.cli"]
 
 
-class Process:
-    """A running service and what it has logged."""
-
-    def __init__(self, directory: Path, *arguments: str, **settings: str) -> None:
-        environment = {f"CAPTIONIST_{name.upper()}": value for name, value in settings.items()}
-        self.process = subprocess.Popen(
-            [*PYTHON, "serve", "--port", "0", *arguments],
-            cwd=directory,
-            env={"PATH": "/usr/bin:/bin", **environment},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        self.lines: list[dict[str, Any]] = []
-        assert self.process.stdout is not None
-        self._stdout = self.process.stdout
-        while "address" not in (line := self._read()):
-            assert line, "it did not start"
-        self.url = str(line["address"])
-
-    def _read(self) -> dict[str, Any]:
-        text = self._stdout.readline()
-        line: dict[str, Any] = json.loads(text) if text else {}  # every line must be JSON
-        self.lines.append(line)
-        return line
+class Process(Running):
+    """A running service that writes nothing but its log."""
 
     def stop(self, number: int = signal.SIGTERM) -> int:
         """Send a signal; the exit code."""
         self.process.send_signal(number)
-        while self._read():
-            pass
-        return self.process.wait(30)
+        code = self.process.wait(30)
+        assert self.errors.read_text() == ""
+        return code
 
     def post(self, picture: bytes, key: str = "") -> Any:
         headers = {"Content-Type": "image/jpeg", "Authorization": f"Bearer {key}"}
         request = urllib.request.Request(f"{self.url}/v1/captions?explain=1", picture, headers)
         with urllib.request.urlopen(request, timeout=30) as response:
             return json.load(response)
-
-
-@contextmanager
-def running(directory: Path, *arguments: str, **settings: str) -> Iterator[Process]:
-    process = Process(directory, *arguments, **settings)
-    try:
-        yield process
-    finally:
-        process.process.kill()
-        process.process.wait()
-        process._stdout.close()
 
 
 def start(directory: Path, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
@@ -87,16 +52,16 @@ def start(directory: Path, *arguments: str, **settings: str) -> subprocess.Compl
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_it_serves_and_stops_with_success(tmp_path: Path, dog: bytes, number: int) -> None:
-    with running(tmp_path) as service:
+    with Process(tmp_path) as service:
         answer = service.post(dog)
         assert answer["pictures"][0]["captions"][0]["text"]
         assert service.stop(number) == 0
-        assert service.lines[-2]["event"] == "stopped"
+        assert service.lines[-1]["event"] == "stopped"
 
 
 def test_every_request_is_a_line_that_holds_no_key_and_no_picture(tmp_path: Path, dog: bytes) -> None:
     keys = json.dumps([key.model_dump(exclude_none=True) for key in KEYS])
-    with running(tmp_path, api_keys=keys) as service:
+    with Process(tmp_path, api_keys=keys) as service:
         service.post(dog, KEY)
         with pytest.raises(urllib.error.HTTPError, match="401"):
             service.post(dog, "wrong-key")
@@ -111,7 +76,7 @@ def test_every_request_is_a_line_that_holds_no_key_and_no_picture(tmp_path: Path
 
 
 def test_what_was_accepted_is_finished_before_it_stops(tmp_path: Path, dog: bytes) -> None:
-    with running(tmp_path) as service:
+    with Process(tmp_path) as service:
         answers: list[Any] = []
         clients = [threading.Thread(target=lambda: answers.append(service.post(dog))) for _ in range(12)]
         for client in clients:
@@ -130,7 +95,7 @@ def test_what_was_accepted_is_finished_before_it_stops(tmp_path: Path, dog: byte
 
 def test_limits_are_set_on_the_command_line(tmp_path: Path) -> None:
     with (
-        running(tmp_path, "--max-bytes", "30000000", "--max-pixels", "90000000") as service,
+        Process(tmp_path, None, "--max-bytes", "30000000", "--max-pixels", "90000000") as service,
         urllib.request.urlopen(f"{service.url}/v1/models") as response,
     ):
         limits = json.load(response)["limits"]
@@ -139,7 +104,7 @@ def test_limits_are_set_on_the_command_line(tmp_path: Path) -> None:
 
 def test_the_model_of_another_bundle_is_served(tmp_path: Path, dog: bytes) -> None:
     path = str(Captioner().bundle.path)
-    with running(tmp_path, model=path) as service:
+    with Process(tmp_path, model=path) as service:
         assert service.post(dog)["model"]["name"] == "captionist-small"
 
 
@@ -165,7 +130,7 @@ def test_what_keeps_it_from_starting_is_told_in_a_line(
 
 
 def test_a_database_that_is_down_costs_only_feedback(tmp_path: Path, dog: bytes) -> None:
-    with running(tmp_path, database_url="postgres://captionist:hidden@127.0.0.1:1/none") as service:
+    with Process(tmp_path, database_url="postgres://captionist:hidden@127.0.0.1:1/none") as service:
         (line,) = (line for line in service.lines if line.get("event") == "feedback cannot be stored")
         assert "refused" in line["reason"]
         assert "hidden" not in str(line)

@@ -14,12 +14,12 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import create_engine, inspect, text
 
-from benchmarks._postgres import Postgres, binaries
 from captionist.server.captionids import CaptionRecord
 from captionist.server.settings import Settings
 from captionist.server.store.calls import StoreCalls
 from captionist.server.store.store import FeedbackStore, IdempotencyMismatchError, NewFeedback, StoreError
 from captionist.server.store.tables import Base
+from harness.postgres import Postgres, binaries
 from tests.tools import missing
 
 RECORD = CaptionRecord("model", "1", "A dog runs.", -3.5, 0.6, "0" * 64, "nonce")

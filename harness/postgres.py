@@ -9,7 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from benchmarks._processes import free_port
+from harness.processes import free_port
 
 
 def binaries() -> Path | None:

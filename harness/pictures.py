@@ -1,4 +1,4 @@
-"""Files that a captioner meets in the wild and must refuse, each with one clear error."""
+"""Photographs, and files that a captioner meets in the wild and must refuse, each with one clear error."""
 
 import struct
 import zlib
@@ -6,6 +6,21 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+
+
+def photographs(folder: Path, count: int = 64) -> list[bytes]:
+    """The examples (large), filled up with photographs of a folder (small) where there is one, taken in turn."""
+    large = [path.read_bytes() for path in sorted(EXAMPLES.glob("*.jpg"))[:count]]
+    small = [path.read_bytes() for path in sorted(folder.glob("*.jpg"))[: count - len(large)]]
+    if not small:
+        return large
+    every = len(small) // len(large)  # so that neither kind comes in a row
+    mixed: list[bytes] = []
+    for place, picture in enumerate(large):
+        mixed += [picture, *small[place * every : (place + 1) * every]]
+    return mixed + small[len(large) * every :]
 
 
 def write_hostile(folder: Path) -> dict[str, Path]:

@@ -16,7 +16,7 @@ from typing import cast
 
 import numpy as np
 
-from benchmarks._processes import HOST, own_cpu_seconds
+from harness.processes import HOST, own_cpu_seconds
 
 UNANSWERED = 0
 """Stands for the status of a request whose connection ended, or that waited too long, without a whole answer."""

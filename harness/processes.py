@@ -1,4 +1,4 @@
-"""Processes that are measured: started on loopback, paused between their turns, their memory and time read in /proc."""
+"""Real processes: started on loopback, paused between their turns, their memory and time read in /proc."""
 
 import contextlib
 import http.client
@@ -33,24 +33,30 @@ def free_port() -> int:
 
 
 class Measured:
-    """A process and the workers that it starts, as one group; its output goes to a file."""
+    """A process and the workers that it starts, as one group.
+
+    log, errors: files with its standard output and standard error.
+    environment: beside this process's own variables, of which the service's settings are left out.
+    """
 
     def __init__(self, command: Sequence[str], *, environment: Mapping[str, str] | None = None) -> None:
-        self._folder = tempfile.TemporaryDirectory(prefix="captionist-benchmark-", ignore_cleanup_errors=True)
+        self._folder = tempfile.TemporaryDirectory(prefix="captionist-process-", ignore_cleanup_errors=True)
         self.folder = Path(self._folder.name)
-        self.log = self.folder / "log"
-        self.command, self.environment = list(command), dict(environment or {})
+        self.log, self.errors = self.folder / "log", self.folder / "errors"
+        self.command = list(command)
+        own = {name: value for name, value in os.environ.items() if not name.startswith("CAPTIONIST_")}
+        self.environment = own | dict(environment or {})
         self.start()
 
     def start(self) -> None:
         """Start it, or start it again after it has ended."""
-        with self.log.open("ab") as log:
+        with self.log.open("ab") as log, self.errors.open("ab") as errors:
             self.process = subprocess.Popen(
                 self.command,
                 stdin=subprocess.PIPE,
                 stdout=log,
-                stderr=log,
-                env=os.environ | self.environment,
+                stderr=errors,
+                env=self.environment,
                 start_new_session=True,
             )
 
@@ -111,8 +117,9 @@ class Measured:
         return found
 
     def fail(self, what: str) -> RuntimeError:
-        """An error that shows the end of the log."""
-        return RuntimeError(f"{what}:\n{self.log.read_text(errors='replace')[-3000:]}")
+        """An error that shows the end of what it wrote."""
+        written = "".join(path.read_text(errors="replace")[-3000:] for path in (self.log, self.errors))
+        return RuntimeError(f"{what}:\n{written}")
 
 
 class Elsewhere:
@@ -146,6 +153,7 @@ class HttpProcess(Measured):
     ) -> None:
         """ready: the path that answers 200 once it serves."""
         self.port, self._ready = port, ready
+        self.url = f"http://{HOST}:{port}"
         super().__init__(command, environment=environment)
         self.wait_until_ready()
 
@@ -175,16 +183,27 @@ class HttpProcess(Measured):
 class Service(HttpProcess):
     """The real `captionist serve`, on a free port, with a data directory of its own."""
 
-    def __init__(self, *, command: Sequence[str] | None = None, data_dir: Path | None = None, **settings: Any) -> None:
-        """settings: those of the service, lower case. command: what to run instead of `captionist serve`."""
-        port = free_port()
+    def __init__(
+        self,
+        *arguments: str,
+        command: Sequence[str] | None = None,
+        data_dir: Path | None = None,
+        port: int | None = None,
+        environment: Mapping[str, str] | None = None,
+        **settings: Any,
+    ) -> None:
+        """settings: those of the service, lower case. command: what to run instead of `captionist serve`.
+
+        arguments: of the command. environment: variables that are no setting of the service.
+        """
+        port = port or free_port()
         own = tempfile.mkdtemp(prefix="captionist-data-") if data_dir is None else None
         self.data_dir = data_dir or Path(own or "")
         self._own_data = own
-        environment = {f"CAPTIONIST_{name.upper()}": _written(value) for name, value in settings.items()}
-        environment |= {"CAPTIONIST_DATA_DIR": str(self.data_dir), "CAPTIONIST_PORT": str(port)}
-        serve = [str(Path(sys.executable).with_name("captionist")), "serve"]
-        super().__init__(command or serve, port, "/health/ready", environment=environment)
+        given = {"data_dir": str(self.data_dir), "port": port, **settings}
+        variables = {f"CAPTIONIST_{name.upper()}": _written(value) for name, value in given.items()}
+        serve = [*(command or (str(Path(sys.executable).with_name("captionist")), "serve")), *arguments]
+        super().__init__(serve, port, "/health/ready", environment=variables | dict(environment or {}))
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from benchmarks._load import Connection, connect
+from harness.load import Connection, connect
 
 
 @dataclass(slots=True)

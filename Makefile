@@ -57,7 +57,7 @@ bench: $(VENV)/all weights/gpt2-4l-384
 	$(BIN)/python -m benchmarks.roofline --json .bench/roofline.json
 
 weights/gpt2-4l-384: $(VENV)/all
-	$(BIN)/python -m captionist.model.starting_weights weights
+	$(BIN)/python -m recipes.starting_weights weights
 
 release: $(VENV)/all
 	$(BIN)/python -m deploy.release

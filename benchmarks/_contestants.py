@@ -19,11 +19,11 @@ from transformers import GPT2Config, GPT2LMHeadModel, VisionEncoderDecoderModel,
 from benchmarks._restore import as_transformers, restore
 from captionist import Captioner
 from captionist.bundle import DETECTOR
+from captionist.exporting.export import write_unscored
 from captionist.inference.detector import Detector
 from captionist.inference.encoding import Prepared
 from captionist.inference.threads import available_cores
 from captionist.model.config import DecoderConfig, ModelConfig, VitConfig
-from captionist.model.export import write_unscored
 from captionist.model.fusion import VisionPrefixLM
 from captionist.model.language import GPT2, Language, load_tokenizer
 from captionist.model.vision import VitEncoder

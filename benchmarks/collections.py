@@ -19,9 +19,9 @@ os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0"}
 import ray
 
 from captionist import Captioner
+from captionist.collection.captioning import Engine, caption_collection, local_engine
 from captionist.collection.on_ray import ray_engine
 from captionist.collection.references import Reference, find_references
-from captionist.collection.run import Engine, caption_collection, local_engine
 from captionist.collection.table import Table
 from harness.report import circumstances, show, write
 

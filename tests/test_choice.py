@@ -7,11 +7,11 @@ import pytest
 
 from captionist import BundleError, Captioner
 from captionist.bundle import BANK_SENTENCES, MODEL_CARD, RANKER, Bundle, Calibration, write_config
+from captionist.exporting.bank import add_bank, usable_sentences
 from captionist.inference.candidates import FEATURES
 from captionist.inference.ranker import Ranker, read_ranker
 from captionist.inference.search import Sampling, SearchOptions
 from captionist.inference.sentence import sentence
-from captionist.model.bank import add_bank, usable_sentences
 from tests.pictures import patchwork
 from tests.tiny_bundle import write_tiny_bundle
 

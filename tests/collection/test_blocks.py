@@ -9,8 +9,8 @@ import pytest
 from captionist.captioner import Captioner
 from captionist.captions import CaptionResult
 from captionist.collection.blocks import Claims, Row, caption_block
+from captionist.collection.captioning import caption_collection
 from captionist.collection.references import Reference, find_references
-from captionist.collection.run import caption_collection
 from captionist.collection.table import Table
 from captionist.errors import CollectionError
 from captionist.ownfiles import TABLE_MANIFEST

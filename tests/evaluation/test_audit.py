@@ -6,7 +6,7 @@ import pytest
 from captionist.captioner import Captioner
 from captionist.data import Example, clean_caption
 from captionist.evaluation.audit import audit, render_audit, teacher_forced
-from captionist.evaluation.scorers import bleu
+from captionist.evaluation.bleu import bleu
 from captionist.evaluation.tokenize import tokenize
 from tests.pictures import write_png
 from tests.tiny_bundle import SENTENCES, write_tiny_bundle

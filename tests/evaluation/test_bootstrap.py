@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
+from captionist.evaluation.bleu import bleu
 from captionist.evaluation.bootstrap import bleu_of_sums, bleu_statistics, interval, resampled_sums
-from captionist.evaluation.scorers import bleu
 from tests.evaluation.samples import random_corpus
 
 

@@ -17,8 +17,10 @@ from captionist.captioner import Captioner
 from captionist.cli import main
 from captionist.data import Example, open_corpus
 from captionist.errors import DataError, ScoreError
+from captionist.evaluation.bleu import bleu
+from captionist.evaluation.cider import CiderD
 from captionist.evaluation.compare import Comparison, Difference, compare, compare_captions, gate, held_out
-from captionist.evaluation.scorers import CiderD, bleu, rouge_l
+from captionist.evaluation.rouge import rouge_l
 from captionist.images import decode
 from tests.evaluation.samples import CANDIDATES, REFERENCES, random_corpus
 from tests.pictures import write_png

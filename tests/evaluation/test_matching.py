@@ -10,8 +10,8 @@ import pytest
 from captionist.captioner import Captioner
 from captionist.data import Example
 from captionist.evaluation.clip import Clip
+from captionist.evaluation.evaluate import Evaluation, evaluate
 from captionist.evaluation.matching import Embedded, clip_scores
-from captionist.evaluation.run import Evaluation, evaluate
 from tests.evaluation.clips import write_tiny_clip
 from tests.pictures import write_png
 from tests.tiny_bundle import SENTENCES, write_tiny_bundle

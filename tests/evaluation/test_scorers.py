@@ -7,7 +7,8 @@ from nltk.translate.bleu_score import corpus_bleu
 from pycocoevalcap.rouge.rouge import Rouge
 
 from captionist.errors import ScoreError
-from captionist.evaluation.scorers import bleu, rouge_l
+from captionist.evaluation.bleu import bleu
+from captionist.evaluation.rouge import rouge_l
 from captionist.evaluation.tokenize import tokenize
 from tests.evaluation.samples import CANDIDATES, REFERENCES, random_corpus
 

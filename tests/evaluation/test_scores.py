@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from captionist.errors import ScoreError
-from captionist.evaluation.scorers import bleu
+from captionist.evaluation.bleu import bleu
 from captionist.evaluation.scores import Scores, cider_by_picture, render, score_captions
 from captionist.evaluation.tokenize import tokenize
 from tests.evaluation.samples import CANDIDATES, REFERENCES

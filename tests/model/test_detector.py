@@ -8,12 +8,13 @@ import onnxruntime as ort
 import pytest
 from numpy.typing import NDArray
 
+from captionist.exporting.graphs import share_weights
+from captionist.exporting.quantization import quantize_detector
 from captionist.images import decode, scene_shape, squeeze
 from captionist.inference.detector import Detector
 from captionist.inference.sessions import session_options
 from captionist.model.detector import CLASSES, write_detector
-from captionist.model.graphs import share_weights
-from captionist.model.nanodet import FILES, convert
+from recipes.nanodet import FILES, convert
 
 REPOSITORY = Path(__file__).parents[2]
 PLACES = (
@@ -116,7 +117,8 @@ def test_in_eight_bits_it_sees_nearly_the_same(nanodet: Path, detector: Path, tm
     """With what is left of floating-point weights in half precision, as in a bundle."""
     scenes = [scene_of(path) for path in PICTURES]
     path = tmp_path / "detector.onnx"
-    write_detector(nanodet, path, scenes)
+    write_detector(nanodet, path)
+    quantize_detector(path, scenes)
     convolutions = [node for node in onnx.load(path).graph.node if node.op_type == "Conv"]
     assert len(convolutions) == 34
     share_weights([path], tmp_path / "weights.bin", half=True)

@@ -12,9 +12,9 @@ from torch import Tensor
 from captionist import images
 from captionist.errors import TrainingError
 from captionist.inference.search import SearchOptions, search
-from captionist.model.decoder import TorchDecoder
 from captionist.model.fusion import VisionPrefixLM, load_model
 from captionist.model.language import IGNORE, encode_caption
+from captionist.model.torch_decoder import TorchDecoder
 from captionist.training.objectives import Examples, Objective
 from captionist.training.objectives.caption import Captioning
 from captionist.training.objectives.naming import Naming

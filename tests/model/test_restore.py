@@ -8,11 +8,11 @@ import torch
 
 from captionist.bundle import Bundle, write_config
 from captionist.errors import TrainingError
+from captionist.exporting.export import write_unscored
+from captionist.exporting.graphs import Precision, round_to_half
 from captionist.inference.encoding import Prepared
 from captionist.model.config import ModelConfig
-from captionist.model.export import write_unscored
 from captionist.model.fusion import VisionPrefixLM
-from captionist.model.graphs import Precision, round_to_half
 from captionist.model.restore import load_bundle
 from captionist.training.recipe import DataConfig, Recipe
 from captionist.training.stage import Rates, Stage

@@ -7,8 +7,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from captionist.model.detector import CLASSES
-from captionist.model.nanodet import BINS, STRIDES
+from captionist.model.detector import BINS, CLASSES, STRIDES
 
 KINDS = {"red": "dog", "green": "cat", "blue": "bird"}
 """What things of a colour are to it; there is nothing for yellow."""

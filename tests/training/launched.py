@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from captionist.model import alignment
 from captionist.training.loop import Trainer
 from captionist.training.pictures import Pictures
-from captionist.training.run import train
+from captionist.training.train import train
 
 
 class _Watched:

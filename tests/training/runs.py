@@ -9,7 +9,7 @@ from typing import Any
 import torch
 import yaml
 
-from captionist.training.run import train
+from captionist.training.train import train
 from tests.model.checkpoints import MEAN, SIZE, STD, Checkpoints, make_checkpoints
 from tests.training.corpus import write_corpus
 

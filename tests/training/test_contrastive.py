@@ -16,7 +16,7 @@ from captionist.training.objectives.caption import Captioning
 from captionist.training.objectives.contrastive import Contrast
 from captionist.training.objectives.objective import Loss
 from captionist.training.recipe import load_recipe
-from captionist.training.run import train
+from captionist.training.train import train
 from tests.model.checkpoints import Checkpoints
 from tests.training.runs import frozen, heads, whole, write_recipe
 

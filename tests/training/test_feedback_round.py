@@ -14,12 +14,12 @@ from captionist.cli import main
 from captionist.data import open_corpus
 from captionist.errors import DataError
 from captionist.evaluation.compare import compare_captions, held_out
-from captionist.model.export import _common_captions, _train_examples, export
+from captionist.exporting.export import _common_captions, _train_examples, export
 from captionist.model.fusion import load_model
 from captionist.model.language import load_tokenizer
 from captionist.training.dataset import Corpora
 from captionist.training.recipe import load_recipe
-from captionist.training.run import train
+from captionist.training.train import train
 from tests.model.checkpoints import Checkpoints, make_checkpoints
 from tests.training.corpus import NAMES, caption, draw
 from tests.training.runs import whole, write_recipe

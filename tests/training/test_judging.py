@@ -14,7 +14,7 @@ from captionist.training.objectives.examples import Seen, look
 from captionist.training.objectives.judging import Judging, Writer
 from captionist.training.objectives.self_critical import SelfCritic
 from captionist.training.recipe import load_recipe
-from captionist.training.run import train
+from captionist.training.train import train
 from tests.model.checkpoints import SIZE, Checkpoints
 from tests.training.runs import frozen, heads, write_recipe
 

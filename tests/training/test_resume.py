@@ -13,7 +13,7 @@ import pytest
 from captionist.errors import RecipeError, TrainingError
 from captionist.training.checkpoint import latest_checkpoint, read_progress
 from captionist.training.recipe import Recipe, dump_recipe
-from captionist.training.run import train
+from captionist.training.train import train
 from tests.model.checkpoints import Checkpoints
 from tests.training.corpus import write_corpus
 from tests.training.runs import frozen, start, text, whole, write_recipe
@@ -161,7 +161,7 @@ def test_killed_before_its_recipe_is_written_it_is_no_run(
         raise SystemExit(137)
 
     recipe, runs = uninterrupted.parents[1] / "recipe.yaml", tmp_path / "runs"
-    monkeypatch.setattr("captionist.training.run.dump_recipe", killed)
+    monkeypatch.setattr("captionist.training.train.dump_recipe", killed)
     with pytest.raises(SystemExit):
         train(recipe, [], runs=runs)
     assert not list(runs.glob("tiny-*"))
@@ -176,7 +176,7 @@ def test_a_run_is_not_begun_over_another(uninterrupted: Path, tmp_path: Path, mo
         (runs / folder.name / "recipe.yaml").write_text("theirs", encoding="utf-8")
         return dump_recipe(recipe)
 
-    monkeypatch.setattr("captionist.training.run.dump_recipe", begun_by_another)
+    monkeypatch.setattr("captionist.training.train.dump_recipe", begun_by_another)
     with pytest.raises(TrainingError, match="begun in this very second"):
         train(recipe, [], runs=runs)
     (run,) = runs.iterdir()

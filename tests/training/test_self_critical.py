@@ -14,7 +14,7 @@ from captionist.training.dataset import Corpora, TrainingData
 from captionist.training.objectives.self_critical import SelfCritic, sample_captions
 from captionist.training.pictures import normalise
 from captionist.training.recipe import load_recipe
-from captionist.training.run import train
+from captionist.training.train import train
 from tests.model.checkpoints import Checkpoints
 from tests.training.runs import frozen, whole, write_recipe
 

@@ -23,7 +23,7 @@ from captionist.training.objectives import Batch, Examples, Objective, build_obj
 from captionist.training.objectives.caption import Captioning
 from captionist.training.objectives.contrastive import Contrast
 from captionist.training.recipe import Recipe, load_recipe
-from captionist.training.run import train
+from captionist.training.train import train
 from tests.model.checkpoints import Checkpoints
 from tests.training.corpus import write_corpus
 from tests.training.runs import frozen, heads, text, whole, write_recipe

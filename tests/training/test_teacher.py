@@ -12,13 +12,13 @@ from tokenizers.pre_tokenizers import Whitespace
 from transformers import BertConfig, BertModel
 
 from captionist.errors import RecipeError
-from captionist.model.export import export
+from captionist.exporting.export import export
 from captionist.model.fusion import load_model
 from captionist.training.objectives import Examples
 from captionist.training.objectives.contrastive import Contrast, Contrastive, TaughtContrast
 from captionist.training.recipe import load_recipe
-from captionist.training.run import train
 from captionist.training.teacher import Teacher
+from captionist.training.train import train
 from tests.model.checkpoints import SIZE, Checkpoints
 from tests.training.corpus import NAMES
 from tests.training.runs import frozen, heads, write_recipe

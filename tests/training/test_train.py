@@ -16,15 +16,15 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from captionist.data import clean_caption, open_corpus
 from captionist.errors import BundleError, DataError, RecipeError, TrainingError
+from captionist.exporting.card import model_card
+from captionist.exporting.export import _history, export
 from captionist.inference.search import SearchOptions, search
-from captionist.model.card import model_card
-from captionist.model.decoder import TorchDecoder
-from captionist.model.export import _history, export
 from captionist.model.fusion import load_model
+from captionist.model.torch_decoder import TorchDecoder
 from captionist.training import dataset
 from captionist.training.pictures import normalise, open_pixels
 from captionist.training.recipe import load_recipe
-from captionist.training.run import train
+from captionist.training.train import train
 from tests.model.checkpoints import SIZE, Checkpoints
 from tests.training.corpus import NAMES
 from tests.training.runs import frozen, text, whole, write_recipe

@@ -16,7 +16,7 @@ from captionist.model.language import load_tokenizer
 from captionist.training.dataset import Corpora, TrainingData, readable
 from captionist.training.pictures import open_pixels, read_hashes, read_pixels
 from captionist.training.recipe import DataConfig, SourceConfig, load_recipe
-from captionist.training.run import train
+from captionist.training.train import train
 from tests.model.checkpoints import SIZE, Checkpoints
 from tests.pictures import write_png
 from tests.training.corpus import write_corpus

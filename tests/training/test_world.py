@@ -12,14 +12,14 @@ from captionist import Captioner
 from captionist.bundle import BANK_SENTENCES
 from captionist.data import open_corpus
 from captionist.errors import RecipeError
+from captionist.exporting.export import export
 from captionist.model.config import WordsConfig
-from captionist.model.export import export
 from captionist.model.fusion import VisionPrefixLM, build_model, load_model
 from captionist.training.objectives import Examples, Objective
 from captionist.training.objectives.caption import Captioning
 from captionist.training.objectives.classes import Classifying
 from captionist.training.recipe import load_recipe
-from captionist.training.run import train
+from captionist.training.train import train
 from tests.model.checkpoints import SIZE, Checkpoints
 from tests.training.corpus import NAMES, write_corpus
 from tests.training.runs import frozen, heads, text, write_recipe

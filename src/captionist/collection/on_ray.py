@@ -18,8 +18,8 @@ import ray.data
 from captionist import paths
 from captionist.captioner import Captioner
 from captionist.collection.blocks import Claims, Row, caption_block
+from captionist.collection.captioning import Engine
 from captionist.collection.references import Reference
-from captionist.collection.run import Engine
 from captionist.collection.table import SCHEMA
 from captionist.errors import CollectionError
 from captionist.images import ImageLimits

@@ -35,8 +35,8 @@ def caption_to_table(
     if actors is not None and engine is EngineName.LOCAL:
         raise typer.BadParameter("--actors is for --engine ray: one process has threads, as many as there are cores")
     with needs_extra("parquet"):
+        from captionist.collection.captioning import caption_collection, local_engine
         from captionist.collection.references import find_references
-        from captionist.collection.run import caption_collection, local_engine
         from captionist.collection.table import Table
     if engine is EngineName.RAY:
         with needs_extra("ray"):

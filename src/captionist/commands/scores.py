@@ -52,8 +52,8 @@ def evaluate(
     with needs_extra("train"):
         from captionist.data import open_corpus
         from captionist.evaluation.audit import render_audit
+        from captionist.evaluation.evaluate import evaluate as run
         from captionist.evaluation.report import write_report
-        from captionist.evaluation.run import evaluate as run
         from captionist.evaluation.scores import render
 
         if clip:

@@ -26,7 +26,7 @@ def train(
 ) -> None:
     """Train a model by a recipe; prints the run directory. Under accelerate launch or torchrun it uses many GPUs."""
     with needs_extra("train"):
-        from captionist.training.run import train as run
+        from captionist.training.train import train as run
 
     typer.echo(run(recipe, overrides or [], resume))
 
@@ -40,6 +40,6 @@ def export(
 ) -> None:
     """Turn a trained model into a bundle that runs without PyTorch."""
     with needs_extra("train"):
-        from captionist.model.export import export as write_bundle
+        from captionist.exporting.export import export as write_bundle
 
     write_bundle(run, bundle, precision.value)

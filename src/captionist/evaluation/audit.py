@@ -14,7 +14,7 @@ from rich.table import Table
 
 from captionist.captioner import Captioner
 from captionist.data import Example, clean_caption
-from captionist.evaluation.scorers import WEIGHTS, bleu, unsmoothed
+from captionist.evaluation.bleu import WEIGHTS, bleu, unsmoothed
 from captionist.evaluation.tokenize import tokenize
 from captionist.evaluation.words import Words
 from captionist.inference.encoding import Encoding

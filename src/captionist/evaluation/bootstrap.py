@@ -45,7 +45,7 @@ def bleu_statistics(references: Sequence[Sequence[Words]], candidates: Sequence[
     """Return what corpus BLEU needs to know of every picture, [N, 10].
 
     Columns: n-grams of the candidate found in the references (clipped) for n = 1..4, its n-grams for n = 1..4 (nltk
-    counts at least one), its length, the closest reference's length. Shapes and errors are those of `scorers.bleu`.
+    counts at least one), its length, the closest reference's length. Shapes and errors are those of `bleu.bleu`.
     """
     require_words(references, candidates)
     rows = []

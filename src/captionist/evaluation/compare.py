@@ -25,7 +25,8 @@ from captionist.evaluation.bootstrap import (
     interval,
     resampled_sums,
 )
-from captionist.evaluation.scorers import CiderD, rouge_l
+from captionist.evaluation.cider import CiderD
+from captionist.evaluation.rouge import rouge_l
 from captionist.evaluation.scores import check_ids, words_by_picture
 from captionist.evaluation.tokenize import tokenize
 from captionist.evaluation.words import Words

@@ -29,7 +29,7 @@ class MeteorScorer:
     def statistics(self, references: Sequence[Sequence[Words]], candidates: Sequence[Words]) -> NDArray[np.float64]:
         """Return METEOR's sufficient statistics of every picture, [N, 23]; a corpus's are their sum.
 
-        Shapes and errors are those of `scorers.bleu`.
+        Shapes and errors are those of `bleu.bleu`.
         """
         require_words(references, candidates)
         rows = []

@@ -8,9 +8,11 @@ from pydantic import BaseModel, ConfigDict
 from rich.table import Table
 
 from captionist.errors import ScoreError
+from captionist.evaluation.bleu import bleu
 from captionist.evaluation.bootstrap import FloatArray, bleu_of_sums, bleu_statistics, interval, resampled_sums
+from captionist.evaluation.cider import CiderD
 from captionist.evaluation.meteor import MeteorUnavailableError, meteor_scorer
-from captionist.evaluation.scorers import CiderD, bleu, rouge_l
+from captionist.evaluation.rouge import rouge_l
 from captionist.evaluation.tokenize import TOKENISATION, tokenize
 from captionist.evaluation.words import Words
 

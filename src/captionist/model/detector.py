@@ -5,21 +5,17 @@ scene: uint8 [1, h, w, 3], RGB, sides that 32 divides
     -> boxes float32 [1, cells, 4], left, top, right and bottom as shares of the picture
 """
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 import onnxruntime as ort
-from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from captionist.errors import RecipeError
 from captionist.inference.detector import Detector
 from captionist.inference.sessions import session_options
-from captionist.model.nanodet import BINS, STRIDES
-from captionist.model.quantization import quantize_detector
 
 _NAMES = (
     "person,bicycle,car,motorcycle,airplane,bus,train,truck,boat,traffic light,fire hydrant,stop sign,parking meter,"
@@ -32,6 +28,8 @@ _NAMES = (
 CLASSES = tuple(_NAMES.split(","))
 """COCO's 80 classes, in the order of the scores."""
 
+STRIDES, BINS = (8, 16, 32), 11
+"""Of NanoDet-g: pixels between cells, and the distances that its distributions tell apart."""
 _MEAN, _STD = np.array([103.53, 116.28, 123.675]), np.array([57.375, 57.12, 58.395])  # blue, green, red
 
 
@@ -39,7 +37,7 @@ def find_nanodet(directory: str) -> Path:
     """nanodet-g.onnx of the starting weights. Raises RecipeError where it is not there."""
     path = Path(directory) / "nanodet-g.onnx"
     if not path.is_file():
-        raise RecipeError(f"{path} does not exist. `python -m captionist.model.starting_weights` makes it.")
+        raise RecipeError(f"{path} does not exist: in a checkout, `python -m recipes.starting_weights` makes it.")
     return path
 
 
@@ -48,12 +46,8 @@ def load_detector(path: Path) -> Detector:
     return Detector(ort.InferenceSession(path, session_options(1), providers=["CPUExecutionProvider"]))
 
 
-def write_detector(nanodet: Path, path: Path, scenes: Sequence[NDArray[np.uint8]] = ()) -> None:
-    """Write detector.onnx to `path`, with its weights inside.
-
-    Args: nanodet: nanodet-g.onnx of the starting weights; scenes: uint8 [h, w, 3] each, train pictures as the detector
-    reads them: with them its convolutions are done in 8-bit integers, with ranges as they have on these.
-    """
+def write_detector(nanodet: Path, path: Path) -> None:
+    """Write detector.onnx to `path`, with its weights inside, from nanodet-g.onnx of the starting weights."""
     model = onnx.load(nanodet)
     graph = model.graph
     before = _read_pixels(graph)
@@ -76,8 +70,6 @@ def write_detector(nanodet: Path, path: Path, scenes: Sequence[NDArray[np.uint8]
     )
     onnx.checker.check_model(made)
     onnx.save(made, path)
-    if scenes:
-        quantize_detector(path, scenes)
 
 
 def _read_pixels(graph: onnx.GraphProto) -> list[onnx.NodeProto]:

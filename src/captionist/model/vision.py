@@ -189,7 +189,7 @@ class HybridEncoder(Encoder):
         """Start the stem from ImageNet, the blocks and positions from the DINOv2 checkpoint (its last blocks)."""
         path = Path(config.stem_weights) / "model.safetensors"
         if not path.is_file():
-            raise RecipeError(f"{path} does not exist. `python -m captionist.model.starting_weights` makes it.")
+            raise RecipeError(f"{path} does not exist: in a checkout, `python -m recipes.starting_weights` makes it.")
         try:
             self.stem.load_imagenet(load_file(path))
         except (KeyError, RuntimeError, SafetensorError) as error:

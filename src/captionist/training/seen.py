@@ -172,5 +172,5 @@ def classes(recipe: Recipe) -> Classes:
         raise RecipeError("data.annotations: classes need a hybrid encoder, whose stem knows them.")
     path = Path(encoder.stem_weights) / "model.safetensors"
     if not path.is_file():
-        raise RecipeError(f"{path} does not exist. `python -m captionist.model.starting_weights` makes it.")
+        raise RecipeError(f"{path} does not exist: in a checkout, `python -m recipes.starting_weights` makes it.")
     return Classes(path)

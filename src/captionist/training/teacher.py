@@ -35,8 +35,8 @@ class Teacher:
         for name in ("config.json", "model.safetensors", "tokenizer.json"):
             if not (weights / name).is_file():
                 raise RecipeError(
-                    f"data.teacher: {weights / name} does not exist. `python -m captionist.model.starting_weights` "
-                    "makes it."
+                    f"data.teacher: {weights / name} does not exist: in a checkout, `python -m "
+                    "recipes.starting_weights` makes it."
                 )
         self._sources: dict[str, tuple[NDArray[np.int64], NDArray[np.float16]]] = {}
 

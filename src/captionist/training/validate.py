@@ -8,15 +8,15 @@ from accelerate.utils import gather_object
 from torch.nn.utils.rnn import pad_sequence
 
 from captionist.data import Example, clean_references
+from captionist.evaluation.bleu import bleu
 from captionist.evaluation.cider import CiderD
 from captionist.evaluation.retrieval import recall
-from captionist.evaluation.scorers import bleu
 from captionist.evaluation.tokenize import tokenize
 from captionist.inference.search import search
 from captionist.inference.tokenizer import word_starts
-from captionist.model.decoder import TorchDecoder
 from captionist.model.fusion import VisionPrefixLM
 from captionist.model.language import IGNORE, encode_caption
+from captionist.model.torch_decoder import TorchDecoder
 from captionist.training.objectives import Examples, look
 from captionist.training.recipe import Recipe
 

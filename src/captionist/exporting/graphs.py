@@ -16,12 +16,18 @@ from torch import Tensor, nn
 from torch.export import Dim
 
 from captionist.bundle import DETECTOR, ENCODER, IMAGE_HEAD, PREFILL, SENTENCE_HEAD, STEP
+from captionist.exporting.quantization import (
+    Feed,
+    quantize_convolutions,
+    quantize_detector,
+    quantize_products,
+    quantize_products_by_row,
+)
 from captionist.inference.detector import OBJECT_WIDTH
 from captionist.inference.encoding import Prepared
 from captionist.model.alignment import Alignment
 from captionist.model.detector import CLASSES, find_nanodet, load_detector, write_detector
 from captionist.model.fusion import VisionPrefixLM
-from captionist.model.quantization import Feed, quantize_convolutions, quantize_products, quantize_products_by_row
 from captionist.model.vision import HybridEncoder
 
 Precision = Literal["fp32", "fp16", "int8"]
@@ -126,7 +132,9 @@ def write_graphs(
     if model.config.words is not None:
         graphs.append(directory / DETECTOR)
         scenes = [picture.scene for picture in pictures if picture.scene is not None]
-        write_detector(find_nanodet(model.config.words.detector), graphs[-1], scenes if precision == "int8" else ())
+        write_detector(find_nanodet(model.config.words.detector), graphs[-1])
+        if precision == "int8":
+            quantize_detector(graphs[-1], scenes)
         detector = load_detector(graphs[-1])
         feeds = [feed | {"objects": detector(scene)[None]} for feed, scene in zip(feeds, scenes, strict=True)]
     if model.alignment is not None:

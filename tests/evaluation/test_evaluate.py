@@ -10,8 +10,8 @@ from captionist.captioner import Captioner
 from captionist.data import Example, open_corpus
 from captionist.errors import ScoreError
 from captionist.evaluation.compare import compare
+from captionist.evaluation.evaluate import evaluate
 from captionist.evaluation.report import write_report
-from captionist.evaluation.run import evaluate
 from captionist.evaluation.scores import score_captions
 from tests.data.tars import DOG, EXAMPLES, RIVER, write_tar
 from tests.pictures import write_png

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from captionist.inference.search import SearchOptions, search
-from captionist.model.decoder import TorchDecoder
 from captionist.model.fusion import VisionPrefixLM
+from captionist.model.torch_decoder import TorchDecoder
 from tests.model.checkpoints import Checkpoints
 
 PICTURES = 3

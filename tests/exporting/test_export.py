@@ -23,18 +23,18 @@ from captionist.errors import BundleError, TrainingError
 from captionist.evaluation.calibration import calibrates
 from captionist.evaluation.mistakes import Mistakes
 from captionist.evaluation.report import ReportRow
+from captionist.exporting.card import model_card
+from captionist.exporting.export import _common_captions, _failures, calibrate_bundle, compare, export
+from captionist.exporting.graphs import WEIGHTS, Precision, _Encode, _export, round_to_half, share_weights, write_graphs
 from captionist.images import ImageFile, decode, prepare
 from captionist.inference.encoding import Encoding, Prepared
 from captionist.inference.engine import Engine
 from captionist.inference.search import SearchOptions, search
-from captionist.model.card import model_card
-from captionist.model.decoder import TorchDecoder
-from captionist.model.export import _common_captions, _failures, calibrate_bundle, compare, export
 from captionist.model.fusion import VisionPrefixLM, load_model
-from captionist.model.graphs import WEIGHTS, Precision, _Encode, _export, round_to_half, share_weights, write_graphs
 from captionist.model.language import IGNORE, encode_caption
+from captionist.model.torch_decoder import TorchDecoder
 from captionist.training.recipe import load_recipe
-from captionist.training.run import train
+from captionist.training.train import train
 from tests.model.checkpoints import SIZE, Checkpoints
 from tests.training.corpus import NAMES, write_corpus
 from tests.training.runs import frozen, whole, write_recipe
@@ -235,7 +235,7 @@ def test_the_card_shows_failures_that_it_is_sure_of(bundles: Bundles, overfitted
 def test_captions_with_a_rare_token_are_told_from_common_ones(
     overfitted: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("captionist.model.export._RARE", 0.01)
+    monkeypatch.setattr("captionist.exporting.export._RARE", 0.01)
     model, recipe = load_model(overfitted / "best"), load_recipe(overfitted / "recipe.yaml")
     captions = ("a dog .",) * 50 + ("a dog 7 .",)
     train = [Example("1.jpg", Path("1.jpg"), captions, "train")]

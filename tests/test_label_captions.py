@@ -7,8 +7,8 @@ import pytest
 
 from captionist.data import open_corpus
 from captionist.errors import BundleError, DataError
-from captionist.model.bank import add_bank
-from captionist.model.pseudo import caption_labelled, words_for
+from captionist.exporting.bank import add_bank
+from recipes.label_captions import caption_labelled, words_for
 from tests.pictures import write_png
 from tests.tiny_bundle import write_tiny_bundle
 

@@ -25,20 +25,20 @@ from captionist.captioner import Captioner
 from captionist.data import Example, clean_references, open_corpus, open_with
 from captionist.errors import BundleError, DataError, ImageError
 from captionist.evaluation.calibration import calibrate, reliability
+from captionist.evaluation.evaluate import Evaluation, evaluate
 from captionist.evaluation.report import ReportRow
-from captionist.evaluation.run import Evaluation, evaluate
+from captionist.exporting.bank import add_bank, usable_sentences
+from captionist.exporting.card import Training, model_card
+from captionist.exporting.graphs import Precision, round_to_half, write_graphs
+from captionist.exporting.ranking_fit import add_ranker
 from captionist.images import decode, prepare, scene_shape, squeeze
 from captionist.inference.encoding import Prepared
 from captionist.inference.engine import Engine
 from captionist.inference.search import SearchOptions, search
-from captionist.model.bank import add_bank, usable_sentences
-from captionist.model.card import Training, model_card
-from captionist.model.decoder import TorchDecoder
 from captionist.model.detector import CLASSES
 from captionist.model.fusion import VisionPrefixLM, load_model
-from captionist.model.graphs import Precision, round_to_half, write_graphs
 from captionist.model.language import encode_caption
-from captionist.model.ranking_fit import add_ranker
+from captionist.model.torch_decoder import TorchDecoder
 from captionist.training.dataset import Corpora
 from captionist.training.recipe import Recipe, load_recipe
 from captionist.training.stage import ROOT, TEXT

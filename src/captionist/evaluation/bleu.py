@@ -1,23 +1,13 @@
-"""The scorers, on words: BLEU by nltk, ROUGE-L by pycocoevalcap, CIDEr-D equal to pycocoevalcap's.
-
-All return what their libraries return (BLEU and ROUGE-L from 0 to 1, CIDEr-D from 0 to 10); `scores` makes percentages
-of them. METEOR, which needs Java, is in `meteor`.
-"""
+"""BLEU by nltk, on words."""
 
 import sys
 from collections.abc import Sequence
 from fractions import Fraction
 from typing import Any
 
-import numpy as np
 from nltk.translate.bleu_score import corpus_bleu
-from numpy.typing import NDArray
-from pycocoevalcap.rouge.rouge import Rouge
 
-from captionist.evaluation.cider import CiderD
 from captionist.evaluation.words import Words, require_words
-
-__all__ = ["CiderD", "bleu", "rouge_l"]
 
 WEIGHTS = [(1.0,), (1 / 2,) * 2, (1 / 3,) * 3, (1 / 4,) * 4]
 """Of n-grams, for BLEU-1 to BLEU-4."""
@@ -42,19 +32,3 @@ def bleu(references: Sequence[Sequence[Words]], candidates: Sequence[Words]) -> 
 def unsmoothed(precisions: Sequence[Fraction], **_: Any) -> list[Fraction | float]:
     """Do what nltk's "no smoothing" does, without its warning: a precision of zero is an honest result."""
     return [precision if precision.numerator else sys.float_info.min for precision in precisions]
-
-
-def rouge_l(references: Sequence[Sequence[Words]], candidates: Sequence[Words]) -> NDArray[np.float64]:
-    """Return ROUGE-L of every candidate, float64 [N], from 0 to 1 (Lin 2004; beta 1.2), by pycocoevalcap's Rouge.
-
-    Shapes and errors are those of `bleu`. A candidate without words scores 0.
-    """
-    require_words(references, candidates)
-    rouge = Rouge()
-    return np.array(
-        [
-            # Rouge splits "" into one empty word, so a candidate without words must not reach it.
-            rouge.calc_score([" ".join(candidate)], [" ".join(words) for words in group]) if candidate else 0.0
-            for group, candidate in zip(references, candidates, strict=True)
-        ]
-    )

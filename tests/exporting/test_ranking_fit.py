@@ -10,8 +10,8 @@ from captionist.bundle import Bundle
 from captionist.data import Example
 from captionist.errors import BundleError, ScoreError
 from captionist.evaluation.calibration import Ranked, calibrate_ranked, calibrates, reliability
-from captionist.model.bank import add_bank
-from captionist.model.ranking_fit import add_ranker, collect
+from captionist.exporting.bank import add_bank
+from captionist.exporting.ranking_fit import add_ranker, collect
 from tests.pictures import write_png
 from tests.tiny_bundle import write_tiny_bundle
 

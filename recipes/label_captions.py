@@ -1,4 +1,4 @@
-"""Captions for pictures of which only labels are known: python -m captionist.model.pseudo LABELLED OUT [--model BUNDLE]
+"""Captions for pictures of which only labels are known: python -m recipes.label_captions LABELLED OUT [--model BUNDLE]
 
 LABELLED/metadata.jsonl has a line for each picture, with `file_name` and `labels`. A bundle with a bank chooses, among
 its sentences, those that fit a picture, agree with each other, and name its first label. OUT becomes a corpus of the
@@ -115,7 +115,7 @@ def _choose(captioner: Captioner, bank: Bank, picture: Path, places: Sequence[in
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m captionist.model.pseudo")
+    parser = argparse.ArgumentParser(prog="python -m recipes.label_captions")
     parser.add_argument("labelled", type=Path, metavar="LABELLED")
     parser.add_argument("out", type=Path, metavar="OUT")
     parser.add_argument("--model", metavar="BUNDLE", help="a bundle, or an embedded model's name")

@@ -8,8 +8,8 @@ from captionist.bundle import TRAINING_HEADING
 from captionist.evaluation.mistakes import Mistakes
 from captionist.evaluation.retrieval import Recall
 from captionist.evaluation.scores import Scores
+from captionist.exporting.graphs import Precision
 from captionist.model.fusion import VisionPrefixLM
-from captionist.model.graphs import Precision
 from captionist.training.recipe import Recipe
 from captionist.training.stage import Stage
 

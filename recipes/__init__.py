@@ -1,0 +1,1 @@
+"""Recipes, and the scripts that make what they start from; each script is a command: python -m recipes.NAME."""

@@ -1,0 +1,1 @@
+"""A run becomes a bundle: graphs, precision, bank and ranker, scores, card."""

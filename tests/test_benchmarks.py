@@ -19,6 +19,7 @@ pytestmark = pytest.mark.slow
 
 # What each is called with, and the title of a table or what else it says.
 SMALLEST = {
+    "bleu": ("corpus", "teacher forcing"),
     "collections": ("--pictures examples --count 3 --rounds 1", "3 pictures"),
     "feedback_kills": ("--kills 3 --whole 1", "Feedback under SIGKILL"),
     "feedback_round": ("--data corpus --pictures 2 --out round", "captionist compare"),

@@ -82,16 +82,7 @@ def test_the_json_says_what_was_scored_and_how(captioner: Captioner, examples: l
     assert content["search"]["num_beams"] == 1
     assert content["scores"]["pictures"] == len(content["captions"]) == 4
     assert len(content["failures"]) == 1
-    assert content["audit"] == {}
     assert content["reliability"] is None
-
-
-def test_the_audit_reads_the_readable_pictures_once_more(captioner: Captioner, examples: list[Example]) -> None:
-    steps: list[int] = []
-    evaluation = evaluate(examples, captioner, lambda: steps.append(1), with_audit=True, num_beams=1)
-    assert len(steps) == 5 + 4
-    assert evaluation.audit[0].bleu[0] == pytest.approx(evaluation.scores.bleu_1.value)
-    assert len(json.loads(evaluation.to_json())["audit"]) == len(evaluation.audit)
 
 
 def test_no_readable_picture_is_an_error(captioner: Captioner, examples: list[Example]) -> None:

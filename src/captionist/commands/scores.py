@@ -33,9 +33,6 @@ def evaluate(
     num_beams: BeamsOption = None,
     retrieved: RetrievedOption = None,
     limit: Annotated[int | None, typer.Option(min=1, metavar="N", help="Only the first N pictures.")] = None,
-    audit: Annotated[
-        bool, typer.Option("--audit", help="Also show what BLEU becomes under well-known mistakes in scoring.")
-    ] = False,
     clip: Annotated[
         str | None,
         typer.Option(
@@ -51,7 +48,6 @@ def evaluate(
     """Caption the pictures of a corpus and score the captions against its references."""
     with needs_extra("train"):
         from captionist.data import open_corpus
-        from captionist.evaluation.audit import render_audit
         from captionist.evaluation.evaluate import evaluate as run
         from captionist.evaluation.report import write_report
         from captionist.evaluation.scores import render
@@ -69,9 +65,9 @@ def evaluate(
         captioner.options(**options)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
-    times = 1 + audit + bool(judge) + bool(captioner.bundle.config.alignment)
+    times = 1 + bool(judge) + bool(captioner.bundle.config.alignment)
     with own_errors_only(), progress("captioning", len(examples) * times) as advance:
-        evaluation = run(examples, captioner, advance, audit, judge, **options)
+        evaluation = run(examples, captioner, advance, judge, **options)
     print_tables(render(evaluation.scores))
     if evaluation.recall:
         typer.echo(evaluation.recall.line())
@@ -79,8 +75,6 @@ def evaluate(
         typer.echo(line)
     if evaluation.reliability:
         typer.echo(evaluation.reliability.line())
-    if audit:
-        print_tables(render_audit(evaluation.audit))
     for message in evaluation.failures:
         typer.echo(escape(message), err=True)
     if json_file:

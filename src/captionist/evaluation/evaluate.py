@@ -9,7 +9,6 @@ from captionist.captioner import Captioner
 from captionist.captions import Caption
 from captionist.data import Example
 from captionist.errors import ScoreError
-from captionist.evaluation.audit import AuditRow, audit
 from captionist.evaluation.calibration import Reliability, reliability
 from captionist.evaluation.matching import Judge, OwnAlignment, add_clip_scores, embed
 from captionist.evaluation.mistakes import Mistakes, count_mistakes
@@ -26,8 +25,7 @@ class Evaluation:
 
     recall: of the model's own alignment, where it has one. rows: one for each captioned picture. failures: an error
     message for each picture that could not be read; such a picture is in no score. setting: which model, and the search
-    it was run with. reliability: of the captions' confidence, where the model is calibrated. audit: empty where it was
-    not asked for.
+    it was run with. reliability: of the captions' confidence, where the model is calibrated.
     """
 
     scores: Scores
@@ -37,7 +35,6 @@ class Evaluation:
     setting: dict[str, Any]
     mistakes: Mistakes
     reliability: Reliability | None
-    audit: tuple[AuditRow, ...] = ()
 
     def to_json(self) -> str:
         """Setting, scores, failures and every caption by its picture's id."""
@@ -47,7 +44,6 @@ class Evaluation:
             "failures": self.failures,
             "mistakes": asdict(self.mistakes),
             "reliability": self.reliability and asdict(self.reliability),
-            "audit": {row.scoring: row.bleu for row in self.audit},
             "captions": {row.id: row.candidate for row in self.rows},
         }
         return json.dumps(content, indent=2) + "\n"
@@ -57,14 +53,13 @@ def evaluate(
     examples: Sequence[Example],
     captioner: Captioner,
     advance: Callable[[], None] = lambda: None,
-    with_audit: bool = False,
     clip: Judge | None = None,
     **options: Unpack[SearchOverrides],
 ) -> Evaluation:
     """Caption every example and score the captions against its references.
 
-    advance: called after each picture, and once more where it is read for the audit, by a CLIP or for the model's own
-    alignment. with_audit: also fill `audit`. clip: judges the captions in place of the model's own alignment.
+    advance: called after each picture, and once more where it is read by a CLIP or for the model's own alignment.
+    clip: judges the captions in place of that.
     options: see `SearchOptions`; those not given are the model's own.
     Raises ScoreError if not one picture could be read, or two have one id, ValueError for wrong options.
     """
@@ -107,5 +102,4 @@ def evaluate(
         },
         mistakes=count_mistakes(references, candidates),
         reliability=reliability(cider, confidence, config.calibration, references) if config.calibration else None,
-        audit=tuple(audit(captioned, [candidates[e.id] for e in captioned], captioner, advance)) if with_audit else (),
     )

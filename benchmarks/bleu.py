@@ -1,23 +1,24 @@
-"""The same captions under each well-known mistake in scoring BLEU, beside the correct figures.
+"""A model's captions under each well-known mistake in scoring BLEU: python -m benchmarks.bleu CORPUS.
 
 Whoever meets a "BLEU-2 of 87" on Flickr8k finds here what makes one; docs/bleu.md tells the story.
 """
 
+import argparse
 import random
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from pathlib import Path
 from statistics import mean
 
 import numpy as np
 from nltk.translate.bleu_score import SmoothingFunction, corpus_bleu, sentence_bleu
-from rich.table import Table
 
 from captionist.captioner import Captioner
-from captionist.data import Example, clean_caption
+from captionist.data import Example, clean_caption, open_corpus
 from captionist.evaluation.bleu import WEIGHTS, bleu, unsmoothed
 from captionist.evaluation.tokenize import tokenize
 from captionist.evaluation.words import Words
 from captionist.inference.encoding import Encoding
+from harness.report import circumstances, show, write
 
 _PADDED_LENGTH = 34  # the longest caption of Flickr8k with its start and end tokens, to which much code pads
 _MEMORISED = 0.9  # share of captions that a split by caption row leaves in training
@@ -27,29 +28,33 @@ Bleu = tuple[float, ...]
 """BLEU-1 to BLEU-4, from 0 to 1."""
 
 
-@dataclass(frozen=True)
-class AuditRow:
-    """One way of scoring; figures are BLEU-1 to BLEU-4 times 100."""
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("corpus", type=Path, help="whose dev pictures are captioned")
+    parser.add_argument("--model", help="a bundle, or an embedded model's name")
+    parser.add_argument("--json", type=Path)
+    given = parser.parse_args()
+    examples, captioner = open_corpus(given.corpus).split("dev"), Captioner(given.model)
+    results = captioner.caption_many([example.image for example in examples])
+    captioned = [
+        (example, found.caption.text) for example, found in zip(examples, results, strict=True) if found.caption
+    ]
+    rows = score([example for example, _ in captioned], [text for _, text in captioned], captioner)
+    show(
+        "BLEU of the same captions",
+        ("scoring", "BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4"),
+        [(name, *(f"{100 * value:.1f}" for value in values)) for name, values in rows.items()],
+    )
+    write(given.json, circumstances() | {"model": captioner.bundle.config.name, "bleu": rows})
 
-    scoring: str
-    bleu: tuple[float, ...]
 
-
-def audit(
-    examples: Sequence[Example],
-    candidates: Sequence[str],
-    captioner: Captioner,
-    advance: Callable[[], None] = lambda: None,
-) -> list[AuditRow]:
-    """Score captions correctly and under each mistake.
-
-    Args: candidates [N]: what the captioner wrote for the examples [N], whose pictures can all be read; advance: called
-    after each picture, since the model reads all of them once more for teacher forcing.
-    """
+def score(examples: Sequence[Example], candidates: Sequence[str], captioner: Captioner) -> dict[str, Bleu]:
+    """Captions scored correctly and under each mistake. candidates [N]: what the captioner wrote for the examples [N],
+    whose pictures can be read."""
     references = [[tokenize(text) for text in example.references] for example in examples]
     words = [tokenize(text) for text in candidates]
-    forced = [tokenize(text) for text in teacher_forced(examples, captioner, advance)]
-    rows = {
+    forced = [tokenize(text) for text in teacher_forced(examples, captioner)]
+    return {
         "correct: words, corpus level, all references": bleu(references, words),
         "characters: strings given in place of lists of words": _characters(references, words),
         f"start, end and padding to {_PADDED_LENGTH} counted as words": _special_tokens(references, words),
@@ -60,12 +65,9 @@ def audit(
         "mean of sentences, smoothed (nltk's method 4)": _smoothed_sentences(references, words),
         "one reference: the first": bleu([group[:1] for group in references], words),
     }
-    return [AuditRow(scoring, tuple(100 * value for value in values)) for scoring, values in rows.items()]
 
 
-def teacher_forced(
-    examples: Sequence[Example], captioner: Captioner, advance: Callable[[], None] = lambda: None
-) -> list[str]:
+def teacher_forced(examples: Sequence[Example], captioner: Captioner) -> list[str]:
     """What the model thinks most likely after each beginning of a picture's first reference, joined to a text.
 
     That is how training measures a model, and no caption: every word is right up to the one that is predicted.
@@ -78,8 +80,6 @@ def teacher_forced(
         given = [" " + clean_caption(example.references[0], lowercase) for example in batch]
         tokens = [captioner.tokenizer.encode(text)[: captioner.decoder.max_tokens] for text in given]
         texts += [captioner.tokenizer.decode(row) for row in _predicted(captioner, encoding, tokens)]
-        for _ in batch:
-            advance()
     return texts
 
 
@@ -134,12 +134,5 @@ def _unchecked_bleu(references: Sequence[object], candidates: Sequence[object]) 
     return tuple(corpus_bleu(references, candidates, weights=WEIGHTS, smoothing_function=unsmoothed))
 
 
-def render_audit(rows: Sequence[AuditRow]) -> Table:
-    """The audit as a table for the terminal."""
-    table = Table(title="BLEU of these very captions, scored correctly and under well-known mistakes")
-    table.add_column("scoring")
-    for order in range(1, 5):
-        table.add_column(f"BLEU-{order}", justify="right")
-    for row in rows:
-        table.add_row(row.scoring, *(f"{value:.1f}" for value in row.bleu))
-    return table
+if __name__ == "__main__":
+    main()

@@ -28,7 +28,8 @@ ALLOWED = {
     "inference": {"bundle", "errors", "options", "system"},
     "captions": {"errors", "images", "notebook"},
     "notebook": {"captions", "images"},
-    "captioner": {"bundle", "captions", "errors", "images", "inference", "options"},
+    "fetch": {"errors"},
+    "captioner": {"bundle", "captions", "errors", "fetch", "images", "inference", "options"},
     "explain": {"captions", "errors", "images", "ownfiles"},
     "several": {"decoding", "errors", "formats", "jpeg"},
     "sources": {"errors", "ownfiles", "paths"},
@@ -38,7 +39,18 @@ ALLOWED = {
     "model": {"bundle", "errors", "images", "inference"},
     "training": {"bundle", "data", "errors", "evaluation", "faults", "images", "inference", "model", "options", "paths"}
     | {"system"},
-    "server": {"bundle", "captioner", "captions", "errors", "faults", "images", "inference", "options", "system"},
+    "server": {
+        "bundle",
+        "captioner",
+        "captions",
+        "errors",
+        "faults",
+        "fetch",
+        "images",
+        "inference",
+        "options",
+        "system",
+    },
     "cli": {"commands", "errors"},
 }
 # Export is where the trained model meets everything that a bundle is made and checked with.

@@ -3,7 +3,8 @@
 import struct
 import warnings
 import zlib
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from functools import partial
 from io import BytesIO
 from typing import cast
@@ -22,7 +23,7 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
-from captionist.errors import CorruptImageError, ImageTooLargeError, UnsupportedImageError
+from captionist.errors import CorruptImageError, ImageError, ImageTooLargeError, UnsupportedImageError
 from captionist.formats import CONVERT, identify
 from captionist.jpeg import CUT_SHORT, read_jpeg
 
@@ -98,7 +99,8 @@ def pixels(picture: Image.Image, at_least: int | None = None) -> NDArray[np.uint
     Where no more than `at_least` pixels a side are needed, it is shrunk by a whole number, if that leaves as many.
     Raises UnsupportedImageError for a mode that has no fixed white (32-bit and floating-point pixels).
     """
-    picture.load()
+    with _refusing(picture.format or "image"):
+        picture.load()
     orientation = _orientation(picture)
     profile = picture.info.get("icc_profile")
     picture = _common(picture)
@@ -146,16 +148,10 @@ def check_png(data: bytes) -> int:
 
 def _open(kind: str, data: bytes, max_pixels: int, at_least: int | None) -> Image.Image:
     """A decoded picture, in a mode of its own."""
-    try:
-        picture: Image.Image = _opener(kind)(BytesIO(data))
-    except Image.DecompressionBombError as error:
-        raise ImageTooLargeError("it has more pixels than Pillow lets in; scale the picture down") from error
-    except Exception as error:  # of many kinds, since plugins raise what they stumble over
-        if kind == "TIFF":
-            raise UnsupportedImageError(f"the TIFF is damaged, or of a kind that is not read; {CONVERT}") from error
-        raise _damaged(kind) from error
+    with _refusing(kind):
+        picture = _opener(kind)(BytesIO(data))
     check_size(picture.size, max_pixels)
-    try:
+    with _refusing(kind):
         if isinstance(picture, JpegImageFile) and at_least is not None:
             picture.draft(None, (at_least, at_least))
         if isinstance(picture, PngImageFile):
@@ -165,10 +161,6 @@ def _open(kind: str, data: bytes, max_pixels: int, at_least: int | None) -> Imag
         if isinstance(picture, WebPImageFile) and not picture.is_animated:
             return _webp(picture, data, at_least)
         picture.load()
-    except MemoryError:
-        raise
-    except Exception as error:
-        raise _damaged(kind) from error
     return picture
 
 
@@ -180,8 +172,20 @@ def _opener(kind: str) -> type[ImageFile]:
     return _OPENERS[kind]
 
 
-def _damaged(kind: str) -> CorruptImageError:
-    return CorruptImageError(f"its {kind} data cannot be decoded: parts are missing, or {CUT_SHORT}")
+@contextmanager
+def _refusing(kind: str) -> Iterator[None]:
+    """Turns whatever Pillow raises into CorruptImageError: its plugins raise what they stumble over."""
+    try:
+        yield
+    except (ImageError, MemoryError):
+        raise
+    except Image.DecompressionBombError as error:
+        raise ImageTooLargeError("it has more pixels than Pillow lets in; scale the picture down") from error
+    except Exception as error:
+        raise CorruptImageError(
+            f"its {kind} data cannot be decoded: parts are missing, or it is damaged or of a rare kind; "
+            f"fetch or export it again, or {CONVERT}"
+        ) from error
 
 
 def _gif(picture: GifImageFile) -> Image.Image:

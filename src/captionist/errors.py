@@ -33,6 +33,10 @@ class ImageTooLargeError(ImageError):
     """More bytes or more pixels than the limits allow; found from the header, before decoding."""
 
 
+class ImageFetchError(ImageError):
+    """A URL that is not fetched: refused, out of reach, or no picture's."""
+
+
 class FailedImageError(ImageError):
     """The work on a picture of many failed, of which the picture may not be the cause; `__cause__` is what was raised.
 

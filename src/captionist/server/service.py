@@ -12,12 +12,12 @@ from captionist import __version__
 from captionist.bundle import BundleConfig
 from captionist.captioner import Captioner
 from captionist.errors import SettingsError
+from captionist.fetch import Fetcher
 from captionist.inference.threads import available_cores
 from captionist.server.batching import Batcher
 from captionist.server.bodies import BodyReader
 from captionist.server.captionids import CaptionIds
 from captionist.server.emf import EmfTelemetry
-from captionist.server.fetch import Fetcher
 from captionist.server.logs import line_writer
 from captionist.server.scale_in import ScaleInProtection, agent_uri
 from captionist.server.security import Client, Gatekeeper

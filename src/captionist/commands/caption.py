@@ -9,6 +9,7 @@ import typer
 
 from captionist.commands.collection import EngineName, caption_to_table
 from captionist.commands.limits import MaxBytesOption, MaxPixelsOption, image_limits
+from captionist.commands.summary import Summary
 from captionist.commands.terminal import (
     BeamsOption,
     CaptionsOption,
@@ -64,10 +65,12 @@ def caption(
 ) -> None:
     """Describe pictures: prints the path, a tab and a sentence for each.
 
-    Folders are searched with their sub-folders, hidden files and what captionist wrote itself left out. A file that
-    cannot be read gives one line on standard error and exit code 1; the others are captioned all the same. Where no
-    caption is as confident as --min-confidence asks, nothing stands behind the tab. In a path, control characters are
-    printed as \\t, \\n, \\x1b and so on; --json has paths as they are.
+    Folders are searched with their sub-folders. Hidden files, sidecars, films, texts and the like in them are skipped
+    and counted; a file that you name yourself is read, whatever it is. A file that cannot be read gives one line on
+    standard error and exit code 1; the others are captioned all the same. Where no caption is as confident as
+    --min-confidence asks, nothing stands behind the tab. In a path, control characters are printed as \\t, \\n, \\x1b
+    and so on; --json has paths as they are. After several files, the last line on standard error says how many were
+    captioned.
 
     With --out, PATH may be a URL too, such as s3://bucket/folder. Run again after it was stopped, the command does what
     is missing. docs/collections.md has more.
@@ -85,10 +88,11 @@ def caption(
     if engine is not None or actors is not None:
         raise typer.BadParameter("--engine and --actors are for --out: name a table to write")
 
+    summary = Summary()
     found = find_sources(paths, lambda: read_stdin(limits))
     for name, message in found.errors:
         print_error(name, message, as_json)
-    failures = len(found.errors)
+    summary.failed, summary.skipped = len(found.errors), found.skipped
     if found.sources:
         from captionist.captioner import Captioner
         from captionist.explain import SheetFolder, draw
@@ -104,18 +108,20 @@ def caption(
         with own_errors_only(), progress("captioning", len(found.sources)) as advance:
             for source, result in paired(found.sources, results):
                 if result.error is not None:
-                    failures += 1
+                    summary.failed += 1
                     print_error(source.name, source.message(result.error), as_json)
                 if result.caption is not None:
+                    summary.captioned += 1
                     _print_captions(source.name, result.caption, min_confidence, as_json)
                     if sheets:
                         try:
                             sheets.save(source.stem, draw(decode(source.image, limits=limits), result.caption))
                         except CaptionistError as error:
-                            failures += 1
+                            summary.failed += 1
                             print_error(source.name, str(error), as_json)
                 advance()
-    raise typer.Exit(1 if failures else 0)
+    summary.print()
+    raise typer.Exit(1 if summary.failed else 0)
 
 
 def _print_captions(name: str, caption: "Caption", min_confidence: float, as_json: bool) -> None:

@@ -1,0 +1,36 @@
+"""What became of many pictures: the last line on standard error, for people."""
+
+import sys
+import time
+from dataclasses import dataclass, field
+
+from captionist.commands.terminal import print_line
+
+
+@dataclass(slots=True)
+class Summary:
+    """Counts pictures from its making on."""
+
+    failed: int = 0
+    skipped: int = 0
+    captioned: int = 0
+    _begun: float = field(default_factory=time.monotonic)
+
+    def print(self) -> None:
+        """Say it, unless there was but one file, which speaks for itself."""
+        if self.captioned + self.failed + self.skipped > 1:
+            print_line(sys.stderr, self.line(time.monotonic() - self._begun))
+
+    def line(self, seconds: float) -> str:
+        """Such as "98 captioned, 2 failed in 5.2 s, 18.8/s; 3 other files skipped"."""
+        failed = f", {self.failed:,} failed" if self.failed else ""
+        rate = f", {self.captioned / seconds:.1f}/s" if self.captioned and seconds else ""
+        parts = [f"{self.captioned:,} captioned{failed} in {seconds:.1f} s{rate}"]
+        if self.skipped:
+            parts.append(f"{count(self.skipped, 'other file')} skipped")
+        return "; ".join(parts)
+
+
+def count(number: int, noun: str) -> str:
+    """A number with its noun, in the plural where that is right."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 def caption(
     paths: Annotated[
-        list[str], typer.Argument(metavar="PATH...", help="Pictures, folders, globs, or - for one on standard input.")
+        list[str], typer.Argument(metavar="PATH", help="Pictures, folders, globs, or - for one on standard input.")
     ],
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line, errors included.")] = False,
     model: ModelOption = None,
@@ -43,7 +43,13 @@ def caption(
     max_words: WordsOption = None,
     min_confidence: Annotated[
         float,
-        typer.Option(min=0, max=1, metavar="SHARE", help="Leave out captions that are less likely to be accepted."),
+        typer.Option(
+            min=0,
+            max=1,
+            metavar="SHARE",
+            show_default=False,
+            help="Leave out captions that are less likely to be accepted.",
+        ),
     ] = 0.0,
     explain: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Write each picture there with a heat map for every word.")

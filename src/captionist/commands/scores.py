@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from captionist.commands.limits import MaxBytesOption, MaxPixelsOption, image_limits
 from captionist.commands.terminal import (
     BeamsOption,
     FormatOption,
@@ -47,6 +48,8 @@ def evaluate(
     report: Annotated[
         Path | None, typer.Option(metavar="FILE.html", callback=writable, help="Write a page to read there.")
     ] = None,
+    max_bytes: MaxBytesOption = None,
+    max_pixels: MaxPixelsOption = None,
 ) -> None:
     """Caption the pictures of a corpus and score the captions against its references."""
     with needs_extra("train"):
@@ -62,7 +65,7 @@ def evaluate(
     from captionist.captioner import Captioner
 
     examples = open_corpus(data, format).split(split)[:limit]
-    captioner = Captioner(model)
+    captioner = Captioner(model, limits=image_limits(max_bytes, max_pixels))
     judge = Clip(clip) if clip else None
     options = given(num_beams=num_beams, retrieved=retrieved)
     try:

@@ -38,7 +38,7 @@ JsonLines = Annotated[bool, typer.Option("--json", help="One JSON object a line.
 
 def match(
     image: Annotated[str, typer.Argument(metavar="IMAGE", help="A picture, or - for standard input.")],
-    sentences: Annotated[list[str], typer.Argument(metavar="SENTENCE...", help="What may be in it.")],
+    sentences: Annotated[list[str], typer.Argument(metavar="SENTENCE", help="What may be in it.")],
     model: ModelOption = None,
     as_json: JsonLines = False,
     max_bytes: MaxBytesOption = None,
@@ -71,7 +71,7 @@ def match(
 
 
 def index(
-    paths: Annotated[list[str], typer.Argument(metavar="PATH...", help="Pictures, folders, globs.")],
+    paths: Annotated[list[str], typer.Argument(metavar="PATH", help="Pictures, folders, globs.")],
     out: Annotated[
         Path,
         typer.Option("--out", metavar="FILE", callback=writable, help="The index to write, or to bring up to date."),

@@ -136,7 +136,7 @@ def _tracing(settings: Settings) -> "Tracing | None":
         from captionist.server.tracing import Tracing
     except ModuleNotFoundError as error:
         missing = f"{PREFIX}TRACES needs the package {error.name}, which is missing"
-        raise SettingsError(f"{missing}: pip install '.[serve,otel]' in the source folder") from error
+        raise SettingsError(f'{missing}: pip install "captionist[serve,otel]"') from error
     return Tracing(settings.service_name)
 
 

@@ -1,13 +1,13 @@
 """captionist caption."""
 
 import sys
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from captionist.commands.collection import EngineName, caption_to_table
+from captionist.commands.formats import CaptionFormat, begin_csv, lines
 from captionist.commands.limits import MaxBytesOption, MaxPixelsOption, image_limits
 from captionist.commands.summary import Summary
 from captionist.commands.terminal import (
@@ -16,10 +16,8 @@ from captionist.commands.terminal import (
     ModelOption,
     RetrievedOption,
     WordsOption,
-    escape,
     own_errors_only,
     print_error,
-    print_json,
     print_line,
     progress,
     read_stdin,
@@ -27,15 +25,20 @@ from captionist.commands.terminal import (
 from captionist.errors import CaptionistError
 from captionist.options import given
 
-if TYPE_CHECKING:
-    from captionist.captions import Caption
-
 
 def caption(
     paths: Annotated[
         list[str], typer.Argument(metavar="PATH", help="Pictures, folders, globs, or - for one on standard input.")
     ],
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line, errors included.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="One JSON object a line, errors included; the same as --format json.")
+    ] = False,
+    form: Annotated[
+        CaptionFormat | None,
+        typer.Option(
+            "--format", metavar="FORMAT", help="text, json, alt (the sentence alone), html (an <img>), or csv."
+        ),
+    ] = None,
     model: ModelOption = None,
     num_beams: BeamsOption = None,
     retrieved: RetrievedOption = None,
@@ -86,16 +89,21 @@ def caption(
     limits = image_limits(max_bytes, max_pixels)
     options = given(num_beams=num_beams, retrieved=retrieved, num_captions=num_captions, max_words=max_words)
     if out is not None:
-        unfit = {"-": STDIN in paths, "--json": as_json, "--num-captions": num_captions, "--explain": explain}
-        for name, is_given in (unfit | {"--min-confidence": min_confidence}).items():
+        unfit: dict[str, object] = {"-": STDIN in paths, "--json": as_json, "--format": form, "--explain": explain}
+        unfit |= {"--num-captions": num_captions, "--min-confidence": min_confidence}
+        for name, is_given in unfit.items():
             if is_given:
                 raise typer.BadParameter(f"{name} does not go with --out: leave it out")
         caption_to_table(paths, out, model, limits, engine or EngineName.LOCAL, actors, options)
     if engine is not None or actors is not None:
         raise typer.BadParameter("--engine and --actors are for --out: name a table to write")
+    form = _chosen(form, as_json, num_captions)
+    as_json = form is CaptionFormat.JSON
 
     summary = Summary()
     found = find_sources(paths, lambda: read_stdin(limits))
+    if form is CaptionFormat.CSV:
+        begin_csv()
     for name, message in found.errors:
         print_error(name, message, as_json)
     summary.failed, summary.skipped = len(found.errors), found.skipped
@@ -118,7 +126,8 @@ def caption(
                     print_error(source.name, source.message(result.error), as_json)
                 if result.caption is not None:
                     summary.captioned += 1
-                    _print_captions(source.name, result.caption, min_confidence, as_json)
+                    for line in lines(form, source.name, result.caption, min_confidence):
+                        print_line(sys.stdout, line)
                     if sheets:
                         try:
                             sheets.save(source.stem, draw(decode(source.image, limits=limits), result.caption))
@@ -130,11 +139,10 @@ def caption(
     raise typer.Exit(1 if summary.failed else 0)
 
 
-def _print_captions(name: str, caption: "Caption", min_confidence: float, as_json: bool) -> None:
-    kept = [one for one in (caption, *caption.alternatives) if one.confidence >= min_confidence]
-    if as_json:
-        shown = replace(kept[0], alternatives=tuple(kept[1:])).to_dict() if kept else dict.fromkeys(caption.to_dict())
-        print_json(**{"path": name, **shown, "alternatives": shown["alternatives"] or []})
-        return
-    for text in [one.text for one in kept] or [""]:
-        print_line(sys.stdout, f"{escape(name)}\t{text}")
+def _chosen(form: CaptionFormat | None, as_json: bool, num_captions: int | None) -> CaptionFormat:
+    """The format that --format and --json ask for. Raises typer.BadParameter where they cannot both be had."""
+    if as_json and form not in (None, CaptionFormat.JSON):
+        raise typer.BadParameter(f"--json and --format {form} are two formats: choose one")
+    if form is CaptionFormat.HTML and (num_captions or 1) > 1:
+        raise typer.BadParameter("an <img> has one alt: leave --num-captions out, or choose another --format")
+    return CaptionFormat.JSON if as_json else form or CaptionFormat.TEXT

@@ -14,6 +14,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "captionist"
 ALLOWED = {
     "__init__": {"bundle", "captioner", "captions", "errors", "images", "index", "options"},
     "errors": set(),
+    "files": {"errors"},
     "ownfiles": set(),
     "paths": set(),
     "system": set(),
@@ -32,7 +33,9 @@ ALLOWED = {
     "captioner": {"bundle", "captions", "errors", "fetch", "images", "inference", "options"},
     "explain": {"captions", "errors", "images", "ownfiles"},
     "several": {"decoding", "errors", "formats", "jpeg"},
+    "sidecars": {"errors", "files", "paths", "sources", "xmp"},
     "sources": {"errors", "ownfiles", "paths"},
+    "xmp": set(),
     "collection": {"captioner", "captions", "errors", "images", "inference", "options", "ownfiles", "paths", "sources"},
     "data": {"errors", "images", "paths"},
     "evaluation": {"bundle", "captioner", "captions", "data", "errors", "images", "inference"},

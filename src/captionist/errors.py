@@ -59,6 +59,10 @@ class ImageIndexError(CaptionistError):
     """An index of pictures that is missing, damaged or of another model, or that cannot be written."""
 
 
+class SidecarError(CaptionistError):
+    """An XMP sidecar that cannot be read, or is of no kind that can be added to."""
+
+
 class RecipeError(CaptionistError):
     """A training recipe with an unknown key, a wrong value or a missing file."""
 

@@ -54,6 +54,12 @@ def caption(
             help="Leave out captions that are less likely to be accepted.",
         ),
     ] = 0.0,
+    sidecar: Annotated[
+        bool, typer.Option("--sidecar", help="Also write each caption as the description in an XMP file beside it.")
+    ] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="With --sidecar: replace descriptions by others, too.")
+    ] = False,
     explain: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Write each picture there with a heat map for every word.")
     ] = None,
@@ -84,19 +90,23 @@ def caption(
     With --out, PATH may be a URL too, such as s3://bucket/folder. Run again after it was stopped, the command does what
     is missing. docs/collections.md has more.
     """
-    from captionist.sources import STDIN, find_sources
+    from captionist.sources import STDIN, Source, find_sources
 
     limits = image_limits(max_bytes, max_pixels)
     options = given(num_beams=num_beams, retrieved=retrieved, num_captions=num_captions, max_words=max_words)
     if out is not None:
         unfit: dict[str, object] = {"-": STDIN in paths, "--json": as_json, "--format": form, "--explain": explain}
-        unfit |= {"--num-captions": num_captions, "--min-confidence": min_confidence}
+        unfit |= {"--num-captions": num_captions, "--min-confidence": min_confidence, "--sidecar": sidecar}
         for name, is_given in unfit.items():
             if is_given:
                 raise typer.BadParameter(f"{name} does not go with --out: leave it out")
         caption_to_table(paths, out, model, limits, engine or EngineName.LOCAL, actors, options)
     if engine is not None or actors is not None:
         raise typer.BadParameter("--engine and --actors are for --out: name a table to write")
+    if sidecar and STDIN in paths:
+        raise typer.BadParameter("standard input has no place for a sidecar: name files, or leave --sidecar out")
+    if overwrite and not sidecar:
+        raise typer.BadParameter("--overwrite is for --sidecar: add that, or leave it out")
     form = _chosen(form, as_json, num_captions)
     as_json = form is CaptionFormat.JSON
 
@@ -109,9 +119,11 @@ def caption(
     summary.failed, summary.skipped = len(found.errors), found.skipped
     if found.sources:
         from captionist.captioner import Captioner
+        from captionist.captions import Caption
         from captionist.explain import SheetFolder, draw
         from captionist.images import decode
         from captionist.inference.sharing import paired
+        from captionist.sidecars import Sidecars
 
         captioner = Captioner(model, limits=limits)
         try:
@@ -119,6 +131,16 @@ def caption(
         except ValueError as error:
             raise typer.BadParameter(str(error)) from error
         sheets = SheetFolder(explain) if explain else None
+        sidecars = Sidecars(overwrite) if sidecar else None
+
+        def draw_sheet(source: Source, caption: Caption) -> None:
+            if sheets:
+                sheets.save(source.stem, draw(decode(source.image, limits=limits), caption))
+
+        def write_sidecar(source: Source, caption: Caption) -> None:
+            if sidecars and isinstance(source.image, Path) and caption.confidence >= min_confidence:
+                summary.sidecars[sidecars.write(source.image, caption.text).value] += 1
+
         with own_errors_only(), progress("captioning", len(found.sources)) as advance:
             for source, result in paired(found.sources, results):
                 if result.error is not None:
@@ -128,9 +150,9 @@ def caption(
                     summary.captioned += 1
                     for line in lines(form, source.name, result.caption, min_confidence):
                         print_line(sys.stdout, line)
-                    if sheets:
+                    for write in (write_sidecar, draw_sheet):
                         try:
-                            sheets.save(source.stem, draw(decode(source.image, limits=limits), result.caption))
+                            write(source, result.caption)
                         except CaptionistError as error:
                             summary.failed += 1
                             print_error(source.name, str(error), as_json)

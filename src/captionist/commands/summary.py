@@ -2,6 +2,7 @@
 
 import sys
 import time
+from collections import Counter
 from dataclasses import dataclass, field
 
 from captionist.commands.terminal import print_line
@@ -14,11 +15,13 @@ class Summary:
     failed: int = 0
     skipped: int = 0
     captioned: int = 0
+    sidecars: Counter[str] = field(default_factory=Counter)
+    """How many were written, unchanged, kept."""
     _begun: float = field(default_factory=time.monotonic)
 
     def print(self) -> None:
-        """Say it, unless there was but one file, which speaks for itself."""
-        if self.captioned + self.failed + self.skipped > 1:
+        """Say it; of one file alone only that its sidecar was kept, as it speaks for itself otherwise."""
+        if self.captioned + self.failed + self.skipped > 1 or self.sidecars["kept"]:
             print_line(sys.stderr, self.line(time.monotonic() - self._begun))
 
     def line(self, seconds: float) -> str:
@@ -26,6 +29,11 @@ class Summary:
         failed = f", {self.failed:,} failed" if self.failed else ""
         rate = f", {self.captioned / seconds:.1f}/s" if self.captioned and seconds else ""
         parts = [f"{self.captioned:,} captioned{failed} in {seconds:.1f} s{rate}"]
+        if self.sidecars:
+            done = [what for what in ("written", "unchanged", "kept") if self.sidecars[what]]
+            parts.append("sidecars: " + ", ".join(f"{self.sidecars[what]:,} {what}" for what in done))
+        if self.sidecars["kept"]:
+            parts[-1] += " (somebody described the picture; --overwrite replaces that)"
         if self.skipped:
             parts.append(f"{count(self.skipped, 'other file')} skipped")
         return "; ".join(parts)

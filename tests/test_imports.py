@@ -12,6 +12,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "captionist"
 # What may stand at the top of the modules of each part, or inside their functions, from the package itself. A part is
 # a module or a package directly below captionist.
 ALLOWED = {
+    "alt": {"errors", "files", "paths"},
     "__init__": {"bundle", "captioner", "captions", "errors", "images", "index", "options"},
     "errors": set(),
     "files": {"errors"},

@@ -10,6 +10,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from captionist.commands import corpora, models
+from captionist.commands.alt import alt
 from captionist.commands.caption import caption
 from captionist.commands.compare import compare
 from captionist.commands.scores import evaluate, score
@@ -28,7 +29,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Exit codes: 0 all good, 1 some inputs failed (the rest were done), 2 wrong usage, 130 interrupted.",
 )
-for command in (caption, match, index, search, evaluate, score, compare, train, export):
+for command in (caption, alt, match, index, search, evaluate, score, compare, train, export):
     app.command()(command)
 app.command(cls=ServeCommand)(serve)
 app.add_typer(corpora.app, name="data")

@@ -63,6 +63,10 @@ class SidecarError(CaptionistError):
     """An XMP sidecar that cannot be read, or is of no kind that can be added to."""
 
 
+class DocumentError(CaptionistError):
+    """A page of HTML or Markdown that cannot be read."""
+
+
 class RecipeError(CaptionistError):
     """A training recipe with an unknown key, a wrong value or a missing file."""
 

@@ -88,7 +88,7 @@ def caption(
     captioned.
 
     With --out, PATH may be a URL too, such as s3://bucket/folder. Run again after it was stopped, the command does what
-    is missing. docs/collections.md has more.
+    is missing. docs/collections.md has more, docs/alt-text.md on --sidecar and --format.
     """
     from captionist.sources import STDIN, Source, find_sources
 

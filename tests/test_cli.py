@@ -16,6 +16,7 @@ import pytest
 
 from captionist.images import decode
 from tests.conftest import Run
+from tests.images.samples import SAMPLES
 from tests.pictures import write_png
 from tests.tiny_bundle import SENTENCES, write_tiny_bundle
 
@@ -473,3 +474,16 @@ def test_an_empty_path_and_control_characters_are_spelt_out(run: Run, model: Pat
     outcome = run("caption", write_png(photos / "x\x1b[2J.png", 1), photos / "y\x1b[2J.png", "--model", model)
     assert outcome.out.startswith(f"{photos}/x\\x1b[2J.png\t")
     assert outcome.err.startswith(f"{photos}/y\\x1b[2J.png: ")
+
+
+def test_an_iphone_photograph_is_captioned(run: Run, model: Path, tmp_path: Path) -> None:
+    (tmp_path / "IMG_1.HEIC").write_bytes(SAMPLES["heic"])
+    outcome = run("caption", tmp_path, "--model", model)
+    assert (outcome.code, outcome.err) == (0, "")
+    assert outcome.out.startswith(f"{tmp_path}/IMG_1.HEIC\t")
+
+
+def test_a_provider_that_is_not_there_is_wrong_usage(run: Run, model: Path, photos: Path) -> None:
+    outcome = run("caption", photos / "a.png", "--model", model, "--provider", "gpu")
+    assert outcome.code == 2
+    assert "unknown provider 'gpu'" in outcome.err

@@ -256,3 +256,32 @@ def test_providers_are_checked(model: Path, picture: Path, captioner: Captioner)
         Captioner(model, providers=["gpu"])
     with pytest.raises(ValueError, match=r"no provider coreml, only .*cpu.*: install"):
         Captioner(model, providers=["coreml"])
+
+
+_BY_OPENVINO = """
+import sys
+from captionist import Captioner
+model, picture = sys.argv[1:]
+with Captioner(model, providers=["openvino"]) as captioner:
+    print(captioner._engine.decoder.step_session.get_providers())
+    print(captioner.caption(picture))
+"""
+
+
+@pytest.mark.slow
+def test_openvino_computes_the_same(model: Path, picture: Path, captioner: Captioner, tmp_path: Path) -> None:
+    """Its ONNX Runtime is a package of its own, here before the usual one; where it cannot be had, nothing is shown."""
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", tmp_path, "onnxruntime-openvino"]
+    if subprocess.run(pip, capture_output=True).returncode:
+        pytest.skip("onnxruntime-openvino cannot be installed here")
+    done = subprocess.run(
+        [sys.executable, "-c", _BY_OPENVINO, model, picture],
+        env=os.environ | {"PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    providers, text = done.stdout.splitlines()[-2:]
+    assert "OpenVINOExecutionProvider" in providers
+    assert text == captioner.caption(picture).text

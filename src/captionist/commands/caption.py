@@ -8,7 +8,7 @@ import typer
 
 from captionist.commands.collection import EngineName, caption_to_table
 from captionist.commands.formats import CaptionFormat, begin_csv, lines
-from captionist.commands.limits import MaxBytesOption, MaxPixelsOption, image_limits
+from captionist.commands.limits import MaxBytesOption, MaxPixelsOption, ProviderOption, image_limits, open_captioner
 from captionist.commands.summary import Summary
 from captionist.commands.terminal import (
     BeamsOption,
@@ -77,6 +77,7 @@ def caption(
     ] = None,
     max_bytes: MaxBytesOption = None,
     max_pixels: MaxPixelsOption = None,
+    provider: ProviderOption = None,
 ) -> None:
     """Describe pictures: prints the path, a tab and a sentence for each.
 
@@ -118,14 +119,13 @@ def caption(
         print_error(name, message, as_json)
     summary.failed, summary.skipped = len(found.errors), found.skipped
     if found.sources:
-        from captionist.captioner import Captioner
         from captionist.captions import Caption
         from captionist.explain import SheetFolder, draw
         from captionist.images import decode
         from captionist.inference.sharing import paired
         from captionist.sidecars import Sidecars
 
-        captioner = Captioner(model, limits=limits)
+        captioner = open_captioner(model, limits, provider)
         try:
             results = captioner.caption_many((source.image for source in found.sources), **options)
         except ValueError as error:

@@ -58,7 +58,10 @@ class Service:
         tracing = _tracing(settings)
         agent = agent_uri() if settings.scale_in_protection else None
         # The model is small: two batches on a core each are much faster than one after the other on both.
-        captioner = Captioner(settings.model, threads=1, limits=settings.image_limits)
+        try:
+            captioner = Captioner(settings.model, threads=1, limits=settings.image_limits, providers=settings.providers)
+        except ValueError as error:
+            raise SettingsError(f"CAPTIONIST_PROVIDERS: {error}") from error
         engines = settings.engines or available_cores()
         telemetry = _telemetry(settings, captioner.bundle.config)
         store = FeedbackStore(settings.sqlalchemy_url)

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from captionist import (
@@ -88,6 +89,7 @@ SAYS: dict[str, tuple[Give, type[Exception], str]] = {
     "float array": (lambda _: patchwork(1) / 255, TypeError, r"not an array of float64 \["),
     "channels first": (lambda _: patchwork(1).transpose(2, 0, 1), TypeError, r"not an array of uint8 \[3, "),
     "batch": (lambda _: patchwork(1)[None], TypeError, r"not an array of uint8 \[1, "),
+    "tensor": (lambda _: torch.rand(3, 8, 8), TypeError, "not Tensor"),
     "URL": (lambda _: "https://example.org/dog.jpg", ImageFetchError, "allow_urls=True"),
     "file that was read": (lambda _: io.BytesIO(b""), EmptyImageError, "0 bytes"),
     "broken PIL": (

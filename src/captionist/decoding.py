@@ -27,8 +27,8 @@ from captionist.errors import CorruptImageError, ImageError, ImageTooLargeError,
 from captionist.formats import CONVERT, identify
 from captionist.jpeg import CUT_SHORT, read_jpeg
 
-# Pillow warns of odd metadata. A picture that is odd is read or refused, and nobody wants to hear more of it.
-cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # it logs what it cannot read; we raise that
+# OpenCV logs what it cannot read, Pillow warns of odd metadata: a picture is read or refused, no more is to be said.
+cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 for category in (UserWarning, Image.DecompressionBombWarning):
     warnings.filterwarnings("ignore", category=category, module=r"PIL\.")
 
@@ -53,20 +53,15 @@ _LOST_GREYS = (127, 128)
 _WHITE = (255, 255, 255)
 _CLEAR = (0, 0, 0, 0)
 # How to turn a picture upright, by its EXIF orientation.
-_TURNS = dict(
-    enumerate(
-        (
-            Image.Transpose.FLIP_LEFT_RIGHT,
-            Image.Transpose.ROTATE_180,
-            Image.Transpose.FLIP_TOP_BOTTOM,
-            Image.Transpose.TRANSPOSE,
-            Image.Transpose.ROTATE_270,
-            Image.Transpose.TRANSVERSE,
-            Image.Transpose.ROTATE_90,
-        ),
-        start=2,
-    )
-)
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 
 def decode(data: bytes, max_pixels: int, at_least: int | None = None) -> NDArray[np.uint8]:
@@ -212,9 +207,10 @@ def _png(picture: PngImageFile, data: bytes) -> Image.Image:
         low = PngImageFile(BytesIO(data))
         low.tile = [tile._replace(args="RGB;16L") for tile in low.tile]  # the other byte of each
         low.load()
-        exact = np.asarray(picture, np.uint16) << 8 | np.asarray(low)
+        upper, lower = np.divmod(clear, 256)
+        opaque = (np.asarray(picture) != upper).any(axis=2) | (np.asarray(low) != lower).any(axis=2)
         picture.info.pop("transparency")
-        picture.putalpha(Image.fromarray(~(exact == np.array(clear)).all(axis=2)))
+        picture.putalpha(Image.fromarray(opaque))
     return picture
 
 
@@ -235,8 +231,8 @@ def _common(picture: Image.Image) -> Image.Image:
     """In one of a few modes of 8 bits: L, LA, RGB, RGBA or CMYK."""
     mode = picture.mode
     if mode.startswith("I;16"):
-        levels = np.asarray(picture).astype(np.uint32)
-        grey = Image.fromarray(((levels + 128) // 257).astype(np.uint8))
+        levels = np.asarray(picture).astype(np.uint16)
+        grey = Image.fromarray(cv2.convertScaleAbs(levels, alpha=1 / 257))  # rounds; 65535 / 257 = 255
         if isinstance(clear := picture.info.get("transparency"), int):
             grey.putalpha(Image.fromarray(levels != clear))
         return grey

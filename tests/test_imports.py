@@ -13,8 +13,10 @@ SOURCE = ROOT / "src" / "captionist"
 # What may stand at the top of the modules of each part, or inside their functions, from the package itself. A part is
 # a module or a package directly below captionist.
 ALLOWED = {
+    "alt": {"errors", "files", "paths"},
     "__init__": {"bundle", "captioner", "captions", "errors", "images", "index", "options"},
     "errors": set(),
+    "files": {"errors"},
     "ownfiles": set(),
     "paths": set(),
     "system": set(),
@@ -29,10 +31,13 @@ ALLOWED = {
     "inference": {"bundle", "errors", "options", "system"},
     "captions": {"errors", "images", "notebook"},
     "notebook": {"captions", "images"},
-    "captioner": {"bundle", "captions", "errors", "images", "inference", "options"},
+    "fetch": {"errors"},
+    "captioner": {"bundle", "captions", "errors", "fetch", "images", "inference", "options"},
     "explain": {"captions", "errors", "images", "ownfiles"},
     "several": {"decoding", "errors", "formats", "jpeg"},
+    "sidecars": {"errors", "files", "paths", "sources", "xmp"},
     "sources": {"errors", "ownfiles", "paths"},
+    "xmp": set(),
     "collection": {"captioner", "captions", "errors", "images", "inference", "options", "ownfiles", "paths", "sources"},
     "data": {"errors", "images", "paths"},
     "evaluation": {"bundle", "captioner", "captions", "data", "errors", "images", "inference"},
@@ -42,7 +47,18 @@ ALLOWED = {
     # Where the trained model meets everything that a bundle is made and checked with.
     "exporting": {"bundle", "captioner", "data", "errors", "evaluation", "images", "inference", "model", "paths"}
     | {"training"},
-    "server": {"bundle", "captioner", "captions", "errors", "faults", "images", "inference", "options", "system"},
+    "server": {
+        "bundle",
+        "captioner",
+        "captions",
+        "errors",
+        "faults",
+        "fetch",
+        "images",
+        "inference",
+        "options",
+        "system",
+    },
     "cli": {"commands", "errors"},
 }
 

@@ -35,8 +35,21 @@ def names(found: Found) -> list[str]:
 @pytest.mark.usefixtures("here")
 def test_a_folder_gives_its_files_sorted_without_hidden_ones() -> None:
     found = find(".")
-    assert names(found) == ["./a.png", "./b.jpg", "./sub/c.gif", "./sub/notes.txt", "./sub/deep/d.jpg"]
+    assert names(found) == ["./a.png", "./b.jpg", "./sub/c.gif", "./sub/deep/d.jpg"]
     assert found.errors == []
+
+
+def test_what_lies_beside_pictures_is_skipped_in_folders_and_counted(here: Path) -> None:
+    beside = ["a.png.xmp", "B.MOV", "Thumbs.db", ".DS_Store", "captions.json", "dir.txt/e.jpg", "no-suffix", "scan.pdf"]
+    for name in beside:
+        (here / "lib" / name).parent.mkdir(parents=True, exist_ok=True)
+        (here / "lib" / name).write_bytes(b"")
+    found = find("lib")
+    assert names(found) == ["lib/no-suffix", "lib/scan.pdf", "lib/dir.txt/e.jpg"]
+    assert (found.skipped, found.errors) == (5, [])
+    named = find("lib/B.MOV", "lib/*.xmp", "lib/.DS_Store")
+    assert names(named) == ["lib/B.MOV", "lib/a.png.xmp", "lib/.DS_Store"]
+    assert named.skipped == 0
 
 
 @pytest.mark.usefixtures("here")
@@ -50,7 +63,7 @@ def test_names_stay_as_they_were_given() -> None:
         ("*.jpg", ["b.jpg"]),
         ("?.*", ["a.png", "b.jpg"]),
         ("**/*.jpg", ["b.jpg", "sub/deep/d.jpg"]),
-        ("s*b", ["sub/c.gif", "sub/notes.txt", "sub/deep/d.jpg"]),
+        ("s*b", ["sub/c.gif", "sub/deep/d.jpg"]),
     ],
 )
 @pytest.mark.usefixtures("here")
@@ -72,7 +85,7 @@ def test_a_file_is_taken_once_however_often_it_is_named() -> None:
 def test_what_leads_to_nothing_is_an_error_each() -> None:
     found = find("empty", "*.bmp", "b.jpg")
     assert names(found) == ["b.jpg"]
-    assert [(name, "holds no files" in text or "no file matches" in text) for name, text in found.errors] == [
+    assert [(name, "holds no pictures" in text or "no file matches" in text) for name, text in found.errors] == [
         ("empty", True),
         ("*.bmp", True),
     ]

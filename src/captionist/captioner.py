@@ -7,7 +7,7 @@ from functools import cached_property, partial
 from itertools import accumulate
 from pathlib import Path
 from traceback import clear_frames
-from typing import TypeVar, Unpack
+from typing import NoReturn, Self, TypeVar, Unpack, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,14 @@ from numpy.typing import NDArray
 from captionist import images
 from captionist.bundle import TOKENIZER, Bundle
 from captionist.captions import Caption, CaptionResult, EmbeddingResult, WordAttention
-from captionist.errors import BundleError, FailedImageError, ImageError, NotAnImageError
+from captionist.errors import (
+    BundleError,
+    FailedImageError,
+    ImageError,
+    ImageFetchError,
+    MissingExtraError,
+    NotAnImageError,
+)
 from captionist.images import ImageInput, ImageLimits
 from captionist.inference.bank import Bank, read_bank
 from captionist.inference.candidates import Candidates
@@ -34,17 +41,45 @@ from captionist.inference.threads import available_cores
 from captionist.inference.tokenizer import CaptionTokenizer
 
 R = TypeVar("R")
+_SHOWN = 320
+"""The longer side of the picture that is kept beside its caption, in pixels."""
 
 
 class Captioner:
-    """A loaded model. Safe to use from several threads at once."""
+    """A loaded model.
+
+    Safe to use from several threads at once; in a coroutine, `await asyncio.to_thread(captioner.caption, picture)`.
+
+    Pickled, it is opened again from its bundle at the other end. A process that is forked must load its own.
+    """
 
     def __init__(
-        self, model: str | Path | None = None, *, threads: int | None = None, limits: ImageLimits | None = None
+        self,
+        model: str | Path | None = None,
+        *,
+        threads: int | None = None,
+        limits: ImageLimits | None = None,
+        providers: Sequence[str] = (),
+        allow_urls: bool = False,
     ) -> None:
-        """model: a bundle's directory, or the name of one inside the package; None is the embedded model. threads: by
-        default the cores that this process really has; one picture's arithmetic is split over them, many pictures are
-        shared out among them. limits: what a picture may cost. Raises BundleError, ValueError for threads below 1."""
+        """Load a model.
+
+        Args:
+            model: a bundle's directory, or the name of one inside the package; None is the embedded model.
+            threads: by default the cores that this process really has; one picture's arithmetic is split over them,
+                many pictures are shared out among them.
+            limits: what a picture may cost.
+            providers: what ONNX Runtime shall compute on where it can: cuda, openvino, coreml, directml and so on; what
+                they cannot do is done on the CPU.
+            allow_urls: a picture may be an http(s) URL of the public internet; needs the extra `serve`.
+
+        Raises:
+            BundleError: there is no such model, or it cannot be used.
+            ValueError: threads below 1, or a provider that is not there.
+        """
+        options = {"threads": threads, "limits": limits, "providers": tuple(providers), "allow_urls": allow_urls}
+        self._again = partial(Captioner, model, **options)  # type: ignore[arg-type]
+        self._providers, self._allow_urls = providers, allow_urls
         self.bundle = Bundle.open(model)
         config = self.bundle.config
         self.tokenizer = CaptionTokenizer(self.bundle.path / TOKENIZER)
@@ -58,7 +93,7 @@ class Captioner:
             size=(config.image.height, config.image.width), mean=config.image.mean, std=config.image.std
         )
         self._threads = available_cores() if threads is None else threads
-        self._engine = Engine(self.bundle, self._threads)
+        self._engine = Engine(self.bundle, self._threads, providers)
         self.limits = limits or ImageLimits()
         classes = config.detector.classes if config.detector else ()
         self._class_words = ClassWords(classes)
@@ -71,7 +106,18 @@ class Captioner:
     @cached_property
     def _side_by_side(self) -> Engine:
         """The engine of which several threads run batches at the same time, which beats one batch on all cores."""
-        return self._engine if self._threads == 1 else Engine(self.bundle, threads=1)
+        return self._engine if self._threads == 1 else Engine(self.bundle, 1, self._providers)
+
+    def __reduce__(self) -> tuple[Callable[[], "Captioner"], tuple[()]]:
+        return self._again, ()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Give the model's memory back; it is not to be used after that."""
+        self.__dict__.pop("_side_by_side", None)
+        self._engine = cast("Engine", _Closed())
 
     def options(self, **changes: Unpack[SearchOverrides]) -> SearchOptions:
         """The model's own settings of a search with some changed. Raises ValueError where one is wrong for it."""
@@ -83,9 +129,14 @@ class Captioner:
     def caption(self, image: ImageInput, **options: Unpack[SearchOverrides]) -> Caption:
         """Describe one picture. options: see `SearchOptions`; those not given are the model's own.
 
-        Raises ImageError where it cannot be read, ValueError for wrong options.
+        Raises ImageError where it cannot be read, ValueError for wrong options, TypeError for what is no `ImageInput`.
         """
-        return self.generate(self.encode([self.prepare(image)]), self.options(**options))[0]
+        search_options = self.options(**options)
+        if isinstance(image, list | tuple):
+            raise TypeError("one picture is captioned here: give several to caption_many")
+        rgb = self._decode(image)
+        caption = self.generate(self.encode([self._prepare(rgb)]), search_options)[0]
+        return replace(caption, picture=images.thumbnail(rgb, _SHOWN))
 
     def caption_many(
         self, images: Iterable[ImageInput], batch_size: int = 8, **options: Unpack[SearchOverrides]
@@ -94,11 +145,12 @@ class Captioner:
         yields its error: every picture has its own result.
 
         Each of the captioner's threads works on a batch of its own, so that as many batches are read before the first
-        result; an array must stay as it is until its own has come. Raises ValueError for wrong options, at once.
+        result; an array must stay as it is until its own has come. Raises at once ValueError for wrong options and
+        TypeError for one picture.
         """
         search_options = self.options(**options)
         results = self._many(
-            iter(images),
+            images,
             search_options.fitting(batch_size),
             lambda engine, encoding: self._generate(engine, encoding, search_options),
         )
@@ -110,18 +162,20 @@ class Captioner:
         Raises at once BundleError where the model has no alignment.
         """
         alignment = self._alignment
-        results = self._many(iter(images), batch_size, lambda _, encoding: list(alignment.images(encoding)))
+        results = self._many(images, batch_size, lambda _, encoding: list(alignment.images(encoding)))
         return (EmbeddingResult(*result) for result in results)
 
     def _many(
         self,
-        sources: Iterator[ImageInput],
+        sources: Iterable[ImageInput],
         batch_size: int,
         finish: Callable[[Engine, Encoding], list[R]],
     ) -> Iterator[tuple[ImageInput, R | None, ImageError | None]]:
         """Each source with what `finish` makes of its encoding, or with its error."""
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, but it is {batch_size}")
+        if images.is_one(sources):
+            raise TypeError(f"this is one picture ({images.label(sources)}): give it to caption, or a list of pictures")
 
         def work(engine: Engine, batch: list[ImageInput]) -> list[tuple[ImageInput, R | None, ImageError | None]]:
             read = [self._read(source) for source in batch]
@@ -136,7 +190,7 @@ class Captioner:
         def worker(alone: bool) -> Callable[[list[ImageInput]], list[tuple[ImageInput, R | None, ImageError | None]]]:
             return partial(work, self._engine if alone else self._side_by_side)
 
-        return share_out(sources, batch_size, self._threads, worker)
+        return share_out(iter(sources), batch_size, self._threads, worker)
 
     def _read(self, source: ImageInput) -> Prepared | Exception:
         try:
@@ -152,11 +206,31 @@ class Captioner:
         name: what error messages call it; by default its path. Raises ImageError where it cannot be read, TypeError for
         what is no `ImageInput`.
         """
+        return self._prepare(self._decode(image, name))
+
+    def _decode(self, image: ImageInput, name: str | None = None) -> NDArray[np.uint8]:
+        """The picture, uint8 [H, W, 3], as large as it is needed."""
+        if isinstance(image, str) and image.lower().startswith(("http://", "https://")):
+            return self._decode(self._fetch(image), name or image)
         # Twice the model's size, so that the averaging over it is still ours.
         enough = 2 * max(self._preprocessing.size)
         if self.bundle.config.detector is not None:
             enough = max(enough, images.SCENE_SIDE)
-        rgb = images.decode(image, limits=self.limits, name=name, at_least=enough)
+        return images.decode(image, limits=self.limits, name=name, at_least=enough)
+
+    def _fetch(self, url: str) -> bytes:
+        if not self._allow_urls:
+            raise ImageFetchError(f"{url}: this is a URL: download it, or allow that with Captioner(allow_urls=True)")
+        try:
+            from captionist.fetch import fetch
+        except ImportError as error:
+            raise MissingExtraError('fetching pictures needs `pip install "captionist[serve]"`') from error
+        try:
+            return fetch(url, self.limits.max_bytes)
+        except ImageError as error:
+            raise type(error)(f"{url}: {error}") from error
+
+    def _prepare(self, rgb: NDArray[np.uint8]) -> Prepared:
         scene = None
         if self.bundle.config.detector is not None:
             scene = images.squeeze(rgb, images.scene_shape(*rgb.shape[:2]))
@@ -319,6 +393,13 @@ class Captioner:
         # The rest of the attention went to earlier words; a grid that got none at all is read as an even look.
         total = grid.sum()
         return grid / total if total > 0 else np.full_like(grid, 1 / grid.size)
+
+
+class _Closed:
+    """Stands where the engine of a captioner was."""
+
+    def __getattr__(self, name: str) -> NoReturn:
+        raise ValueError("this captioner was closed: make another one")
 
 
 def _told(error: Exception, source: ImageInput) -> ImageError:

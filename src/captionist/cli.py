@@ -1,5 +1,6 @@
 """The `captionist` command: parse, delegate, print. Heavy imports wait inside the commands, so that --help is quick."""
 
+import inspect
 import os
 import sys
 from collections.abc import Sequence
@@ -9,6 +10,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from captionist.commands import corpora, models
+from captionist.commands.alt import alt
 from captionist.commands.caption import caption
 from captionist.commands.compare import compare
 from captionist.commands.scores import evaluate, score
@@ -25,13 +27,18 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="Exit codes: 0 all good, 1 some inputs failed (the rest were done), 2 wrong usage.",
+    epilog="Exit codes: 0 all good, 1 some inputs failed (the rest were done), 2 wrong usage, 130 interrupted.",
 )
-for command in (caption, match, index, search, evaluate, score, compare, train, export):
+for command in (caption, alt, match, index, search, evaluate, score, compare, train, export):
     app.command()(command)
 app.command(cls=ServeCommand)(serve)
 app.add_typer(corpora.app, name="data")
 app.add_typer(models.app, name="model")
+for group in (app, corpora.app, models.app):
+    for registered in group.registered_commands:
+        # A paragraph is one line to typer, which would keep a docstring's breaks at every width.
+        paragraphs = (inspect.getdoc(registered.callback) or "").split("\n\n")
+        registered.help = "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
 
 
 def _print_version(wanted: bool) -> None:

@@ -3,7 +3,8 @@
 import struct
 import warnings
 import zlib
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from functools import partial
 from io import BytesIO
 from typing import cast
@@ -22,12 +23,12 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
-from captionist.errors import CorruptImageError, ImageTooLargeError, UnsupportedImageError
+from captionist.errors import CorruptImageError, ImageError, ImageTooLargeError, UnsupportedImageError
 from captionist.formats import CONVERT, identify
 from captionist.jpeg import CUT_SHORT, read_jpeg
 
-# Pillow warns of odd metadata. A picture that is odd is read or refused, and nobody wants to hear more of it.
-cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # it logs what it cannot read; we raise that
+# OpenCV logs what it cannot read, Pillow warns of odd metadata: a picture is read or refused, no more is to be said.
+cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 for category in (UserWarning, Image.DecompressionBombWarning):
     warnings.filterwarnings("ignore", category=category, module=r"PIL\.")
 
@@ -52,20 +53,15 @@ _LOST_GREYS = (127, 128)
 _WHITE = (255, 255, 255)
 _CLEAR = (0, 0, 0, 0)
 # How to turn a picture upright, by its EXIF orientation.
-_TURNS = dict(
-    enumerate(
-        (
-            Image.Transpose.FLIP_LEFT_RIGHT,
-            Image.Transpose.ROTATE_180,
-            Image.Transpose.FLIP_TOP_BOTTOM,
-            Image.Transpose.TRANSPOSE,
-            Image.Transpose.ROTATE_270,
-            Image.Transpose.TRANSVERSE,
-            Image.Transpose.ROTATE_90,
-        ),
-        start=2,
-    )
-)
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 
 def decode(data: bytes, max_pixels: int, at_least: int | None = None) -> NDArray[np.uint8]:
@@ -98,7 +94,8 @@ def pixels(picture: Image.Image, at_least: int | None = None) -> NDArray[np.uint
     Where no more than `at_least` pixels a side are needed, it is shrunk by a whole number, if that leaves as many.
     Raises UnsupportedImageError for a mode that has no fixed white (32-bit and floating-point pixels).
     """
-    picture.load()
+    with _refusing(picture.format or "image"):
+        picture.load()
     orientation = _orientation(picture)
     profile = picture.info.get("icc_profile")
     picture = _common(picture)
@@ -146,16 +143,10 @@ def check_png(data: bytes) -> int:
 
 def _open(kind: str, data: bytes, max_pixels: int, at_least: int | None) -> Image.Image:
     """A decoded picture, in a mode of its own."""
-    try:
-        picture: Image.Image = _opener(kind)(BytesIO(data))
-    except Image.DecompressionBombError as error:
-        raise ImageTooLargeError("it has more pixels than Pillow lets in; scale the picture down") from error
-    except Exception as error:  # of many kinds, since plugins raise what they stumble over
-        if kind == "TIFF":
-            raise UnsupportedImageError(f"the TIFF is damaged, or of a kind that is not read; {CONVERT}") from error
-        raise _damaged(kind) from error
+    with _refusing(kind):
+        picture = _opener(kind)(BytesIO(data))
     check_size(picture.size, max_pixels)
-    try:
+    with _refusing(kind):
         if isinstance(picture, JpegImageFile) and at_least is not None:
             picture.draft(None, (at_least, at_least))
         if isinstance(picture, PngImageFile):
@@ -165,10 +156,6 @@ def _open(kind: str, data: bytes, max_pixels: int, at_least: int | None) -> Imag
         if isinstance(picture, WebPImageFile) and not picture.is_animated:
             return _webp(picture, data, at_least)
         picture.load()
-    except MemoryError:
-        raise
-    except Exception as error:
-        raise _damaged(kind) from error
     return picture
 
 
@@ -180,8 +167,20 @@ def _opener(kind: str) -> type[ImageFile]:
     return _OPENERS[kind]
 
 
-def _damaged(kind: str) -> CorruptImageError:
-    return CorruptImageError(f"its {kind} data cannot be decoded: parts are missing, or {CUT_SHORT}")
+@contextmanager
+def _refusing(kind: str) -> Iterator[None]:
+    """Turns whatever Pillow raises into CorruptImageError: its plugins raise what they stumble over."""
+    try:
+        yield
+    except (ImageError, MemoryError):
+        raise
+    except Image.DecompressionBombError as error:
+        raise ImageTooLargeError("it has more pixels than Pillow lets in; scale the picture down") from error
+    except Exception as error:
+        raise CorruptImageError(
+            f"its {kind} data cannot be decoded: parts are missing, or it is damaged or of a rare kind; "
+            f"fetch or export it again, or {CONVERT}"
+        ) from error
 
 
 def _gif(picture: GifImageFile) -> Image.Image:
@@ -208,9 +207,10 @@ def _png(picture: PngImageFile, data: bytes) -> Image.Image:
         low = PngImageFile(BytesIO(data))
         low.tile = [tile._replace(args="RGB;16L") for tile in low.tile]  # the other byte of each
         low.load()
-        exact = np.asarray(picture, np.uint16) << 8 | np.asarray(low)
+        upper, lower = np.divmod(clear, 256)
+        opaque = (np.asarray(picture) != upper).any(axis=2) | (np.asarray(low) != lower).any(axis=2)
         picture.info.pop("transparency")
-        picture.putalpha(Image.fromarray(~(exact == np.array(clear)).all(axis=2)))
+        picture.putalpha(Image.fromarray(opaque))
     return picture
 
 
@@ -231,8 +231,8 @@ def _common(picture: Image.Image) -> Image.Image:
     """In one of a few modes of 8 bits: L, LA, RGB, RGBA or CMYK."""
     mode = picture.mode
     if mode.startswith("I;16"):
-        levels = np.asarray(picture).astype(np.uint32)
-        grey = Image.fromarray(((levels + 128) // 257).astype(np.uint8))
+        levels = np.asarray(picture).astype(np.uint16)
+        grey = Image.fromarray(cv2.convertScaleAbs(levels, alpha=1 / 257))  # rounds; 65535 / 257 = 255
         if isinstance(clear := picture.info.get("transparency"), int):
             grey.putalpha(Image.fromarray(levels != clear))
         return grey

@@ -33,6 +33,10 @@ class ImageTooLargeError(ImageError):
     """More bytes or more pixels than the limits allow; found from the header, before decoding."""
 
 
+class ImageFetchError(ImageError):
+    """A URL that is not fetched: refused, out of reach, or no picture's."""
+
+
 class FailedImageError(ImageError):
     """The work on a picture of many failed, of which the picture may not be the cause; `__cause__` is what was raised.
 
@@ -53,6 +57,14 @@ class BundleError(CaptionistError):
 
 class ImageIndexError(CaptionistError):
     """An index of pictures that is missing, damaged or of another model, or that cannot be written."""
+
+
+class SidecarError(CaptionistError):
+    """An XMP sidecar that cannot be read, or is of no kind that can be added to."""
+
+
+class DocumentError(CaptionistError):
+    """A page of HTML or Markdown that cannot be read."""
 
 
 class RecipeError(CaptionistError):

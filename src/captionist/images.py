@@ -140,13 +140,19 @@ def decode(
         raise type(error)(f"{name or label(source)}: {error}") from error.__cause__
 
 
-def label(source: ImageInput) -> str:
+def label(source: object) -> str:
     """What error messages call a picture."""
     if isinstance(source, str | os.PathLike | FilePart):
         return os.fsdecode(source) if isinstance(source, os.PathLike) else str(source)
     if isinstance(source, bytes | bytearray | memoryview):
         return "<bytes>"
     return "<array>" if isinstance(source, np.ndarray) else "<image>" if isinstance(source, Image.Image) else "<file>"
+
+
+def is_one(source: object) -> bool:
+    """Whether this is a picture, and not several of them."""
+    one = isinstance(source, str | os.PathLike | FilePart | bytes | bytearray | memoryview | Image.Image)
+    return one or hasattr(source, "read") or (isinstance(source, np.ndarray) and source.ndim < 4)
 
 
 def _read(source: ImageInput, limits: ImageLimits) -> bytes:

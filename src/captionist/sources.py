@@ -6,13 +6,21 @@ import stat
 from collections.abc import Callable, Iterator, Sequence, Set
 from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from captionist.errors import ImageError
 from captionist.ownfiles import TABLE_LOCK, TABLE_MANIFEST, is_own_file
 from captionist.paths import absolute, exists, isdir, isfile
 
 STDIN = "-"
+
+# PDF is not among them: whoever keeps scans among pictures should hear that they are not read.
+_COMPANIONS = {
+    *("xmp", "aae", "thm", "lrv", "pp3", "dop", "cos"),  # what cameras and editors keep beside a picture
+    *("mp4", "mov", "m4v", "avi", "mkv", "webm", "mpg", "mpeg", "mts", "m2ts", "3gp", "wmv", "flv"),
+    *("mp3", "m4a", "wav", "aac", "ogg", "opus", "flac", "amr"),
+    *("json", "jsonl", "txt", "csv", "tsv", "html", "htm", "md", "yaml", "yml", "toml", "xml", "log", "ini", "db"),
+}
 _NO_MATCH = "no file matches: check the pattern, the current folder, and that all folders on the way may be entered"
 
 
@@ -43,15 +51,29 @@ class Found:
     """A name and what is wrong with it."""
     own: list[str] = field(default_factory=list)
     """What was passed over because this program wrote it, or is writing it."""
+    skipped: int = 0
+    """Files of folders that nobody takes for pictures."""
 
 
-def find_sources(arguments: Sequence[str], read_stdin: Callable[[], bytes]) -> Found:
+def is_companion(name: str) -> bool:
+    """Whether a file's name says that it only lies beside pictures: hidden files, films, sidecars, texts."""
+    return name.startswith(".") or PurePath(name).suffix.lower()[1:] in _COMPANIONS
+
+
+def find_sources(
+    arguments: Sequence[str],
+    read_stdin: Callable[[], bytes],
+    skips: Callable[[str], bool] = is_companion,
+    wanted: str = "pictures",
+) -> Found:
     """Resolve arguments in order; a file that is named twice, or in a folder too, is taken once.
 
-    A folder gives all its files, sub-folders included, sorted by name, without hidden ones (a name that starts with a
-    dot). A name with *, ? or [ that is not a file itself is a glob, where ** crosses folders. `-` is the bytes of one
+    A folder gives its files, sub-folders included, sorted by name, without hidden folders and without the files whose
+    names `skips` says yes to, which are counted. A name with *, ? or [ that is not a file itself is a glob, where **
+    crosses folders; as with the shell's globs, what it matches is named, whatever it is. `-` is the bytes of one
     picture from `read_stdin`, which is called at most once; it may raise ImageError. What Captionist wrote (sheets,
-    tables, indexes, and where the output goes now) is passed over, so that a command can be given again.
+    tables, indexes, and where the output goes now) is passed over, so that a command can be given again. wanted: what
+    messages call the files.
     """
     found = Found()
     seen: set[str] = set()
@@ -71,15 +93,15 @@ def find_sources(arguments: Sequence[str], read_stdin: Callable[[], bytes]) -> F
             add(name)
             return
         known = len(found.errors) + len(found.own)
-        files = list(_files(name, found))
+        files = list(_files(name, found, skips))
         if not files and len(found.errors) + len(found.own) == known:
-            found.errors.append((name, "the folder holds no files: name one with pictures"))
+            found.errors.append((name, f"the folder holds no {wanted}: name one with {wanted}"))
         for file in files:
             add(file)
 
     for argument in arguments:
         if not argument:
-            found.errors.append((argument, "the path is empty: name a picture, a folder or a glob"))
+            found.errors.append((argument, "the path is empty: name a file, a folder or a glob"))
         elif argument == STDIN:
             if STDIN not in seen:
                 seen.add(STDIN)
@@ -96,11 +118,11 @@ def find_sources(arguments: Sequence[str], read_stdin: Callable[[], bytes]) -> F
         else:
             add_path(argument)
     if found.own and not found.sources and not found.errors:
-        found.errors += [(name, "captionist wrote this itself: name pictures") for name in found.own]
+        found.errors += [(name, f"captionist wrote this itself: name {wanted}") for name in found.own]
     return found
 
 
-def _files(folder: str, found: Found) -> Iterator[str]:
+def _files(folder: str, found: Found, skips: Callable[[str], bool]) -> Iterator[str]:
     """The files of a folder, depth first and sorted. Links to folders are not followed, since they may go round."""
 
     def unreadable(error: OSError) -> None:
@@ -115,7 +137,11 @@ def _files(folder: str, found: Found) -> Iterator[str]:
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(names):
             path = os.path.join(parent, name)  # noqa: PTH118  # a Path would drop the ./ that the user wrote
-            if not name.startswith(".") and not _would_wait(path):
+            if _would_wait(path):
+                continue
+            if skips(name):
+                found.skipped += 1
+            else:
                 yield path
 
 

@@ -195,7 +195,7 @@ def test_a_missing_extra_is_named(package: str, extra: str, tmp_path: Path) -> N
     arguments = ["caption", "a.png", "--out", str(tmp_path / "t"), "--engine", "ray"]
     done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
-    assert f"pip install '.[{extra}]'" in done.stderr
+    assert f'pip install "captionist[{extra}]"' in done.stderr
 
 
 def test_urls_are_listed_like_folders(

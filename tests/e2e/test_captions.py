@@ -13,6 +13,8 @@ from playwright.sync_api import Page, expect
 from tests.e2e.conftest import Visit
 from tests.e2e.service import Service
 from tests.e2e.steps import DOG, EXAMPLES, FAILURES, canvas, captioned, choose, sentence
+from tests.images.samples import save
+from tests.images.test_colours import icc_profile
 
 pytestmark = pytest.mark.e2e
 
@@ -52,6 +54,17 @@ def test_a_dropped_picture_gets_a_caption(page: Page) -> None:
     expect(page.locator("body.dragging")).not_to_be_attached()
     expect(page.get_by_role("heading", name="dropped.jpg")).to_be_visible()
     expect(page.locator(".sentence")).to_contain_text("dog")
+
+
+def test_an_iphone_photograph_gets_a_caption(page: Page, tmp_path: Path) -> None:
+    """HEIC, Display P3, turned by EXIF: this browser cannot show it, and the service reads it."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    with Image.open(DOG) as picture:
+        stored = picture.transpose(Image.Transpose.ROTATE_90)
+    profile = icc_profile("Display P3")
+    (tmp_path / "IMG_1.HEIC").write_bytes(save(stored, "HEIF", exif=exif.tobytes(), icc_profile=profile))
+    assert "dog" in sentence(captioned(page, tmp_path / "IMG_1.HEIC"))
 
 
 def test_a_pasted_picture_gets_a_caption(page: Page) -> None:

@@ -64,13 +64,23 @@ def test_other_files_are_named(content: bytes, kind: str) -> None:
         (b"<?xml version='1.0'?><svg xmlns='x'/>", "SVG"),
         (b"\0\0\1\0\1\0\x10\x10", "ICO"),
         (b"8BPS\0\1", "PSD"),
-        (tiff(np.ones((4, 4, 3), np.float32), sample_format=3), "TIFF"),
-        (tiff(np.ones((4, 4, 3), np.uint8), compression=34712), "TIFF"),
         (SAMPLES["jpeg"].replace(b"\xff\xc0", b"\xff\xc9", 1), "arithmetic-coded"),
     ],
 )
 def test_unsupported_pictures_are_named(content: bytes, kind: str) -> None:
     with pytest.raises(UnsupportedImageError, match=rf"{kind}.*convert it to JPEG or PNG"):
+        decode(content)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        tiff(np.ones((4, 4, 3), np.float32), sample_format=3),
+        tiff(np.ones((4, 4, 3), np.uint8), compression=34712),
+    ],
+)
+def test_a_tiff_of_a_rare_kind_is_refused(content: bytes) -> None:
+    with pytest.raises(CorruptImageError, match=r"TIFF .*of a rare kind.*convert it to JPEG or PNG"):
         decode(content)
 
 

@@ -11,6 +11,7 @@ from fastapi.testclient import TestClient
 
 from captionist import Captioner
 from captionist.options import MOST_TOKENS
+from tests.images.samples import SAMPLES
 from tests.server.conftest import EXAMPLES, Serve, problem
 from tests.tools import wait_until
 
@@ -88,6 +89,13 @@ def test_several_pictures_come_back_in_order_and_a_bad_one_carries_its_problem(
     assert second["captions"] == []
     assert second["problem"]["type"].endswith(":not-an-image")
     assert "notes.txt" in second["problem"]["detail"]
+
+
+@pytest.mark.parametrize("kind", ["heic", "avif", "jpeg-2000"])
+def test_what_phones_and_cameras_write_is_read(client: TestClient, kind: str) -> None:
+    for headers in ({"Content-Type": f"image/{kind}"}, {"Content-Type": "application/octet-stream"}):
+        response = client.post("/v1/captions", content=SAMPLES[kind], headers=headers)
+        assert response.status_code == 200, response.text
 
 
 @pytest.mark.parametrize(

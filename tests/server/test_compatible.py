@@ -28,8 +28,8 @@ from openai.types.chat import (
 )
 
 from captionist import Captioner
+from captionist.fetch import Fetcher, PublicOnlyBackend
 from captionist.server.app import create_app
-from captionist.server.fetch import Fetcher, PublicOnlyBackend
 from captionist.server.service import Service
 from captionist.server.settings import Settings
 from tests.server.conftest import EXAMPLES, KEY, KEYS, Serve
@@ -257,7 +257,7 @@ def test_keys_and_their_rates_hold(service: Running, dog: bytes, sentences: list
         *((route, b'{"x": [' + b"[]," * 10_000 + b"1]}", 400, "10,000 parts") for route in ROUTES),
         ("/v1/chat/completions", b'{"messages": []}', 422, "messages"),
         ("/v1/chat/completions", b'{"messages": [{"role": "assistant", "content": "x"}]}', 422, "No picture"),
-        ("/v1/chat/completions", b'{"messages": [{"role": "user", "content": "x"}], "n": 2}', 422, "n: "),
+        ("/v1/chat/completions", b'{"messages": [{"role": "user"}], "n": 2}', 422, "n must be at most 1"),
         ("/v1/chat/completions", b'{"messages": [{"role": "user"}], "response_format": {"type": "json_object"}}', 422,
          "response_format.type"),
         ("/v1/chat/completions", b'{"messages": [{"role": "user", "content": [{"image_url": {"url": "%%%%"}}]}]}', 422,

@@ -341,5 +341,5 @@ def test_without_the_extra_the_setting_says_what_to_install(tmp_path: Path, lack
     ended = python(script, CAPTIONIST_TRACES="true", CAPTIONIST_DATA_DIR=str(tmp_path))
     assert ended.returncode == 2
     assert "CAPTIONIST_TRACES needs the package opentelemetry" in ended.stderr
-    assert "pip install '.[serve,otel]'" in ended.stderr
+    assert 'pip install "captionist[serve,otel]"' in ended.stderr
     assert "Traceback" not in ended.stderr

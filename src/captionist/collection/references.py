@@ -12,7 +12,7 @@ from captionist.errors import CollectionError, ImageNotFoundError
 from captionist.images import ImageLimits, check_bytes, read_file
 from captionist.ownfiles import TABLE_MANIFEST
 from captionist.paths import absolute
-from captionist.sources import find_sources
+from captionist.sources import find_sources, is_companion
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,8 +27,9 @@ class Reference:
 def find_references(arguments: Sequence[str]) -> tuple[list[Reference], list[tuple[str, str]]]:
     """Resolve paths, folders, globs and URLs, in order; what is named twice is taken once.
 
-    A URL is one file, or a prefix with all below it; hidden files (a part that starts with a dot) and tables are left
-    out as in folders. Returns the pictures, and a name and message for whatever leads to none.
+    A URL is one file, or a prefix with all below it; hidden files (a part that starts with a dot), what only lies
+    beside pictures and tables are left out as in folders. Returns the pictures, and a name and message for whatever
+    leads to none.
     """
     found: dict[str, Reference] = {}
     errors: list[tuple[str, str]] = []
@@ -80,9 +81,9 @@ def _list(url: str) -> list[str]:
     names = sorted(info.path[len(path) :].lstrip("/") for info in below if info.type == fs.FileType.File)
     names = [name for name in names if not any(part.startswith(".") for part in name.split("/"))]
     tables = tuple(name.removesuffix(TABLE_MANIFEST) for name in names if name.rpartition("/")[2] == TABLE_MANIFEST)
-    names = [name for name in names if not name.startswith(tables)]
+    names = [name for name in names if not name.startswith(tables) and not is_companion(name.rpartition("/")[2])]
     if not names:
-        raise CollectionError(f"{url}: it holds no files: name a bucket or a prefix with pictures")
+        raise CollectionError(f"{url}: it holds no pictures: name a bucket or a prefix with pictures")
     return [f"{url.rstrip('/')}/{name}" for name in names]
 
 

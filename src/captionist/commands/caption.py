@@ -1,24 +1,23 @@
 """captionist caption."""
 
 import sys
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from captionist.commands.collection import EngineName, caption_to_table
-from captionist.commands.limits import MaxBytesOption, MaxPixelsOption, image_limits
+from captionist.commands.formats import CaptionFormat, begin_csv, lines
+from captionist.commands.limits import MaxBytesOption, MaxPixelsOption, ProviderOption, image_limits, open_captioner
+from captionist.commands.summary import Summary
 from captionist.commands.terminal import (
     BeamsOption,
     CaptionsOption,
     ModelOption,
     RetrievedOption,
     WordsOption,
-    escape,
     own_errors_only,
     print_error,
-    print_json,
     print_line,
     progress,
     read_stdin,
@@ -26,15 +25,20 @@ from captionist.commands.terminal import (
 from captionist.errors import CaptionistError
 from captionist.options import given
 
-if TYPE_CHECKING:
-    from captionist.captions import Caption
-
 
 def caption(
     paths: Annotated[
-        list[str], typer.Argument(metavar="PATH...", help="Pictures, folders, globs, or - for one on standard input.")
+        list[str], typer.Argument(metavar="PATH", help="Pictures, folders, globs, or - for one on standard input.")
     ],
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line, errors included.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="One JSON object a line, errors included; the same as --format json.")
+    ] = False,
+    form: Annotated[
+        CaptionFormat | None,
+        typer.Option(
+            "--format", metavar="FORMAT", help="text, json, alt (the sentence alone), html (an <img>), or csv."
+        ),
+    ] = None,
     model: ModelOption = None,
     num_beams: BeamsOption = None,
     retrieved: RetrievedOption = None,
@@ -42,8 +46,20 @@ def caption(
     max_words: WordsOption = None,
     min_confidence: Annotated[
         float,
-        typer.Option(min=0, max=1, metavar="SHARE", help="Leave out captions that are less likely to be accepted."),
+        typer.Option(
+            min=0,
+            max=1,
+            metavar="SHARE",
+            show_default=False,
+            help="Leave out captions that are less likely to be accepted.",
+        ),
     ] = 0.0,
+    sidecar: Annotated[
+        bool, typer.Option("--sidecar", help="Also write each caption as the description in an XMP file beside it.")
+    ] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="With --sidecar: replace descriptions by others, too.")
+    ] = False,
     explain: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Write each picture there with a heat map for every word.")
     ] = None,
@@ -61,68 +77,94 @@ def caption(
     ] = None,
     max_bytes: MaxBytesOption = None,
     max_pixels: MaxPixelsOption = None,
+    provider: ProviderOption = None,
 ) -> None:
     """Describe pictures: prints the path, a tab and a sentence for each.
 
-    Folders are searched with their sub-folders, hidden files and what captionist wrote itself left out. A file that
-    cannot be read gives one line on standard error and exit code 1; the others are captioned all the same. Where no
-    caption is as confident as --min-confidence asks, nothing stands behind the tab. In a path, control characters are
-    printed as \\t, \\n, \\x1b and so on; --json has paths as they are.
+    Folders are searched with their sub-folders. Hidden files, sidecars, films, texts and the like in them are skipped
+    and counted; a file that you name yourself is read, whatever it is. A file that cannot be read gives one line on
+    standard error and exit code 1; the others are captioned all the same. Where no caption is as confident as
+    --min-confidence asks, nothing stands behind the tab. In a path, control characters are printed as \\t, \\n, \\x1b
+    and so on; --json has paths as they are. After several files, the last line on standard error says how many were
+    captioned.
 
     With --out, PATH may be a URL too, such as s3://bucket/folder. Run again after it was stopped, the command does what
-    is missing. docs/collections.md has more.
+    is missing. docs/collections.md has more, docs/alt-text.md on --sidecar and --format.
     """
-    from captionist.sources import STDIN, find_sources
+    from captionist.sources import STDIN, Source, find_sources
 
     limits = image_limits(max_bytes, max_pixels)
     options = given(num_beams=num_beams, retrieved=retrieved, num_captions=num_captions, max_words=max_words)
     if out is not None:
-        unfit = {"-": STDIN in paths, "--json": as_json, "--num-captions": num_captions, "--explain": explain}
-        for name, is_given in (unfit | {"--min-confidence": min_confidence}).items():
+        unfit: dict[str, object] = {"-": STDIN in paths, "--json": as_json, "--format": form, "--explain": explain}
+        unfit |= {"--num-captions": num_captions, "--min-confidence": min_confidence, "--sidecar": sidecar}
+        for name, is_given in unfit.items():
             if is_given:
                 raise typer.BadParameter(f"{name} does not go with --out: leave it out")
         caption_to_table(paths, out, model, limits, engine or EngineName.LOCAL, actors, options)
     if engine is not None or actors is not None:
         raise typer.BadParameter("--engine and --actors are for --out: name a table to write")
+    if sidecar and STDIN in paths:
+        raise typer.BadParameter("standard input has no place for a sidecar: name files, or leave --sidecar out")
+    if overwrite and not sidecar:
+        raise typer.BadParameter("--overwrite is for --sidecar: add that, or leave it out")
+    form = _chosen(form, as_json, num_captions)
+    as_json = form is CaptionFormat.JSON
 
+    summary = Summary()
     found = find_sources(paths, lambda: read_stdin(limits))
+    if form is CaptionFormat.CSV:
+        begin_csv()
     for name, message in found.errors:
         print_error(name, message, as_json)
-    failures = len(found.errors)
+    summary.failed, summary.skipped = len(found.errors), found.skipped
     if found.sources:
-        from captionist.captioner import Captioner
+        from captionist.captions import Caption
         from captionist.explain import SheetFolder, draw
         from captionist.images import decode
         from captionist.inference.sharing import paired
+        from captionist.sidecars import Sidecars
 
-        captioner = Captioner(model, limits=limits)
+        captioner = open_captioner(model, limits, provider)
         try:
             results = captioner.caption_many((source.image for source in found.sources), **options)
         except ValueError as error:
             raise typer.BadParameter(str(error)) from error
         sheets = SheetFolder(explain) if explain else None
+        sidecars = Sidecars(overwrite) if sidecar else None
+
+        def draw_sheet(source: Source, caption: Caption) -> None:
+            if sheets:
+                sheets.save(source.stem, draw(decode(source.image, limits=limits), caption))
+
+        def write_sidecar(source: Source, caption: Caption) -> None:
+            if sidecars and isinstance(source.image, Path) and caption.confidence >= min_confidence:
+                summary.sidecars[sidecars.write(source.image, caption.text).value] += 1
+
         with own_errors_only(), progress("captioning", len(found.sources)) as advance:
             for source, result in paired(found.sources, results):
                 if result.error is not None:
-                    failures += 1
+                    summary.failed += 1
                     print_error(source.name, source.message(result.error), as_json)
                 if result.caption is not None:
-                    _print_captions(source.name, result.caption, min_confidence, as_json)
-                    if sheets:
+                    summary.captioned += 1
+                    for line in lines(form, source.name, result.caption, min_confidence):
+                        print_line(sys.stdout, line)
+                    for write in (write_sidecar, draw_sheet):
                         try:
-                            sheets.save(source.stem, draw(decode(source.image, limits=limits), result.caption))
+                            write(source, result.caption)
                         except CaptionistError as error:
-                            failures += 1
+                            summary.failed += 1
                             print_error(source.name, str(error), as_json)
                 advance()
-    raise typer.Exit(1 if failures else 0)
+    summary.print()
+    raise typer.Exit(1 if summary.failed else 0)
 
 
-def _print_captions(name: str, caption: "Caption", min_confidence: float, as_json: bool) -> None:
-    kept = [one for one in (caption, *caption.alternatives) if one.confidence >= min_confidence]
-    if as_json:
-        shown = replace(kept[0], alternatives=tuple(kept[1:])).to_dict() if kept else dict.fromkeys(caption.to_dict())
-        print_json(**{"path": name, **shown, "alternatives": shown["alternatives"] or []})
-        return
-    for text in [one.text for one in kept] or [""]:
-        print_line(sys.stdout, f"{escape(name)}\t{text}")
+def _chosen(form: CaptionFormat | None, as_json: bool, num_captions: int | None) -> CaptionFormat:
+    """The format that --format and --json ask for. Raises typer.BadParameter where they cannot both be had."""
+    if as_json and form not in (None, CaptionFormat.JSON):
+        raise typer.BadParameter(f"--json and --format {form} are two formats: choose one")
+    if form is CaptionFormat.HTML and (num_captions or 1) > 1:
+        raise typer.BadParameter("an <img> has one alt: leave --num-captions out, or choose another --format")
+    return CaptionFormat.JSON if as_json else form or CaptionFormat.TEXT

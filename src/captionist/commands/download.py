@@ -27,9 +27,9 @@ class CorpusName(StrEnum):
 
 
 def download(
-    corpus: Annotated[CorpusName, typer.Argument(metavar="CORPUS", help="flickr8k, flickr30k or coco2017.")],
+    corpus: Annotated[CorpusName, typer.Argument(metavar="CORPUS", help="Which one.")],
     directory: Annotated[
-        Path | None, typer.Argument(metavar="[DIR]", help="Where to; by default a folder of the corpus's name, here.")
+        Path | None, typer.Argument(metavar="DIR", help="Where to; by default a folder of the corpus's name, here.")
     ] = None,
     accept_licence: Annotated[
         bool, typer.Option("--accept-licence", help="Accept the corpus's conditions without being asked.")

@@ -1,10 +1,11 @@
-"""Options that say what a picture may cost."""
+"""Options that say what a picture may cost, and what computes."""
 
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 if TYPE_CHECKING:
+    from captionist.captioner import Captioner
     from captionist.images import ImageLimits
 
 MaxBytesOption = Annotated[
@@ -15,6 +16,25 @@ MaxPixelsOption = Annotated[
     int | None,
     typer.Option("--max-pixels", min=1000, metavar="N", help="Largest picture; 50,000,000 pixels if not set."),
 ]
+ProviderOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--provider",
+        metavar="NAME",
+        help="What ONNX Runtime computes on instead of the CPU: cuda, openvino, coreml, directml or another; several, "
+        "in order of preference, each with its own --provider.",
+    ),
+]
+
+
+def open_captioner(model: str | None, limits: "ImageLimits", providers: list[str] | None = None) -> "Captioner":
+    """A captioner as the options ask for it. Raises BadParameter for a provider that is not there."""
+    from captionist.captioner import Captioner
+
+    try:
+        return Captioner(model, limits=limits, providers=providers or ())
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
 
 
 def image_limits(max_bytes: int | None, max_pixels: int | None) -> "ImageLimits":

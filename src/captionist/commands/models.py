@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True, help="Look at models.")
 
 ModelArgument = Annotated[
-    str | None, typer.Argument(metavar="[BUNDLE]", help="A directory or a name; by default the embedded model.")
+    str | None, typer.Argument(metavar="BUNDLE", help="A directory or a name; by default the embedded model.")
 ]
 
 

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from captionist.commands.limits import MaxBytesOption, MaxPixelsOption, ProviderOption, image_limits, open_captioner
 from captionist.commands.terminal import (
     BeamsOption,
     FormatOption,
@@ -44,6 +45,9 @@ def evaluate(
     report: Annotated[
         Path | None, typer.Option(metavar="FILE.html", callback=writable, help="Write a page to read there.")
     ] = None,
+    max_bytes: MaxBytesOption = None,
+    max_pixels: MaxPixelsOption = None,
+    provider: ProviderOption = None,
 ) -> None:
     """Caption the pictures of a corpus and score the captions against its references."""
     with needs_extra("train"):
@@ -55,10 +59,8 @@ def evaluate(
         if clip:
             from captionist.evaluation.clip import Clip
 
-    from captionist.captioner import Captioner
-
     examples = open_corpus(data, format).split(split)[:limit]
-    captioner = Captioner(model)
+    captioner = open_captioner(model, image_limits(max_bytes, max_pixels), provider)
     judge = Clip(clip) if clip else None
     options = given(num_beams=num_beams, retrieved=retrieved)
     try:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from captionist.commands.limits import MaxBytesOption, MaxPixelsOption, image_limits
+from captionist.commands.limits import MaxBytesOption, MaxPixelsOption, ProviderOption, image_limits, open_captioner
 from captionist.commands.terminal import (
     ModelOption,
     escape,
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from captionist.captioner import Captioner
-    from captionist.images import ImageLimits
     from captionist.sources import Source
 
 _INDEX = Path("captionist-index.npz")
@@ -38,11 +37,12 @@ JsonLines = Annotated[bool, typer.Option("--json", help="One JSON object a line.
 
 def match(
     image: Annotated[str, typer.Argument(metavar="IMAGE", help="A picture, or - for standard input.")],
-    sentences: Annotated[list[str], typer.Argument(metavar="SENTENCE...", help="What may be in it.")],
+    sentences: Annotated[list[str], typer.Argument(metavar="SENTENCE", help="What may be in it.")],
     model: ModelOption = None,
     as_json: JsonLines = False,
     max_bytes: MaxBytesOption = None,
     max_pixels: MaxPixelsOption = None,
+    provider: ProviderOption = None,
 ) -> None:
     """Say how well sentences fit a picture: prints the cosine, a tab and the sentence, best first.
 
@@ -50,10 +50,8 @@ def match(
     """
     import numpy as np
 
-    from captionist.captioner import Captioner
-
     limits = image_limits(max_bytes, max_pixels)
-    captioner = Captioner(model, limits=limits)
+    captioner = open_captioner(model, limits, provider)
     _embed(captioner, sentences)
     with own_errors_only():
         cosines = captioner.match(read_stdin(limits) if image == "-" else image, [*map(_text, sentences)])
@@ -71,7 +69,7 @@ def match(
 
 
 def index(
-    paths: Annotated[list[str], typer.Argument(metavar="PATH...", help="Pictures, folders, globs.")],
+    paths: Annotated[list[str], typer.Argument(metavar="PATH", help="Pictures, folders, globs.")],
     out: Annotated[
         Path,
         typer.Option("--out", metavar="FILE", callback=writable, help="The index to write, or to bring up to date."),
@@ -79,6 +77,7 @@ def index(
     model: ModelOption = None,
     max_bytes: MaxBytesOption = None,
     max_pixels: MaxPixelsOption = None,
+    provider: ProviderOption = None,
 ) -> None:
     """Make an index of pictures, for `captionist search`.
 
@@ -96,7 +95,8 @@ def index(
         print_error(name, message, as_json=False)
     failures = len(found.errors)
     if sources := [source for source in found.sources if absolute(source.name) != absolute(out)]:
-        failures += _bring_up_to_date(out, model, image_limits(max_bytes, max_pixels), sources)
+        captioner = open_captioner(model, image_limits(max_bytes, max_pixels), provider)
+        failures += _bring_up_to_date(out, captioner, sources)
     else:
         _nothing_to_index(out)
         failures += 1
@@ -134,13 +134,11 @@ def search(
             print_line(sys.stdout, f"{cosine:.4f}\t{escape(path)}")
 
 
-def _bring_up_to_date(out: Path, model: str | None, limits: "ImageLimits", sources: "Sequence[Source]") -> int:
+def _bring_up_to_date(out: Path, captioner: "Captioner", sources: "Sequence[Source]") -> int:
     """Write the index of these pictures; returns how many cannot be read."""
-    from captionist.captioner import Captioner
     from captionist.index import ImageIndex, IndexedPicture, Stamp
     from captionist.inference.sharing import paired
 
-    captioner = Captioner(model, limits=limits)
     fingerprint = captioner.bundle.fingerprint
     stamps = {source.name: Stamp.of(source.name) for source in sources}
     pictures: dict[str, IndexedPicture] = {}

@@ -1,5 +1,7 @@
 """captionist serve."""
 
+from shutil import get_terminal_size
+from textwrap import fill
 from typing import Annotated, Any
 
 import typer
@@ -9,13 +11,15 @@ from captionist.commands.limits import MaxBytesOption, MaxPixelsOption
 from captionist.commands.terminal import needs_extra
 from captionist.errors import MissingExtraError
 
+_INDENT = " " * 6
+
 
 class ServeCommand(TyperCommand):
     """Adds the settings to --help; they are read when they are asked for, since the library that holds them is slow."""
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         super().format_help(ctx, formatter)
-        typer.echo("Settings: environment variables [default], or keys of captionist.toml without the prefix:")
+        typer.echo("Settings: environment variables [default], or keys of captionist.toml\nwithout the prefix:")
         try:
             with needs_extra("serve"):
                 from captionist.server.settings import describe
@@ -23,7 +27,8 @@ class ServeCommand(TyperCommand):
             typer.echo(f"  {error}")
             return
         for name, default, meaning in describe():
-            typer.echo(f"  {name}{f' [{default}]' if default else ''}\n      {meaning}")
+            typer.echo(f"  {name}{f' [{default}]' if default else ''}")
+            typer.echo(fill(meaning, get_terminal_size().columns, initial_indent=_INDENT, subsequent_indent=_INDENT))
 
 
 def serve(

@@ -186,7 +186,7 @@ def needs_extra(extra: str) -> Iterator[None]:
         if (error.name or "").split(".")[0] == "captionist":
             raise
         raise MissingExtraError(
-            f"this needs the package {error.name}, which is missing: pip install '.[{extra}]' in the source folder"
+            f'this needs the package {error.name}, which is missing: pip install "captionist[{extra}]"'
         ) from error
 
 

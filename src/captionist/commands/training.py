@@ -20,7 +20,7 @@ class Precision(StrEnum):
 def train(
     recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="A YAML file, such as those in recipes/.")],
     overrides: Annotated[
-        list[str] | None, typer.Argument(metavar="[key=value]...", help="Settings that replace the recipe's.")
+        list[str] | None, typer.Argument(metavar="key=value", help="Settings that replace the recipe's.")
     ] = None,
     resume: Annotated[Path | None, typer.Option(metavar="RUN", help="Go on with a run that was stopped.")] = None,
 ) -> None:

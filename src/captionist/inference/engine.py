@@ -15,8 +15,10 @@ Prefill reads the begin-of-text token after the visual ones; what it gives is he
 beams, and a row says by `picture` to which it belongs. S is 0 at first.
 """
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -39,7 +41,7 @@ from captionist.inference import detector
 from captionist.inference.decoder import Step
 from captionist.inference.detector import Detector
 from captionist.inference.encoding import Encoding, Prepared
-from captionist.inference.sessions import one_line, run, session_options
+from captionist.inference.sessions import known_providers, one_line, run, session_options
 from captionist.inference.threads import available_cores
 
 Floats = NDArray[np.float32]
@@ -137,34 +139,38 @@ class OrtAlignment:
 class Engine:
     """A bundle's sessions. Safe to call from several threads."""
 
-    def __init__(self, bundle: Bundle, threads: int | None = None) -> None:
-        """threads: for each session; by default the cores that this process really has.
+    def __init__(self, bundle: Bundle, threads: int | None = None, providers: Sequence[str] = ()) -> None:
+        """threads: for each session; by default the cores that this process really has. providers: those of ONNX
+        Runtime that shall compute, by name (see `known_providers`), the CPU where none does.
 
         Raises BundleError where a graph cannot be loaded, is not of the form above or contradicts config.json (and so
-        do the methods where one fails as it runs), ValueError for threads below 1.
+        do the methods where one fails as it runs), ValueError for threads below 1 or a provider that is not there.
         """
         if threads is not None and threads < 1:
             raise ValueError(f"threads must be at least 1, but it is {threads}")
         options, shapes = session_options(threads or available_cores()), _shapes(bundle.config)
+        load = partial(_load, providers=known_providers(providers), shapes=shapes)
         # A small decoder has made its step before a second thread has woken up.
         small = bundle.config.decoder.width <= _ALONE
         self._detector: Detector | None = None
         if bundle.config.detector is not None:
-            self._detector = Detector(_load(bundle.path / DETECTOR, options, shapes))
-        self._encoder = _load(bundle.path / ENCODER, options, shapes)
+            self._detector = Detector(load(bundle.path / DETECTOR, options))
+        self._encoder = load(bundle.path / ENCODER, options)
         self.decoder = OrtDecoder(
-            _load(bundle.path / PREFILL, options, shapes),
-            _load(bundle.path / STEP, session_options(1) if small else options, shapes),
+            load(bundle.path / PREFILL, options),
+            load(bundle.path / STEP, session_options(1) if small else options),
             bundle.config.decoder.eos_id,
             bundle.config.decoder.max_tokens,
         )
         self.alignment: OrtAlignment | None = None
         if bundle.config.alignment is not None:
             self.alignment = OrtAlignment(
-                _load(bundle.path / IMAGE_HEAD, session_options(1), shapes),
-                _load(bundle.path / SENTENCE_HEAD, session_options(1), shapes),
+                load(bundle.path / IMAGE_HEAD, session_options(1)),
+                load(bundle.path / SENTENCE_HEAD, session_options(1)),
                 filling=bundle.config.vocabulary_size,
             )
+        # The threads of ONNX Runtime are not there in a forked process, which would wait for them for ever.
+        self._process = os.getpid() if options.intra_op_num_threads > 1 else None
 
     def encode(self, pictures: Sequence[Prepared]) -> Encoding:
         """What is seen in B pictures, at least one.
@@ -172,6 +178,8 @@ class Engine:
         One after the other: a batch would gain no time here, cost its size in memory, and in int8, where a product has
         one scale for all that it reads, let pictures change each other's captions.
         """
+        if self._process not in (None, os.getpid()):
+            raise RuntimeError("this model was loaded before the process was forked: load it in each process, or spawn")
         return Encoding.join([self._encode(picture) for picture in pictures])
 
     def _encode(self, picture: Prepared) -> Encoding:
@@ -210,11 +218,13 @@ def _shapes(config: BundleConfig) -> Shapes:
     }
 
 
-def _load(path: Path, options: ort.SessionOptions, shapes: Shapes) -> ort.InferenceSession:
+def _load(path: Path, options: ort.SessionOptions, providers: list[str], shapes: Shapes) -> ort.InferenceSession:
     try:
-        session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        session = ort.InferenceSession(path, options, providers=providers)
     except Exception as error:  # as in `run`
         raise BundleError(f"{path} cannot be loaded ({one_line(error)}): see `captionist model verify`") from error
+    if session.get_providers()[0] != providers[0]:  # ONNX Runtime would go on with the CPU
+        raise BundleError(f"{providers[0]} does not start on this machine: see what it printed, or do without it")
     seen = ["objects"] if path.name in _SEEING and "objects" in shapes else []
     expected_inputs = _INPUTS[path.name] + seen
     inputs, outputs = ([node.name for node in part] for part in (session.get_inputs(), session.get_outputs()))

@@ -1,11 +1,14 @@
 """The sessions of ONNX Runtime: how they share this process's cores, and how they are run."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import onnxruntime as ort
 from numpy.typing import NDArray
 
 from captionist.errors import BundleError
+
+_CPU = "CPUExecutionProvider"
 
 
 def session_options(threads: int) -> ort.SessionOptions:
@@ -22,6 +25,28 @@ def session_options(threads: int) -> ort.SessionOptions:
     # What ONNX Runtime would keep for the next run costs twice the memory, and time is no better for it.
     options.enable_cpu_mem_arena = options.enable_mem_pattern = False
     return options
+
+
+def known_providers(names: Sequence[str]) -> list[str]:
+    """ONNX Runtime's execution providers by name, such as cuda, openvino, coreml or directml, the CPU's last.
+
+    Raises ValueError for one that ONNX Runtime does not know, or that the installed one was not built with.
+    """
+    known = {name.removesuffix("ExecutionProvider").lower(): name for name in ort.get_all_providers()}
+    known["directml"] = known.pop("dml")
+    here = {short: name for short, name in known.items() if name in ort.get_available_providers()}
+    found = []
+    for name in names:
+        short = name.removesuffix("ExecutionProvider").lower()
+        if short not in known:
+            raise ValueError(f"unknown provider {name!r}: known are {', '.join(sorted(known))}")
+        if short not in here:
+            raise ValueError(
+                f"the installed ONNX Runtime has no provider {short}, only {', '.join(sorted(here))}: install "
+                "its package that has it (such as onnxruntime-gpu or onnxruntime-openvino) in place of onnxruntime"
+            )
+        found.append(here[short])
+    return [*(name for name in found if name != _CPU), _CPU]
 
 
 def run(session: ort.InferenceSession, graph: str, feeds: dict[str, NDArray[Any]]) -> list[Any]:

@@ -12,10 +12,11 @@ from fastapi import Request
 from pydantic import BaseModel, ValidationError
 from starlette.datastructures import FormData, UploadFile
 
+from captionist.errors import ImageError
 from captionist.faults import Fault, find_faults
+from captionist.fetch import Fetcher
 from captionist.server.bodies import PICTURE_FIELD, Body
-from captionist.server.fetch import Fetcher
-from captionist.server.problems import Problem
+from captionist.server.problems import Problem, image_problem
 from captionist.server.schemas import CaptionOptions, CaptionRequest, FeedbackRequest, PictureInput
 from captionist.server.together import together
 
@@ -172,6 +173,8 @@ async def _picture(field: str, entry: PictureInput, name: str, body: Body, fetch
     assert entry.url is not None
     try:
         return Picture(name, await fetcher.fetch(entry.url, body.hold_more))
+    except ImageError as error:
+        return Picture(name, b"", image_problem(error))
     except Problem as problem:
         return Picture(name, b"", problem)
 

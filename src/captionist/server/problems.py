@@ -12,6 +12,7 @@ from captionist.errors import (
     CorruptImageError,
     EmptyImageError,
     ImageError,
+    ImageFetchError,
     ImageTooLargeError,
     NotAnImageError,
     UnsupportedImageError,
@@ -54,6 +55,7 @@ _IMAGE_PROBLEMS: dict[type[ImageError], str] = {
     UnsupportedImageError: "unsupported-image",
     CorruptImageError: "corrupt-image",
     ImageTooLargeError: "too-large",
+    ImageFetchError: "url-refused",
 }
 
 

@@ -12,12 +12,12 @@ from captionist import __version__
 from captionist.bundle import BundleConfig
 from captionist.captioner import Captioner
 from captionist.errors import SettingsError
+from captionist.fetch import Fetcher
 from captionist.inference.threads import available_cores
 from captionist.server.batching import Batcher
 from captionist.server.bodies import BodyReader
 from captionist.server.captionids import CaptionIds
 from captionist.server.emf import EmfTelemetry
-from captionist.server.fetch import Fetcher
 from captionist.server.logs import line_writer
 from captionist.server.scale_in import ScaleInProtection, agent_uri
 from captionist.server.security import Client, Gatekeeper
@@ -58,7 +58,10 @@ class Service:
         tracing = _tracing(settings)
         agent = agent_uri() if settings.scale_in_protection else None
         # The model is small: two batches on a core each are much faster than one after the other on both.
-        captioner = Captioner(settings.model, threads=1, limits=settings.image_limits)
+        try:
+            captioner = Captioner(settings.model, threads=1, limits=settings.image_limits, providers=settings.providers)
+        except ValueError as error:
+            raise SettingsError(f"CAPTIONIST_PROVIDERS: {error}") from error
         engines = settings.engines or available_cores()
         telemetry = _telemetry(settings, captioner.bundle.config)
         store = FeedbackStore(settings.sqlalchemy_url)
@@ -136,7 +139,7 @@ def _tracing(settings: Settings) -> "Tracing | None":
         from captionist.server.tracing import Tracing
     except ModuleNotFoundError as error:
         missing = f"{PREFIX}TRACES needs the package {error.name}, which is missing"
-        raise SettingsError(f"{missing}: pip install '.[serve,otel]' in the source folder") from error
+        raise SettingsError(f'{missing}: pip install "captionist[serve,otel]"') from error
     return Tracing(settings.service_name)
 
 

@@ -141,6 +141,9 @@ class Settings(BaseSettings):
     engines: int | None = Field(
         None, ge=1, description="batches that run side by side, each on one core; by default as many as there are cores"
     )
+    providers: tuple[str, ...] = Field(
+        (), description="JSON list of what ONNX Runtime computes on instead of the CPU: cuda, openvino and so on"
+    )
 
     api_keys: tuple[ApiKey, ...] = Field((), description="JSON list of {name, sha256, rate, admin}")
     allow_anonymous: bool = Field(False, description="listen on other than loopback addresses without API keys")

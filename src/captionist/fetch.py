@@ -8,13 +8,14 @@ import asyncio
 import ipaddress
 import socket
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
 import httpcore2
 from httpcore2 import AnyIOBackend, AsyncNetworkBackend, AsyncNetworkStream
 
-from captionist.server.problems import Problem
+from captionist.errors import ImageFetchError, ImageTooLargeError
 
 _MOST_REDIRECTS = 3
 _REDIRECTS = (301, 302, 303, 307, 308)
@@ -80,7 +81,7 @@ class Fetcher:
     async def fetch(self, url: str, hold_more: Callable[[int], None] = lambda _: None) -> bytes:
         """The body behind a URL; hold_more is told of every byte before it is kept.
 
-        Raises Problem (url-refused, too-large, and what hold_more raises).
+        Raises ImageFetchError, ImageTooLargeError, and what hold_more raises.
         """
         try:
             async with asyncio.timeout(self._timeout):
@@ -127,7 +128,7 @@ class Fetcher:
             body = bytearray()
             async for chunk in response.aiter_stream():
                 if len(body) + len(chunk) > self._max_bytes:
-                    raise Problem("too-large", f"The picture at that URL has more than {self._max_bytes:,} bytes.")
+                    raise ImageTooLargeError(f"The picture at that URL has more than {self._max_bytes:,} bytes.")
                 hold_more(len(chunk))
                 body += chunk
             return None, bytes(body)
@@ -144,5 +145,20 @@ def _join(url: str, target: str) -> str:
         raise _refused("It leads to what is not a URL.") from error
 
 
-def _refused(reason: str) -> Problem:
-    return Problem("url-refused", f"{reason} Send the picture itself instead.")
+def _refused(reason: str) -> ImageFetchError:
+    return ImageFetchError(f"{reason} Send the picture itself instead.")
+
+
+def fetch(url: str, max_bytes: int, timeout: float = 30) -> bytes:
+    """The body behind a URL, for callers without an event loop; timeout: seconds. Raises as `Fetcher.fetch` does."""
+
+    async def fetched() -> bytes:
+        fetcher = Fetcher(max_bytes, timeout)
+        try:
+            return await fetcher.fetch(url)
+        finally:
+            await fetcher.aclose()
+
+    # In a thread of its own, since a notebook has a loop running in this one.
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(asyncio.run, fetched()).result()

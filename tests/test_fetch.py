@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 from fastapi import Request
 
+from captionist.errors import ImageFetchError, ImageTooLargeError
+from captionist.fetch import Fetcher, PublicOnlyBackend, is_public
 from captionist.server.bodies import BodyReader
-from captionist.server.fetch import Fetcher, PublicOnlyBackend, is_public
 from captionist.server.inputs import read_pictures
 from captionist.server.problems import Problem
 
@@ -118,15 +119,13 @@ def test_a_public_url_is_fetched_and_a_few_redirects_are_followed(elsewhere: str
     ],
 )  # fmt: skip
 def test_no_redirect_leads_inside_and_nothing_takes_forever(elsewhere: str, way: str) -> None:
-    with pytest.raises(Problem) as raised:
+    with pytest.raises(ImageFetchError):
         fetch(elsewhere + way)
-    assert raised.value.name == "url-refused"
 
 
 def test_what_is_fetched_is_bounded_and_counted(elsewhere: str) -> None:
-    with pytest.raises(Problem) as raised:
+    with pytest.raises(ImageTooLargeError):
         fetch(f"{elsewhere}/endless")
-    assert raised.value.name == "too-large"
     counted: list[int] = []
     fetch(f"{elsewhere}/picture", counted.append)
     assert sum(counted) == len(b"a picture")
@@ -159,7 +158,7 @@ def test_a_name_is_resolved_once_and_all_of_its_addresses_are_judged(
     if allowed:
         assert fetch(url) == b"a picture"
     else:
-        with pytest.raises(Problem, match=r"pictures\.test"):
+        with pytest.raises(ImageFetchError, match=r"pictures\.test"):
             fetch(url)
     assert asked == ["pictures.test"]
 

@@ -1,0 +1,118 @@
+"""Documents: read with what is missing in them, and filled in, every other byte as it was."""
+
+import difflib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path, PurePath
+from urllib.parse import unquote, urlsplit
+
+from captionist.alt import html, markdown
+from captionist.alt.gaps import Gap
+from captionist.errors import DocumentError
+from captionist.files import replace_file
+from captionist.paths import isfile
+
+_HTML, _MARKDOWN = {".html", ".htm", ".xhtml"}, {".md", ".markdown"}
+_MOST = 20_000_000  # bytes
+# In Markdown they would begin or end something.
+_MARKS = re.compile(r"([\\\[\]*_`<&])")
+_LINE = re.compile(r"[^\n]*\n|[^\n]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A page, with where it lacks alternative texts. name: as it was given. root: the folder that /paths begin in."""
+
+    name: str
+    root: Path
+    data: bytes
+    gaps: tuple[Gap, ...]
+
+    def line(self, gap: Gap) -> int:
+        """The number of the line that a gap is on."""
+        return _text(self.data).count("\n", 0, gap.at) + 1
+
+    def picture(self, gap: Gap) -> Path | None:
+        """The first file that a gap's picture may be; None where it is somewhere else: on the web, in a data: URI."""
+        for url in gap.urls:
+            try:
+                parts = urlsplit(url)
+            except ValueError:
+                continue
+            path = unquote(parts.path, errors="surrogateescape")
+            if parts.scheme or parts.netloc or not path or "\0" in path or html.is_template(path):
+                continue
+            return self.root / path.lstrip("/") if path.startswith("/") else Path(self.name).parent / path
+        return None
+
+    def filled(self, texts: Mapping[Gap, str]) -> bytes:
+        """The document with these texts in its gaps."""
+        text = _text(self.data)
+        for gap in sorted(texts, key=lambda gap: gap.at, reverse=True):
+            text = text[: gap.at] + _written(texts[gap], gap.attribute) + text[gap.at :]
+        return text.encode("utf-8", "surrogateescape")
+
+    def diff(self, filled: bytes) -> bytes:
+        """The change to `filled`, as `patch -p1` and `git apply` read it."""
+        name = PurePath(self.name).as_posix().lstrip("/")
+        if " " in name:
+            name += "\t"  # which ends it
+        old, new = (_LINE.findall(_text(data)) for data in (self.data, filled))
+        lines = difflib.unified_diff(old, new, f"a/{name}", f"b/{name}")
+        whole = (line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n" for line in lines)
+        return "".join(whole).encode("utf-8", "surrogateescape")
+
+    def replace(self, filled: bytes) -> None:
+        """Write the file. Raises DocumentError where it is not as it was read any more; CaptionistError as
+        `replace_file`."""
+        path = Path(self.name)
+        try:
+            same = path.read_bytes() == self.data
+        except OSError:
+            same = False
+        if not same:
+            raise DocumentError("it was changed while its pictures were described, and is left alone: run again")
+        replace_file(path, filled)
+
+
+def is_document(name: str) -> bool:
+    """Whether a file's name says that it is a page of HTML or Markdown."""
+    return not name.startswith(".") and PurePath(name).suffix.lower() in _HTML | _MARKDOWN
+
+
+def read_document(name: str, root: Path) -> Document:
+    """Raises DocumentError for what cannot be read, or is neither HTML nor Markdown."""
+    suffix = PurePath(name).suffix.lower()
+    if suffix not in _HTML | _MARKDOWN:
+        raise DocumentError("this is no page: name .html or .md files, or folders with such")
+    try:
+        if not isfile(name):  # a pipe would be waited for
+            raise DocumentError("there is no such file: check the path")
+        with open(name, "rb") as file:  # noqa: PTH123
+            data = file.read(_MOST + 1)
+    except OSError as error:
+        raise DocumentError(f"cannot be read ({error.strerror}): check its permissions") from error
+    if len(data) > _MOST:
+        raise DocumentError(f"it is larger than {_MOST:,} bytes: divide it")
+    if b"\0" in data:
+        raise DocumentError("it is no text in UTF-8 or in one of the old encodings: save it as UTF-8")
+    try:
+        gaps = (html if suffix in _HTML else markdown).find_gaps(_text(data))
+    except (ValueError, AssertionError, RecursionError) as error:  # of the parsers, for what they cannot make out
+        raise DocumentError(f"it cannot be understood ({error}): mend its markup") from error
+    return Document(name, root, data, tuple(gaps))
+
+
+def _text(data: bytes) -> str:
+    """Bytes that are not UTF-8 become what they were when this is encoded again."""
+    return data.decode("utf-8", "surrogateescape")
+
+
+def _written(text: str, attribute: bool) -> str:
+    """In ASCII for HTML, whatever the page's encoding."""
+    if not attribute:
+        return _MARKS.sub(r"\\\1", text)
+    quoted = escape(text, quote=False).replace('"', "&quot;")
+    return f' alt="{quoted.encode("ascii", "xmlcharrefreplace").decode("ascii")}"'

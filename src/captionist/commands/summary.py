@@ -1,0 +1,44 @@
+"""What became of many pictures: the last line on standard error, for people."""
+
+import sys
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+
+from captionist.commands.terminal import print_line
+
+
+@dataclass(slots=True)
+class Summary:
+    """Counts pictures from its making on."""
+
+    failed: int = 0
+    skipped: int = 0
+    captioned: int = 0
+    sidecars: Counter[str] = field(default_factory=Counter)
+    """How many were written, unchanged, kept."""
+    _begun: float = field(default_factory=time.monotonic)
+
+    def print(self) -> None:
+        """Say it; of one file alone only that its sidecar was kept, as it speaks for itself otherwise."""
+        if self.captioned + self.failed + self.skipped > 1 or self.sidecars["kept"]:
+            print_line(sys.stderr, self.line(time.monotonic() - self._begun))
+
+    def line(self, seconds: float) -> str:
+        """Such as "98 captioned, 2 failed in 5.2 s, 18.8/s; 3 other files skipped"."""
+        failed = f", {self.failed:,} failed" if self.failed else ""
+        rate = f", {self.captioned / seconds:.1f}/s" if self.captioned and seconds else ""
+        parts = [f"{self.captioned:,} captioned{failed} in {seconds:.1f} s{rate}"]
+        if self.sidecars:
+            done = [what for what in ("written", "unchanged", "kept") if self.sidecars[what]]
+            parts.append("sidecars: " + ", ".join(f"{self.sidecars[what]:,} {what}" for what in done))
+        if self.sidecars["kept"]:
+            parts[-1] += " (somebody described the picture; --overwrite replaces that)"
+        if self.skipped:
+            parts.append(f"{count(self.skipped, 'other file')} skipped")
+        return "; ".join(parts)
+
+
+def count(number: int, noun: str) -> str:
+    """A number with its noun, in the plural where that is right."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"

@@ -1,0 +1,96 @@
+"""Captions in the XMP sidecars of a photo library."""
+
+from collections import Counter
+from contextlib import suppress
+from enum import Enum
+from pathlib import Path
+
+from captionist.errors import SidecarError
+from captionist.files import replace_file
+from captionist.paths import exists
+from captionist.sources import is_companion
+from captionist.xmp import EMPTY, Xmp
+
+_MOST = 20_000_000  # bytes of a sidecar
+_PACKET = b"<x:xmpmeta", b"</x:xmpmeta>"
+
+
+class Outcome(Enum):
+    """What became of a sidecar."""
+
+    WRITTEN = "written"
+    UNCHANGED = "unchanged"
+    """It says the same already."""
+    KEPT = "kept"
+    """Somebody else described the picture."""
+
+
+class Sidecars:
+    """Writes captions as `dc:description` into sidecars; a picture is never touched."""
+
+    def __init__(self, overwrite: bool = False) -> None:
+        """overwrite: replace descriptions, too, that we did not write."""
+        self._overwrite = overwrite
+        self._stems: dict[Path, Counter[str]] = {}
+
+    def write(self, picture: Path, caption: str) -> Outcome:
+        """Into photo.jpg.xmp if it is there, else into photo.xmp if it is there and no other picture's, else a new
+        photo.jpg.xmp.
+
+        A description that we did not write is kept: one in the sidecar, in a photo.xmp that several pictures share, or
+        in the picture's own XMP, which a sidecar would hide. Raises SidecarError, the sidecar being as it was.
+        """
+        full, short = _there(picture.name, picture), _there(picture.stem, picture)
+        shared = short is not None and self._is_shared(picture)
+        path = full or (None if shared else short)
+        sidecar = _read(path) if path else Xmp(EMPTY)
+        if not self._overwrite:
+            others = [sidecar, *([_read(short)] if short and shared and not full else []), *_embedded(picture)]
+            if any(xmp.description and not xmp.is_ours for xmp in others):
+                return Outcome.KEPT
+        if sidecar.is_ours and sidecar.description == caption:
+            return Outcome.UNCHANGED
+        replace_file(path or picture.with_name(f"{picture.name}.xmp"), sidecar.describe(caption))
+        return Outcome.WRITTEN
+
+    def _is_shared(self, picture: Path) -> bool:
+        """Whether photo.xmp may be another picture's: photo.heic's, or the sidecar of one that is called photo."""
+        folder = picture.parent
+        if folder not in self._stems:
+            try:
+                names = [one.name for one in folder.iterdir()]
+            except OSError:  # may be entered, but not listed
+                return True
+            self._stems[folder] = Counter(Path(name).stem.lower() for name in names if not is_companion(name))
+        return self._stems[folder][picture.stem.lower()] > 1 or (
+            picture.suffix != "" and exists(picture.with_suffix(""))
+        )
+
+
+def _there(name: str, picture: Path) -> Path | None:
+    paths = (picture.with_name(f"{name}{suffix}") for suffix in (".xmp", ".XMP"))
+    return next((path for path in paths if exists(path)), None)
+
+
+def _read(path: Path) -> Xmp:
+    try:
+        with path.open("rb") as file:
+            data = file.read(_MOST + 1)
+        if len(data) > _MOST:
+            raise ValueError(f"it is larger than {_MOST:,} bytes")
+        return Xmp(data)
+    except OSError as error:
+        raise SidecarError(f"the sidecar {path} cannot be read ({error.strerror}): check its permissions") from error
+    except ValueError as error:
+        raise SidecarError(f"the sidecar {path} is left as it is, for {error}: mend it, or move it away") from error
+
+
+def _embedded(picture: Path) -> list[Xmp]:
+    """The picture's own XMP, which lies in it as it is in every format."""
+    with suppress(OSError, ValueError):
+        data = picture.read_bytes()
+        start = data.find(_PACKET[0])
+        end = data.find(_PACKET[1], start)
+        if 0 <= start < end:
+            return [Xmp(data[start : end + len(_PACKET[1])])]
+    return []

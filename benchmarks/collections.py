@@ -19,19 +19,19 @@ os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0"}
 import ray
 
 from captionist import Captioner
+from captionist.collection.addresses import Address, find_addresses
 from captionist.collection.captioning import Engine, caption_collection, local_engine
 from captionist.collection.on_ray import ray_engine
-from captionist.collection.references import Reference, find_references
 from captionist.collection.table import Table
 from harness.report import circumstances, show, write
 
 
-def measure(engine: Engine, references: Sequence[Reference]) -> dict[str, float]:
+def measure(engine: Engine, addresses: Sequence[Address]) -> dict[str, float]:
     """Pictures a second after the first rows, and the seconds until these."""
     times: list[float] = []
     with tempfile.TemporaryDirectory() as folder, Table(f"{folder}/t", {}) as table:
         begun = time.monotonic()
-        caption_collection(references, table, engine, lambda _: times.append(time.monotonic()))
+        caption_collection(addresses, table, engine, lambda _: times.append(time.monotonic()))
     first = sum(at - times[0] < 0.01 for at in times)  # rows come in blocks
     return {"pictures_per_second": (len(times) - first) / (times[-1] - times[0]), "first_rows": times[0] - begun}
 
@@ -44,7 +44,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
     around = circumstances()
-    references = find_references([str(given.pictures)])[0][: given.count]
+    addresses = find_addresses([str(given.pictures)])[0][: given.count]
     ray.init(log_to_driver=False, logging_level="ERROR")
     engines = {
         "this process, 1 thread": local_engine(Captioner(threads=1)),
@@ -52,21 +52,21 @@ def main() -> None:
         "Ray, 1 actor": ray_engine(None, 1),
         "Ray, 2 actors": ray_engine(None, 2),
     }
-    rounds = [{name: measure(engine, references) for name, engine in engines.items()} for _ in range(given.rounds)]
+    rounds = [{name: measure(engine, addresses) for name, engine in engines.items()} for _ in range(given.rounds)]
 
     def median(name: str, figure: str) -> float:
         return statistics.median(told[name][figure] for told in rounds)
 
     speeds = {name: median(name, "pictures_per_second") for name in engines}
     show(
-        f"{len(references)} pictures, median of {given.rounds} rounds; load before: {around['load_before']:.1f}",
+        f"{len(addresses)} pictures, median of {given.rounds} rounds; load before: {around['load_before']:.1f}",
         ["", "pictures/s", "to 1 actor", "seconds to the first rows"],
         [
             [name, f"{speed:.1f}", f"{speed / speeds['Ray, 1 actor']:.2f}", f"{median(name, 'first_rows'):.1f}"]
             for name, speed in speeds.items()
         ],
     )
-    write(given.json, around | {"pictures": len(references), "rounds": rounds, "speeds": speeds})
+    write(given.json, around | {"pictures": len(addresses), "rounds": rounds, "speeds": speeds})
 
 
 if __name__ == "__main__":

@@ -8,27 +8,27 @@ import pytest
 
 from captionist.captioner import Captioner
 from captionist.captions import CaptionResult
+from captionist.collection.addresses import Address, find_addresses
 from captionist.collection.blocks import Claims, Row, caption_block
 from captionist.collection.captioning import caption_collection
-from captionist.collection.references import Reference, find_references
 from captionist.collection.table import Table
 from captionist.errors import CollectionError
 from captionist.ownfiles import TABLE_MANIFEST
 from tests.collection.tables import rows
 
-A, B, C = (Reference(name, f"/{name}") for name in "abc")
+A, B, C = (Address(name, f"/{name}") for name in "abc")
 SAME, OTHER = "5" * 64, "0" * 64
 
 
-def result(tmp_path: Path, engine_rows: Sequence[Row], references: Sequence[Reference]) -> dict[str, Any]:
+def result(tmp_path: Path, engine_rows: Sequence[Row], addresses: Sequence[Address]) -> dict[str, Any]:
     """What the table has in the end: caption or error, by path."""
 
-    def engine(_: Sequence[Reference], __: Iterable[str]) -> Iterator[Row]:
+    def engine(_: Sequence[Address], __: Iterable[str]) -> Iterator[Row]:
         yield from engine_rows
 
     told: list[Row] = []
     with Table(str(tmp_path / "t"), {}) as table:
-        caption_collection(references, table, engine, told.append)
+        caption_collection(addresses, table, engine, told.append)
     found = [(row["path"], row["caption"] or row["error"]) for row in rows(tmp_path / "t")]
     assert {(row.path, row.caption or row.error) for row in told} <= set(found)
     assert len(dict(found)) == len(found)
@@ -88,8 +88,8 @@ def test_a_picture_is_captioned_once(model: Path, photos: Path) -> None:
             seen.extend(images)
             return super().caption_many(seen, **options)
 
-    references, _ = find_references([str(photos)])
-    block = [references[0], *references[-2:]]
+    addresses, _ = find_addresses([str(photos)])
+    block = [addresses[0], *addresses[-2:]]
     assert [row.caption is None for row in caption_block(Counting(model), block, Claims().claim)] == [
         False,
         False,
@@ -101,15 +101,15 @@ def test_a_picture_is_captioned_once(model: Path, photos: Path) -> None:
 def test_whatever_reading_a_picture_raises_is_in_its_row(
     model: Path, photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    references, _ = find_references([str(photos)])
+    addresses, _ = find_addresses([str(photos)])
 
-    def failing(reference: Reference, _limits: object) -> bytes:
-        if reference is references[2]:
+    def failing(address: Address, _limits: object) -> bytes:
+        if address is addresses[2]:
             raise MemoryError("no room")
-        return Path(reference.location).read_bytes()
+        return Path(address.location).read_bytes()
 
     monkeypatch.setattr("captionist.collection.blocks.read", failing)
-    answers = caption_block(Captioner(model), references[:4], Claims().claim)
+    answers = caption_block(Captioner(model), addresses[:4], Claims().claim)
     assert [(row.caption is None, row.sha256 is None) for row in answers] == [(place == 2,) * 2 for place in range(4)]
     assert "MemoryError: no room" in str(answers[2].error)
 
@@ -119,15 +119,15 @@ def test_a_table_below_a_url_is_passed_over(photos: Path) -> None:
     for name in (TABLE_MANIFEST, "part-1.parquet", "deeper/part-2.parquet"):
         (photos / "table" / name).parent.mkdir(exist_ok=True)
         (photos / "table" / name).touch()
-    references, errors = find_references([f"file://{photos}"])
-    assert (len(references), errors) == (40, [])
-    references, errors = find_references([f"file://{photos}/table"])
-    assert (references, len(errors)) == ([], 1)
+    addresses, errors = find_addresses([f"file://{photos}"])
+    assert (len(addresses), errors) == (40, [])
+    addresses, errors = find_addresses([f"file://{photos}/table"])
+    assert (addresses, len(errors)) == ([], 1)
 
 
 def test_a_name_that_is_not_utf8_is_a_line_where_pyarrow_needs_it(photos: Path) -> None:
-    references, errors = find_references([f"file://{photos}/caf\udce9", str(photos / "00.png")])
-    assert [one.name for one in references] == [str(photos / "00.png")]
+    addresses, errors = find_addresses([f"file://{photos}/caf\udce9", str(photos / "00.png")])
+    assert [one.name for one in addresses] == [str(photos / "00.png")]
     assert "not UTF-8" in errors[0][1]
     with pytest.raises(CollectionError, match="not UTF-8"):
         Table(f"{photos}/caf\udce9", {})

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, Unpack
 
 from captionist.captioner import Captioner
 from captionist.captions import CaptionResult
-from captionist.collection.references import Reference, read
+from captionist.collection.addresses import Address, read
 from captionist.errors import FailedImageError, ImageError
 from captionist.images import ImageLimits
 from captionist.inference.sharing import paired
@@ -58,16 +58,16 @@ class Claims:
 
 
 def caption_block(
-    captioner: Captioner, block: Sequence[Reference], claim: Claim, **options: Unpack[SearchOverrides]
+    captioner: Captioner, block: Sequence[Address], claim: Claim, **options: Unpack[SearchOverrides]
 ) -> list[Row]:
     """A row for each picture, in order; whatever is wrong with one is in its row. options: see `SearchOptions`."""
     with ThreadPoolExecutor(READERS, "captionist-read") as pool:
-        contents = list(pool.map(lambda reference: _read(reference, captioner.limits), block))
+        contents = list(pool.map(lambda address: _read(address, captioner.limits), block))
     rows = [
-        Row(reference.name, hashlib.sha256(content).hexdigest())
+        Row(address.name, hashlib.sha256(content).hexdigest())
         if isinstance(content, bytes)
-        else Row(reference.name, None, error=content)
-        for reference, content in zip(block, contents, strict=True)
+        else Row(address.name, None, error=content)
+        for address, content in zip(block, contents, strict=True)
     ]
     read = [_Read(content, place) for place, content in enumerate(contents) if isinstance(content, bytes)]
     claimed = claim([(str(rows[one.place].sha256), rows[one.place].path) for one in read])
@@ -78,10 +78,10 @@ def caption_block(
     return rows
 
 
-def _read(reference: Reference, limits: ImageLimits) -> bytes | str:
+def _read(address: Address, limits: ImageLimits) -> bytes | str:
     """Its bytes, or what is wrong."""
     try:
-        return read(reference, limits)
+        return read(address, limits)
     except ImageError as error:
         return str(error)
     except Exception as error:  # of ours or of the machine: it must not cost others their captions

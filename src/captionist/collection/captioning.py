@@ -7,24 +7,22 @@ from itertools import chain
 from typing import Unpack
 
 from captionist.captioner import Captioner
+from captionist.collection.addresses import Address
 from captionist.collection.blocks import Claims, Row, caption_block
-from captionist.collection.references import Reference
 from captionist.collection.table import Table
 from captionist.inference.threads import available_cores
 from captionist.options import SearchOverrides
 
-Engine = Callable[[Sequence[Reference], Iterable[str]], Iterator[Row]]
-"""Captions references in any order; pictures whose sha256 is among those given have an answer already."""
+Engine = Callable[[Sequence[Address], Iterable[str]], Iterator[Row]]
+"""Captions addresses in any order; pictures whose sha256 is among those given have an answer already."""
 
 
-def caption_collection(
-    references: Sequence[Reference], table: Table, engine: Engine, tell: Callable[[Row], None]
-) -> None:
-    """Give the table a row for each reference that it has none of; tells of every new row.
+def caption_collection(addresses: Sequence[Address], table: Table, engine: Engine, tell: Callable[[Row], None]) -> None:
+    """Give the table a row for each address that it has none of; tells of every new row.
 
     Raises CollectionError where the table cannot be written.
     """
-    missing = [reference for reference in references if reference.name not in table.done]
+    missing = [address for address in addresses if address.name not in table.done]
     for row in _answered(engine(missing, list(table.answers)), table.answers):
         if row.path not in table.done:  # an engine may do work twice when processes die
             table.add(row)
@@ -35,10 +33,10 @@ def local_engine(captioner: Captioner, **options: Unpack[SearchOverrides]) -> En
     """Captions in this process, on all of the captioner's threads."""
     size = max(32, 16 * available_cores())  # every thread gets two batches
 
-    def run(references: Sequence[Reference], answered: Iterable[str]) -> Iterator[Row]:
+    def run(addresses: Sequence[Address], answered: Iterable[str]) -> Iterator[Row]:
         claims = Claims(answered)
-        for start in range(0, len(references), size):
-            yield from caption_block(captioner, references[start : start + size], claims.claim, **options)
+        for start in range(0, len(addresses), size):
+            yield from caption_block(captioner, addresses[start : start + size], claims.claim, **options)
 
     return run
 

@@ -17,9 +17,9 @@ import ray.data
 
 from captionist import paths
 from captionist.captioner import Captioner
+from captionist.collection.addresses import Address
 from captionist.collection.blocks import Claims, Row, caption_block
 from captionist.collection.captioning import Engine
-from captionist.collection.references import Reference
 from captionist.collection.table import SCHEMA
 from captionist.errors import CollectionError
 from captionist.images import ImageLimits
@@ -62,7 +62,7 @@ class Worker:
         self._ledger, self._options = ledger, options
 
     def __call__(self, batch: pa.Table) -> pa.Table:
-        block = [Reference(one["name"], os.fsdecode(one["location"])) for one in batch.to_pylist()]
+        block = [Address(one["name"], os.fsdecode(one["location"])) for one in batch.to_pylist()]
         if ray.get(self._ledger.begin.remote(block[0].name)):
             rows = caption_block(self._captioner, block, self._claim, **self._options)
         else:
@@ -84,16 +84,16 @@ def ray_engine(
     if model is not None and paths.isdir(model):
         model = str(Path(model).absolute())  # actors have another current folder
 
-    def run(references: Sequence[Reference], answered: Iterable[str]) -> Iterator[Row]:
-        if references:
+    def run(addresses: Sequence[Address], answered: Iterable[str]) -> Iterator[Row]:
+        if addresses:
             with _connected():
-                yield from _run(references, list(answered), actors, (model, limits, options))
+                yield from _run(addresses, list(answered), actors, (model, limits, options))
 
     return run
 
 
 def _run(
-    references: Sequence[Reference], answered: Sequence[str], actors: int | None, captioning: tuple[Any, ...]
+    addresses: Sequence[Address], answered: Sequence[str], actors: int | None, captioning: tuple[Any, ...]
 ) -> Iterator[Row]:
     """captioning: the model, the limits and the options."""
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)
@@ -102,7 +102,7 @@ def _run(
     model, limits, options = captioning
     # num_cpus=0: it must find room beside actors that take every core.
     ledger = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Ledger).remote(answered)
-    tables = _tables(references)
+    tables = _tables(addresses)
     size = actors or max(1, int(ray.cluster_resources().get("CPU", 1)))
     rows = ray.data.from_arrow(tables).map_batches(
         Worker,
@@ -118,18 +118,18 @@ def _run(
             yield Row(**fields)
 
 
-def _tables(references: Sequence[Reference]) -> list[pa.Table]:
+def _tables(addresses: Sequence[Address]) -> list[pa.Table]:
     """One for each task: small, so that little is done again, but not too many for Ray to keep account of."""
-    blocks = min(max(1, len(references) // (BLOCK * _MOST_TASKS)), _MOST_BLOCKS_A_TASK)
+    blocks = min(max(1, len(addresses) // (BLOCK * _MOST_TASKS)), _MOST_BLOCKS_A_TASK)
     size = blocks * BLOCK
     return [
         pa.table(
             {
-                "name": [one.name for one in references[start : start + size]],
-                "location": [os.fsencode(one.location) for one in references[start : start + size]],
+                "name": [one.name for one in addresses[start : start + size]],
+                "location": [os.fsencode(one.location) for one in addresses[start : start + size]],
             }
         )
-        for start in range(0, len(references), size)
+        for start in range(0, len(addresses), size)
     ]
 
 

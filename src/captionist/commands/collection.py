@@ -35,18 +35,18 @@ def caption_to_table(
     if actors is not None and engine is EngineName.LOCAL:
         raise typer.BadParameter("--actors is for --engine ray: one process has threads, as many as there are cores")
     with needs_extra("parquet"):
+        from captionist.collection.addresses import find_addresses
         from captionist.collection.captioning import caption_collection, local_engine
-        from captionist.collection.references import find_references
         from captionist.collection.table import Table
     if engine is EngineName.RAY:
         with needs_extra("ray"):
             from captionist.collection.on_ray import ray_engine
     from captionist.captioner import Captioner
 
-    references, errors = find_references(paths)
+    addresses, errors = find_addresses(paths)
     for name, message in errors:
         print_error(name, message, as_json=False)
-    if not references:
+    if not addresses:
         raise typer.Exit(1)
     captioner = Captioner(model, limits=limits)
     try:
@@ -62,7 +62,7 @@ def caption_to_table(
     run = (
         ray_engine(model, actors, limits, **options) if engine is EngineName.RAY else local_engine(captioner, **options)
     )
-    missing = sum(one.name not in table.done for one in references)
+    missing = sum(one.name not in table.done for one in addresses)
     with table, own_errors_only(), progress("captioning", missing) as advance:
 
         def tell(row: "Row") -> None:
@@ -70,10 +70,10 @@ def caption_to_table(
                 print_error(row.path, row.error, as_json=False)
             advance()
 
-        caption_collection(references, table, run, tell)
-    failed = sum(one.name in table.failed for one in references)
+        caption_collection(addresses, table, run, tell)
+    failed = sum(one.name in table.failed for one in addresses)
     print_line(
         sys.stdout,
-        f"{escape(out)}: {len(references):,} pictures, {failed:,} of them with an error; {missing:,} were new",
+        f"{escape(out)}: {len(addresses):,} pictures, {failed:,} of them with an error; {missing:,} were new",
     )
     raise typer.Exit(1 if failed or errors else 0)

@@ -1,4 +1,4 @@
-"""The pictures of a collection: found by path, glob, folder, bucket or prefix, and read one by one."""
+"""The addresses of a collection's pictures: found by path, glob, folder, bucket or prefix, and read one by one."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,46 +16,46 @@ from captionist.sources import find_sources, is_companion
 
 
 @dataclass(frozen=True, slots=True)
-class Reference:
-    """One picture. name: what the table calls it and no other, always valid Unicode. location: its URL or its absolute
-    path."""
+class Address:
+    """Where one picture is. name: what the table calls it and no other, always valid Unicode. location: its URL or its
+    absolute path."""
 
     name: str
     location: str
 
 
-def find_references(arguments: Sequence[str]) -> tuple[list[Reference], list[tuple[str, str]]]:
+def find_addresses(arguments: Sequence[str]) -> tuple[list[Address], list[tuple[str, str]]]:
     """Resolve paths, folders, globs and URLs, in order; what is named twice is taken once.
 
     A URL is one file, or a prefix with all below it; hidden files (a part that starts with a dot), what only lies
     beside pictures and tables are left out as in folders. Returns the pictures, and a name and message for whatever
     leads to none.
     """
-    found: dict[str, Reference] = {}
+    found: dict[str, Address] = {}
     errors: list[tuple[str, str]] = []
     for are_urls, some in groupby(arguments, is_url):
-        pictures: list[Reference] = []
+        pictures: list[Address] = []
         if are_urls:
             for url in some:
                 try:
-                    pictures += [Reference(_valid(name), name) for name in _list(url)]
+                    pictures += [Address(_valid(name), name) for name in _list(url)]
                 except CollectionError as error:
                     errors.append((url, str(error).removeprefix(f"{url}: ")))
         else:
             local = find_sources(list(some), lambda: b"")
             errors += local.errors
-            pictures = [Reference(_valid(one.name), absolute(one.name)) for one in local.sources]
+            pictures = [Address(_valid(one.name), absolute(one.name)) for one in local.sources]
         for picture in pictures:
             found.setdefault(picture.location, picture)
     return list(found.values()), errors
 
 
-def read(reference: Reference, limits: ImageLimits) -> bytes:
+def read(address: Address, limits: ImageLimits) -> bytes:
     """The bytes of a picture. Raises ImageNotFoundError, ImageTooLargeError, NotAnImageError for a film."""
-    if not is_url(reference.location):
-        return read_file(Path(reference.location), limits)
+    if not is_url(address.location):
+        return read_file(Path(address.location), limits)
     try:
-        system, path = locate(reference.location)
+        system, path = locate(address.location)
         with system.open_input_file(path) as file:
             size = file.size()
             data: bytes = file.read(size if size <= limits.max_bytes else 64)  # what a film can be told by

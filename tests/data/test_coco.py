@@ -7,21 +7,23 @@ from typing import Any
 import pytest
 
 from captionist.data import open_corpus
-from captionist.errors import DataError
 from tests.data.files import add_pictures, problems, splits
 from tests.data.test_flickr30k import entry, write_karpathy
 
 
-def write_captions(root: Path, part: str, images: dict[int, str], captions: list[tuple[int, str]]) -> None:
-    """`annotations/captions_{part}.json`."""
-    (root / "annotations").mkdir(exist_ok=True)
+def captions_json(images: dict[int, str], captions: list[tuple[int, str]]) -> str:
     content = {
         "info": {"year": 2017},
         "images": [{"license": 3, "id": number, "file_name": name, "height": 48} for number, name in images.items()],
         "licenses": [],
         "annotations": [{"image_id": n, "id": i, "caption": text} for i, (n, text) in enumerate(captions)],
     }
-    (root / "annotations" / f"captions_{part}.json").write_text(json.dumps(content))
+    return json.dumps(content)
+
+
+def write_captions(root: Path, part: str, images: dict[int, str], captions: list[tuple[int, str]]) -> None:
+    (root / "annotations").mkdir(exist_ok=True)
+    (root / "annotations" / f"captions_{part}.json").write_text(captions_json(images, captions))
 
 
 def write_corpus(root: Path, year: str = "2017") -> None:
@@ -118,29 +120,6 @@ def test_a_picture_is_looked_for_in_its_own_file_s_folder(tmp_path: Path) -> Non
     assert corpus.examples[2].image == tmp_path / "val2017" / "000000000139.jpg"
 
 
-def test_files_that_are_cut_short_or_something_else_are_errors(tmp_path: Path) -> None:
-    write_corpus(tmp_path)
-    path = tmp_path / "annotations" / "captions_val2017.json"
-    path.write_bytes(path.read_bytes()[:-20])
-    with pytest.raises(DataError, match=r"captions_val2017\.json: not JSON, or cut short"):
-        open_corpus(tmp_path)
-    path.write_text('{"images": []}')
-    with pytest.raises(DataError, match=r'captions_val2017\.json: .* no lists "images" and "annotations"'):
-        open_corpus(tmp_path)
-    path.unlink()
-    path.mkdir()
-    (tmp_path / "annotations" / "captions_train2017.json").unlink()
-    with pytest.raises(DataError, match="not a corpus of a known layout"):
-        open_corpus(tmp_path)
-
-
-def test_a_picture_in_two_splits_is_an_error(tmp_path: Path) -> None:
-    write_corpus(tmp_path)
-    write_captions(tmp_path, "val2017", {9: "000000000009.jpg"}, [(9, "A plate.")])
-    with pytest.raises(DataError, match=r"000000000009\.jpg \(train and dev\)"):
-        open_corpus(tmp_path)
-
-
 @pytest.mark.parametrize("folder", [".", "annotations"])
 def test_karpathys_split(tmp_path: Path, folder: str) -> None:
     write_corpus(tmp_path, "2014")
@@ -161,11 +140,3 @@ def test_karpathys_split(tmp_path: Path, folder: str) -> None:
         "COCO_val2014_3.jpg": "test",
     }
     assert "dataset_coco.json" in corpus.split_origin
-
-
-def test_no_pictures_is_an_error_that_names_the_folders(tmp_path: Path) -> None:
-    write_captions(tmp_path, "val2017", {1: "1.jpg"}, [(1, "A room.")])
-    with pytest.raises(DataError, match=r"no folder with pictures\. Looked for val2017/"):
-        open_corpus(tmp_path)
-    with pytest.raises(DataError, match=r"not COCO's captions\. Looked for annotations/captions_train2017"):
-        open_corpus(tmp_path / "annotations", "coco")

@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 
 from captionist.data import open_corpus
-from captionist.errors import DataError
 from tests.data.files import add_pictures, problems, splits
 
 HEADER = "image_name| comment_number| comment\n"
@@ -19,8 +18,12 @@ def entry(name: str, split: str, *captions: str) -> dict[str, Any]:
     return {"sentids": [0], "imgid": 0, "sentences": sentences, "split": split, "filename": name}
 
 
+def karpathy(*images: Any) -> str:
+    return json.dumps({"images": images, "dataset": "flickr30k"})
+
+
 def write_karpathy(path: Path, *images: Any) -> None:
-    path.write_text(json.dumps({"images": images, "dataset": "flickr30k"}))
+    path.write_text(karpathy(*images))
 
 
 def test_karpathys_file_gives_captions_and_split(tmp_path: Path) -> None:
@@ -77,31 +80,6 @@ def test_every_fault_of_karpathys_file_is_listed(tmp_path: Path) -> None:
     assert [(example.id, example.references) for example in corpus.examples] == [("good.jpg", ("A dog .",))]
 
 
-@pytest.mark.parametrize("content", [b"", b'{"images": [{"filename": "a.jpg", "spl', b"\xff\xfe\x00", b"[" * 100_000])
-def test_a_json_file_that_is_cut_short_is_an_error(tmp_path: Path, content: bytes) -> None:
-    add_pictures(tmp_path / "Images", ["a.jpg"])
-    (tmp_path / "dataset_flickr30k.json").write_bytes(content)
-    with pytest.raises(
-        DataError, match=r"dataset_flickr30k\.json: not JSON, or cut short \(.*fetch or unpack it again"
-    ):
-        open_corpus(tmp_path)
-
-
-@pytest.mark.parametrize("content", ["[]", "7", '{"images": {}}', '{"annotations": []}'])
-def test_another_json_file_is_an_error(tmp_path: Path, content: str) -> None:
-    (tmp_path / "dataset_flickr30k.json").write_text(content)
-    with pytest.raises(DataError, match=r"dataset_flickr30k\.json: "):
-        open_corpus(tmp_path)
-
-
-def test_a_picture_in_two_splits_is_an_error(tmp_path: Path) -> None:
-    add_pictures(tmp_path / "Images", ["a.jpg"])
-    images = entry("a.jpg", "train", "A dog ."), entry("a.jpg", "test", "A dog .")
-    write_karpathy(tmp_path / "dataset_flickr30k.json", *images)
-    with pytest.raises(DataError, match=r"dataset_flickr30k\.json.*a\.jpg \(train and test\)"):
-        open_corpus(tmp_path)
-
-
 @pytest.mark.parametrize("folder", ["flickr30k_images", "flickr30k_images/flickr30k_images", "images"])
 def test_the_csv_of_kaggle(tmp_path: Path, folder: str) -> None:
     add_pictures(tmp_path / folder, ["a.jpg", "b.jpg"])
@@ -146,12 +124,3 @@ def test_the_original_file_and_a_split_by_name(tmp_path: Path) -> None:
     assert set(splits(original).values()) == {"train", "dev", "test"}
     (tmp_path / "results.csv").write_text(HEADER + "".join(f"{name}| 0| A cat .\n" for name in names))
     assert splits(open_corpus(tmp_path)) == splits(original)
-
-
-def test_what_is_not_there_is_named(tmp_path: Path) -> None:
-    (tmp_path / "results.csv").write_text("image,caption\n")
-    with pytest.raises(DataError, match=r"not Flickr30k\. Looked for dataset_flickr30k\.json, results\.csv"):
-        open_corpus(tmp_path, "flickr30k")
-    (tmp_path / "results.csv").write_text(HEADER + "a.jpg| 0| A dog .\n")
-    with pytest.raises(DataError, match=r"no folder with pictures\. Looked for flickr30k_images/"):
-        open_corpus(tmp_path)

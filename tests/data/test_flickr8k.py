@@ -2,32 +2,18 @@
 
 import random
 from collections import Counter
-from collections.abc import Iterable
 from pathlib import Path
 
-import cv2
-import numpy as np
 import pytest
 
 from captionist.data import Corpus, open_corpus
-from captionist.errors import DataError
+from tests.data.files import add_pictures, problems, splits
 
-PICTURE = cv2.imencode(".jpg", np.full((8, 8, 3), 128, np.uint8))[1].tobytes()
 PHANTOM = "2258277193_586949ec62.jpg.1"
-
-
-def add_pictures(root: Path, names: Iterable[str], folder: str = "Images") -> None:
-    (root / folder).mkdir(exist_ok=True)
-    for name in names:
-        (root / folder / name).write_bytes(PICTURE)
 
 
 def token_rows(*names: str, captions: int = 5) -> str:
     return "".join(f"{name}#{i}\tA dog number {i} runs .\n" for name in names for i in range(captions))
-
-
-def problems(corpus: Corpus) -> set[tuple[str, str]]:
-    return {(problem.kind, problem.subject) for problem in corpus.problems}
 
 
 def names(corpus: Corpus, split: str) -> list[str]:
@@ -39,7 +25,7 @@ def names(corpus: Corpus, split: str) -> list[str]:
 def test_original_layout(tmp_path: Path, text_folder: str, picture_folder: str) -> None:
     text = tmp_path / text_folder
     text.mkdir(exist_ok=True)
-    add_pictures(tmp_path, ["b.jpg", "a.jpg", "c.jpg", "d.jpg"], picture_folder)
+    add_pictures(tmp_path / picture_folder, ["b.jpg", "a.jpg", "c.jpg", "d.jpg"])
     (text / "Flickr8k.token.txt").write_text(token_rows("b.jpg", "a.jpg", "c.jpg", "d.jpg"))
     (text / "Flickr_8k.trainImages.txt").write_text("b.jpg\na.jpg\n")
     (text / "Flickr_8k.devImages.txt").write_text("c.jpg\n")
@@ -56,11 +42,12 @@ def test_original_layout(tmp_path: Path, text_folder: str, picture_folder: str) 
     first = corpus.split("train")[0]
     assert first.references == tuple(f"A dog number {i} runs ." for i in range(5))
     assert first.image == tmp_path / picture_folder / "a.jpg"
-    assert first.image.read_bytes() == PICTURE
 
 
 def test_every_fault_of_the_original_layout_is_listed(tmp_path: Path) -> None:
-    add_pictures(tmp_path, ["good.jpg", "nosplit.jpg", "uncaptioned.jpg", "empty.jpg", "mute.jpg", "Thumbs.db"])
+    add_pictures(
+        tmp_path / "Images", ["good.jpg", "nosplit.jpg", "uncaptioned.jpg", "empty.jpg", "mute.jpg", "Thumbs.db"]
+    )
     (tmp_path / "Images" / "empty.jpg").write_bytes(b"")
     (tmp_path / "Flickr8k.token.txt").write_bytes(
         b"good.jpg#0\tA good dog .\n"
@@ -96,7 +83,6 @@ def test_every_fault_of_the_original_layout_is_listed(tmp_path: Path) -> None:
         ("unknown_name", "mute.jpg"),
         ("picture_without_captions", "uncaptioned.jpg"),
     }
-    assert len(corpus.problems) == 13
     lost = next(problem for problem in corpus.problems if problem.subject == "lost.jpg")
     assert lost.detail == "captions lost: 2, split: none"
     assert [(example.id, example.split, example.references) for example in corpus.examples] == [
@@ -106,7 +92,7 @@ def test_every_fault_of_the_original_layout_is_listed(tmp_path: Path) -> None:
 
 
 def test_byte_order_mark_and_crlf_are_tolerated(tmp_path: Path) -> None:
-    add_pictures(tmp_path, ["a.jpg", "b.jpg"])
+    add_pictures(tmp_path / "Images", ["a.jpg", "b.jpg"])
     (tmp_path / "Flickr8k.token.txt").write_bytes(b"\xef\xbb\xbfa.jpg#0\tA dog .\r\nb.jpg#0\tA cat .\r\n")
     (tmp_path / "Flickr_8k.trainImages.txt").write_bytes(b"\xef\xbb\xbfa.jpg\r\nb.jpg\r\n")
     corpus = open_corpus(tmp_path)
@@ -114,17 +100,8 @@ def test_byte_order_mark_and_crlf_are_tolerated(tmp_path: Path) -> None:
     assert [example.references for example in corpus.split("train")] == [("A dog .",), ("A cat .",)]
 
 
-def test_a_picture_in_two_splits_is_an_error(tmp_path: Path) -> None:
-    add_pictures(tmp_path, ["a.jpg", "b.jpg"])
-    (tmp_path / "Flickr8k.token.txt").write_text(token_rows("a.jpg", "b.jpg"))
-    (tmp_path / "Flickr_8k.trainImages.txt").write_text("a.jpg\nb.jpg\n")
-    (tmp_path / "Flickr_8k.testImages.txt").write_text("b.jpg\n")
-    with pytest.raises(DataError, match=r"b\.jpg \(train and test\)"):
-        open_corpus(tmp_path)
-
-
 def test_kaggle_layout(tmp_path: Path) -> None:
-    add_pictures(tmp_path, ["a.jpg", "b.jpg"])
+    add_pictures(tmp_path / "Images", ["a.jpg", "b.jpg"])
     (tmp_path / "captions.txt").write_bytes(
         b"\xef\xbb\xbfimage,caption\r\n"
         b'a.jpg,"A dog , a cat ."\r\n'
@@ -141,7 +118,7 @@ def test_kaggle_layout(tmp_path: Path) -> None:
 
 
 def test_every_fault_of_the_kaggle_layout_is_listed(tmp_path: Path) -> None:
-    add_pictures(tmp_path, ["a.jpg", "uncaptioned.jpg", "empty.jpg"])
+    add_pictures(tmp_path / "Images", ["a.jpg", "uncaptioned.jpg", "empty.jpg"])
     (tmp_path / "Images" / "empty.jpg").write_bytes(b"")
     (tmp_path / "captions.txt").write_bytes(
         b"image,caption\n"
@@ -173,12 +150,12 @@ def kaggle_splits(root: Path, rows: list[str]) -> dict[str, str]:
     (root / "captions.txt").write_text("image,caption\n" + "".join(f"{name},A dog .\n" for name in rows))
     corpus = open_corpus(root)
     assert len({example.id for example in corpus.examples}) == len(corpus.examples)
-    return {example.id: example.split for example in corpus.examples}
+    return splits(corpus)
 
 
 def test_kaggle_split_of_a_picture_depends_on_its_name_alone(tmp_path: Path) -> None:
     everyone = [f"{number}_{number * 7919:x}.jpg" for number in range(400)]
-    add_pictures(tmp_path, everyone)
+    add_pictures(tmp_path / "Images", everyone)
     rows = [name for name in everyone for _ in range(5)]
     whole = kaggle_splits(tmp_path, rows)
     assert set(whole) == set(everyone)
@@ -199,50 +176,30 @@ def test_the_hash_split_stays_what_it_was(tmp_path: Path) -> None:
         "1001773457_577c3a7d70.jpg": "train",
         "1015584366_dfcec3c85a.jpg": "test",
     }
-    add_pictures(tmp_path, pinned)
+    add_pictures(tmp_path / "Images", pinned)
     assert kaggle_splits(tmp_path, list(pinned)) == pinned
 
 
 def test_split_files_beside_the_kaggle_file_count(tmp_path: Path) -> None:
-    add_pictures(tmp_path, ["a.jpg", "b.jpg"])
+    add_pictures(tmp_path / "Images", ["a.jpg", "b.jpg"])
     (tmp_path / "captions.txt").write_text("image,caption\na.jpg,A dog .\nb.jpg,A cat .\n")
     (tmp_path / "Flickr_8k.testImages.txt").write_text("a.jpg\n")
     corpus = open_corpus(tmp_path)
-    assert {example.id: example.split for example in corpus.examples} == {"a.jpg": "test", "b.jpg": "none"}
+    assert splits(corpus) == {"a.jpg": "test", "b.jpg": "none"}
     assert corpus.split_origin == "the corpus's split files"
 
 
 def test_the_original_without_split_files_is_split_by_picture(tmp_path: Path) -> None:
     everyone = [f"{number}.jpg" for number in range(50)]
-    add_pictures(tmp_path, everyone)
+    add_pictures(tmp_path / "Images", everyone)
     (tmp_path / "Flickr8k.token.txt").write_text(token_rows(*everyone))
-    original = {example.id: example.split for example in open_corpus(tmp_path).examples}
+    original = splits(open_corpus(tmp_path))
     (tmp_path / "Flickr8k.token.txt").unlink()
     assert original == kaggle_splits(tmp_path, everyone)
 
 
-def test_nothing_left_is_an_error_that_counts_the_losses(tmp_path: Path) -> None:
-    add_pictures(tmp_path, [])
-    (tmp_path / "Flickr8k.token.txt").write_text(token_rows("a.jpg", "b.jpg"))
-    with pytest.raises(DataError, match=r"no picture with a caption is left.*2 missing_picture.*a\.jpg"):
-        open_corpus(tmp_path)
-
-
-def test_an_empty_caption_file_is_an_error(tmp_path: Path) -> None:
-    add_pictures(tmp_path, ["a.jpg"])
-    (tmp_path / "Flickr8k.token.txt").write_bytes(b"")
-    with pytest.raises(DataError, match="1 picture_without_captions"):
-        open_corpus(tmp_path)
-
-
-def test_no_picture_folder_is_an_error_that_names_the_candidates(tmp_path: Path) -> None:
-    (tmp_path / "Flickr8k.token.txt").write_text(token_rows("a.jpg"))
-    with pytest.raises(DataError, match="Images/, Flicker8k_Dataset/, Flickr8k_Dataset/"):
-        open_corpus(tmp_path)
-
-
 def test_a_link_that_goes_round_is_one_missing_picture(tmp_path: Path) -> None:
-    add_pictures(tmp_path, ["good.jpg"])
+    add_pictures(tmp_path / "Images", ["good.jpg"])
     (tmp_path / "Images" / "loop.jpg").symlink_to("loop.jpg")
     (tmp_path / "Flickr8k.token.txt").write_text(token_rows("good.jpg", "loop.jpg"))
     assert problems(open_corpus(tmp_path)) == {("missing_picture", "loop.jpg")}

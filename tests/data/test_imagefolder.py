@@ -115,14 +115,6 @@ def test_every_fault_is_listed(tmp_path: Path) -> None:
     assert [(example.id, example.references) for example in corpus.examples] == [("a.png", ("A dog.",))]
 
 
-def test_no_file_is_an_error_that_says_where_it_may_lie(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"Looked for metadata\.jsonl, in the directory or in train/"):
-        open_corpus(tmp_path, "imagefolder")
-    (tmp_path / "metadata.jsonl").write_bytes(b"")
-    with pytest.raises(DataError, match="no picture with a caption is left"):
-        open_corpus(tmp_path)
-
-
 def test_captions_that_no_person_wrote_have_weights(tmp_path: Path) -> None:
     add_pictures(tmp_path, ["a.png", "b.png", "c.png", "d.png"])
     write_metadata(

@@ -30,15 +30,6 @@ def test_a_format_that_is_not_read_lists_those_that_are(tmp_path: Path, format: 
         open_corpus(tmp_path, format)
 
 
-@pytest.mark.parametrize("format", ["auto", "flickr8k"])
-@pytest.mark.parametrize("captions", [None, "", "A caption a line\n", "image|caption\na.jpg|A dog .\n"])
-def test_an_unknown_layout_says_what_was_looked_for(tmp_path: Path, format: str, captions: str | None) -> None:
-    if captions is not None:
-        (tmp_path / "captions.txt").write_text(captions)
-    with pytest.raises(DataError, match=r"Flickr8k\.token\.txt .*captions\.txt with the header image,caption"):
-        open_corpus(tmp_path, format)
-
-
 def test_a_root_that_is_no_directory_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("text")
     for root in (tmp_path / "nowhere", tmp_path / "file"):

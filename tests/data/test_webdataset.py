@@ -258,11 +258,6 @@ def test_a_compressed_shard_is_refused_by_name(tmp_path: Path, name: str, mode: 
     assert problems(open_corpus(tmp_path)) == {("damaged_shard", name)}
 
 
-def test_no_shards_is_an_error_that_says_where_they_may_lie(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"Looked for shards such as train-000000\.tar"):
-        open_corpus(tmp_path, "webdataset")
-
-
 def test_opening_reads_no_picture(tmp_path: Path) -> None:
     """Thirty megabytes of them."""
     for shard in range(4):

@@ -13,7 +13,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from tests.server.conftest import Serve, caption_id, problem
-from tests.server.hostile_bodies import disposition, form
+from tests.server.forms import disposition, form
 
 JPEG = {"Content-Type": "image/jpeg"}
 FORM = {"Content-Type": "multipart/form-data; boundary=X"}

@@ -12,7 +12,8 @@ import pytest
 from captionist.server.problems import MEDIA_TYPE, PROBLEMS
 from captionist.server.schemas import ProblemDocument
 from tests.server.conftest import EXAMPLES
-from tests.server.hostile_bodies import ODD_TEXTS, hostile_requests
+from tests.server.hostile_bodies import hostile_requests
+from tests.server.hostile_feedback import ODD_TEXTS
 from tests.server.hostile_http import KEY, LEFT, NOT_HTTP, REFUSED, SERVED, Hostile, captions, request
 from tests.server.hostile_pictures import MARK
 from tests.server.serving import Running, running

@@ -20,18 +20,18 @@ import ray
 
 from captionist import Captioner
 from captionist.collection.addresses import Address, find_addresses
-from captionist.collection.captioning import Engine, caption_collection, local_engine
-from captionist.collection.on_ray import ray_engine
+from captionist.collection.captioning import Runner, caption_collection, local_runner
+from captionist.collection.on_ray import ray_runner
 from captionist.collection.table import Table
 from harness.report import circumstances, show, write
 
 
-def measure(engine: Engine, addresses: Sequence[Address]) -> dict[str, float]:
+def measure(runner: Runner, addresses: Sequence[Address]) -> dict[str, float]:
     """Pictures a second after the first rows, and the seconds until these."""
     times: list[float] = []
     with tempfile.TemporaryDirectory() as folder, Table(f"{folder}/t", {}) as table:
         begun = time.monotonic()
-        caption_collection(addresses, table, engine, lambda _: times.append(time.monotonic()))
+        caption_collection(addresses, table, runner, lambda _: times.append(time.monotonic()))
     first = sum(at - times[0] < 0.01 for at in times)  # rows come in blocks
     return {"pictures_per_second": (len(times) - first) / (times[-1] - times[0]), "first_rows": times[0] - begun}
 
@@ -46,18 +46,18 @@ def main() -> None:
     around = circumstances()
     addresses = find_addresses([str(given.pictures)])[0][: given.count]
     ray.init(log_to_driver=False, logging_level="ERROR")
-    engines = {
-        "this process, 1 thread": local_engine(Captioner(threads=1)),
-        "this process, all cores": local_engine(Captioner()),
-        "Ray, 1 actor": ray_engine(None, 1),
-        "Ray, 2 actors": ray_engine(None, 2),
+    runners = {
+        "this process, 1 thread": local_runner(Captioner(threads=1)),
+        "this process, all cores": local_runner(Captioner()),
+        "Ray, 1 actor": ray_runner(None, 1),
+        "Ray, 2 actors": ray_runner(None, 2),
     }
-    rounds = [{name: measure(engine, addresses) for name, engine in engines.items()} for _ in range(given.rounds)]
+    rounds = [{name: measure(runner, addresses) for name, runner in runners.items()} for _ in range(given.rounds)]
 
     def median(name: str, figure: str) -> float:
         return statistics.median(told[name][figure] for told in rounds)
 
-    speeds = {name: median(name, "pictures_per_second") for name in engines}
+    speeds = {name: median(name, "pictures_per_second") for name in runners}
     show(
         f"{len(addresses)} pictures, median of {given.rounds} rounds; load before: {around['load_before']:.1f}",
         ["", "pictures/s", "to 1 actor", "seconds to the first rows"],

@@ -1,4 +1,4 @@
-"""What an engine may do to rows, and what becomes of them."""
+"""What a runner may do to rows, and what becomes of them."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -20,15 +20,15 @@ A, B, C = (Address(name, f"/{name}") for name in "abc")
 SAME, OTHER = "5" * 64, "0" * 64
 
 
-def result(tmp_path: Path, engine_rows: Sequence[Row], addresses: Sequence[Address]) -> dict[str, Any]:
+def result(tmp_path: Path, runner_rows: Sequence[Row], addresses: Sequence[Address]) -> dict[str, Any]:
     """What the table has in the end: caption or error, by path."""
 
-    def engine(_: Sequence[Address], __: Iterable[str]) -> Iterator[Row]:
-        yield from engine_rows
+    def runner(_: Sequence[Address], __: Iterable[str]) -> Iterator[Row]:
+        yield from runner_rows
 
     told: list[Row] = []
     with Table(str(tmp_path / "t"), {}) as table:
-        caption_collection(addresses, table, engine, told.append)
+        caption_collection(addresses, table, runner, told.append)
     found = [(row["path"], row["caption"] or row["error"]) for row in rows(tmp_path / "t")]
     assert {(row.path, row.caption or row.error) for row in told} <= set(found)
     assert len(dict(found)) == len(found)

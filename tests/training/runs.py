@@ -57,7 +57,7 @@ def write_recipe(
 def frozen(**changes: Any) -> Json:
     """A stage on the cached features of a frozen backbone."""
     rates = {"projection": 3e-3, "decoder": 3e-3}
-    return {"name": "alignment", "epochs": 1, "batch_size": 4, "rates": rates} | changes
+    return {"name": "frozen", "epochs": 1, "batch_size": 4, "rates": rates} | changes
 
 
 def whole(**changes: Any) -> Json:

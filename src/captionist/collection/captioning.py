@@ -1,4 +1,4 @@
-"""Captions a collection: what is missing goes to an engine, what comes back into the table."""
+"""Captions a collection: what is missing goes to a runner, what comes back into the table."""
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -13,23 +13,23 @@ from captionist.collection.table import Table
 from captionist.inference.threads import available_cores
 from captionist.options import SearchOverrides
 
-Engine = Callable[[Sequence[Address], Iterable[str]], Iterator[Row]]
+Runner = Callable[[Sequence[Address], Iterable[str]], Iterator[Row]]
 """Captions addresses in any order; pictures whose sha256 is among those given have an answer already."""
 
 
-def caption_collection(addresses: Sequence[Address], table: Table, engine: Engine, tell: Callable[[Row], None]) -> None:
+def caption_collection(addresses: Sequence[Address], table: Table, runner: Runner, tell: Callable[[Row], None]) -> None:
     """Give the table a row for each address that it has none of; tells of every new row.
 
     Raises CollectionError where the table cannot be written.
     """
     missing = [address for address in addresses if address.name not in table.done]
-    for row in _answered(engine(missing, list(table.answers)), table.answers):
-        if row.path not in table.done:  # an engine may do work twice when processes die
+    for row in _answered(runner(missing, list(table.answers)), table.answers):
+        if row.path not in table.done:  # a runner may do work twice when processes die
             table.add(row)
             tell(row)
 
 
-def local_engine(captioner: Captioner, **options: Unpack[SearchOverrides]) -> Engine:
+def local_runner(captioner: Captioner, **options: Unpack[SearchOverrides]) -> Runner:
     """Captions in this process, on all of the captioner's threads."""
     size = max(32, 16 * available_cores())  # every thread gets two batches
 

@@ -19,7 +19,7 @@ from captionist import paths
 from captionist.captioner import Captioner
 from captionist.collection.addresses import Address
 from captionist.collection.blocks import Claims, Row, caption_block
-from captionist.collection.captioning import Engine
+from captionist.collection.captioning import Runner
 from captionist.collection.table import SCHEMA
 from captionist.errors import CollectionError
 from captionist.images import ImageLimits
@@ -74,9 +74,9 @@ class Worker:
         return answer
 
 
-def ray_engine(
+def ray_runner(
     model: str | None, actors: int | None, limits: ImageLimits | None = None, **options: Unpack[SearchOverrides]
-) -> Engine:
+) -> Runner:
     """Captions in actors; by default one for each core of the cluster. What dies, Ray starts again.
 
     model, limits: as for `Captioner`; a directory must be there on every node.

@@ -36,11 +36,11 @@ def caption_to_table(
         raise typer.BadParameter("--actors is for --engine ray: one process has threads, as many as there are cores")
     with needs_extra("parquet"):
         from captionist.collection.addresses import find_addresses
-        from captionist.collection.captioning import caption_collection, local_engine
+        from captionist.collection.captioning import caption_collection, local_runner
         from captionist.collection.table import Table
     if engine is EngineName.RAY:
         with needs_extra("ray"):
-            from captionist.collection.on_ray import ray_engine
+            from captionist.collection.on_ray import ray_runner
     from captionist.captioner import Captioner
 
     addresses, errors = find_addresses(paths)
@@ -60,7 +60,7 @@ def caption_to_table(
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
     run = (
-        ray_engine(model, actors, limits, **options) if engine is EngineName.RAY else local_engine(captioner, **options)
+        ray_runner(model, actors, limits, **options) if engine is EngineName.RAY else local_runner(captioner, **options)
     )
     missing = sum(one.name not in table.done for one in addresses)
     with table, own_errors_only(), progress("captioning", missing) as advance:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from benchmarks._pictures import EXAMPLES, caption_request
+from benchmarks._postgres import Postgres, binaries
 from benchmarks._processes import Service
 
 Start = Callable[..., Service]
@@ -27,3 +28,11 @@ def start() -> Iterator[Start]:
 def caption() -> bytes:
     """A request for the caption of a photograph."""
     return caption_request((EXAMPLES / "dog.jpg").read_bytes())
+
+
+@pytest.fixture
+def postgres() -> Iterator[Postgres]:
+    if binaries() is None:
+        pytest.skip("PostgreSQL is not installed")
+    with Postgres() as running:
+        yield running

@@ -2,9 +2,9 @@
 # make serve                 set up and start the service on http://127.0.0.1:8000
 # make test                  set up everything and run the tests: a few minutes
 # make test-all              the slow ones, too: every export, kills of training runs, every benchmark
-# make test-load             load and faults on a real service: minutes long
+# make test-load             load and faults on a real service, and on containers behind haproxy: minutes long
 # make test-collections      captions on Ray and from a stand-in for S3: a minute or more
-# make test-deploy           container, fleet, dashboards, Terraform, workflows with the real tools: minutes long
+# make test-deploy           container, dashboards, Terraform, workflows with the real tools: minutes long
 # make test-container        of these, only the container: built and run
 # make check                 lint, types, import rules
 # make bench                 speed and memory beside what others do: minutes long, on a quiet machine

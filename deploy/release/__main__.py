@@ -7,9 +7,9 @@ import sys
 from pathlib import Path
 
 from captionist.errors import CaptionistError
-from deploy.release.changelog import notes
 from deploy.release.checks import CHECKS
 from deploy.release.errors import ReleaseError
+from deploy.release.repository import notes
 
 ROOT = Path(__file__).parents[2]
 
@@ -20,7 +20,7 @@ def main(arguments: list[str]) -> int:
             return check()
         case ["notes", version]:
             try:
-                sys.stdout.write(notes((ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), version) + "\n")
+                sys.stdout.write(notes(ROOT, version) + "\n")
             except ReleaseError as error:
                 sys.stderr.write(f"{error}\n")
                 return 1

@@ -6,9 +6,8 @@ from pathlib import Path
 import captionist
 from captionist.bundle import Bundle, list_bundles
 from deploy.release import figures, packages
-from deploy.release.changelog import sections
 from deploy.release.errors import ReleaseError
-from deploy.release.repository import DOCKERFILE, git, image_version, version
+from deploy.release.repository import DOCKERFILE, changes, git, image_version, notes, version
 
 
 def tree(root: Path) -> str:
@@ -29,14 +28,14 @@ def versions(root: Path) -> str:
 
 def changelog(root: Path) -> str:
     stated = version(root)
-    found = sections((root / "CHANGELOG.md").read_text(encoding="utf-8"))
-    for section in found:
-        if section.version is None and section.text:
-            raise ReleaseError(f"CHANGELOG.md: move what is unreleased to a section `## [{stated}] - YYYY-MM-DD`")
-    newest = next((section for section in found if section.version), None)
-    if newest is None or newest.version != stated:
+    found = changes(root)
+    if found.pop("[Unreleased]", ""):
+        raise ReleaseError(f"CHANGELOG.md: move what is unreleased to a section `## [{stated}] - YYYY-MM-DD`")
+    newest = next(iter(found), "")
+    if not newest.startswith(f"[{stated}]"):
         raise ReleaseError(f"CHANGELOG.md: the newest section is not `## [{stated}] - YYYY-MM-DD`")
-    return f"{stated} of {newest.day}"
+    notes(root, stated)
+    return newest
 
 
 def tag(root: Path) -> str:

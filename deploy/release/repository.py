@@ -31,3 +31,17 @@ def image_version(root: Path) -> str | None:
     """The version with which the Dockerfile labels the image."""
     match = re.search(r"^ARG VERSION=(.+)$", (root / DOCKERFILE).read_text(encoding="utf-8"), re.MULTILINE)
     return match and match[1]
+
+
+def changes(root: Path) -> dict[str, str]:
+    """The sections of CHANGELOG.md by heading, newest first."""
+    _, *parts = re.split(r"^## (.+)\n", (root / "CHANGELOG.md").read_text(encoding="utf-8"), flags=re.MULTILINE)
+    return {heading: body.strip() for heading, body in zip(parts[::2], parts[1::2], strict=True)}
+
+
+def notes(root: Path, version: str) -> str:
+    """What changed in a version, as Markdown. Raises ReleaseError where CHANGELOG.md does not say."""
+    for heading, body in changes(root).items():
+        if re.fullmatch(rf"\[{re.escape(version)}\] - \d{{4}}-\d\d-\d\d", heading) and body:
+            return body
+    raise ReleaseError(f"CHANGELOG.md has no section `## [{version}] - YYYY-MM-DD` that lists changes")

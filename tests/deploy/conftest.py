@@ -2,13 +2,9 @@
 
 import pytest
 
-from tests.deploy.containers import CONTAINER, run, tool
+from tests.deploy.containers import built_image
 
 
 @pytest.fixture(scope="session")
 def image() -> str:
-    for name in ("buildah", "podman", "runc", "mmdebstrap", "slirp4netns"):
-        tool(name)
-    tag = "localhost/captionist:test"
-    run(CONTAINER / "build.sh", tag)
-    return tag
+    return built_image()

@@ -1,4 +1,4 @@
-"""The Terraform of deploy/aws, looked at from outside: written well, refusing what is wrong, and priced honestly.
+"""The Terraform of deploy/aws, looked at from outside: written well and refusing what is wrong.
 
 Tests marked `deploy` need terraform and a copy of its AWS provider, and pip to install checkov and moto with. Without
 them they are skipped; in CI they fail.
@@ -10,10 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from captionist.bundle import Bundle
-from captionist.server.telemetry import Telemetry
-from deploy.aws import cost
-from tests.deploy.aws_tools import AWS, REGION, ROOT, Terraform, cloud, run, tool
+from tests.deploy.aws_tools import AWS, ROOT, Terraform, cloud, run, tool
 
 GUIDE = (ROOT / "docs" / "aws.md").read_text(encoding="utf-8")
 SOURCES = {
@@ -71,31 +68,6 @@ def test_every_variable_has_a_type_and_a_description_and_is_tested(name: str, bo
         assert f"var.{name}," in tests  # among expect_failures
     if kind[1] == "bool":
         assert re.search(rf"^    {name} += (true|false)$", tests, re.MULTILINE)
-
-
-def test_the_guide_has_the_table_that_the_script_prints() -> None:
-    assert cost.table() in GUIDE
-    assert "as we remember them" in GUIDE
-
-
-def test_the_costs_are_of_what_terraform_makes() -> None:
-    """The script's numbers of things, against the configuration and the service."""
-    text = "".join(SOURCES.values())
-    assert f"{cost.REQUESTS_TARGET} are {100 * cost.LOAD:.0f} % of what docs/service.md measured" in text
-    assert re.search(rf'variable "requests_target".*?default += {cost.REQUESTS_TARGET}\n', text, re.DOTALL)
-    assert re.search(rf'variable "min_tasks".*?default += {cost.FEWEST_TASKS}\n', text, re.DOTALL)
-    assert re.search(rf'variable "region".*?default += "{REGION}"', text, re.DOTALL)
-    assert re.search(rf'variable "cpu".*?default += {1024 * cost.VCPU}\n', text, re.DOTALL)
-    assert re.search(rf'variable "memory".*?default += {1024 * cost.GIB}\n', text, re.DOTALL)
-    series = [line for line in exposition().splitlines() if not line.startswith("#")]
-    assert len(series) == pytest.approx(cost.SERIES, rel=0.25)
-    assert cost.tasks(0) == cost.FEWEST_TASKS
-    enough = 60 * 100 / (cost.REQUESTS_TARGET * cost.VCPU)
-    assert enough <= cost.tasks(100) < enough + 1
-
-
-def exposition() -> str:
-    return Telemetry(Bundle.open().config, "0").exposition().decode()
 
 
 def test_the_guide_names_what_there_is() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from harness.pictures import EXAMPLES
+from harness.postgres import Postgres, binaries
 from harness.processes import Service
 from harness.requests import caption_request
 
@@ -28,3 +29,11 @@ def start() -> Iterator[Start]:
 def caption() -> bytes:
     """A request for the caption of a photograph."""
     return caption_request((EXAMPLES / "dog.jpg").read_bytes())
+
+
+@pytest.fixture
+def postgres() -> Iterator[Postgres]:
+    if binaries() is None:
+        pytest.skip("PostgreSQL is not installed")
+    with Postgres() as running:
+        yield running

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from harness.load import Answer, client
-from harness.postgres import Postgres, binaries
+from harness.postgres import Postgres
 from harness.processes import Service
 from tests import tools
 from tests.load.ask import SECRET, comments, feedback, problem, send
@@ -27,14 +27,6 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 2 MB."""
     with tools.small_disk(tmp_path / "disk", 2048):
         yield tmp_path / "disk"
-
-
-@pytest.fixture
-def postgres() -> Iterator[Postgres]:
-    if binaries() is None:
-        pytest.skip("PostgreSQL is not installed")
-    with Postgres() as running:
-        yield running
 
 
 def _fill(file: Path) -> None:

@@ -8,6 +8,7 @@
 # make test-container        of these, only the container: built and run
 # make check                 lint, types, import rules
 # make bench                 speed and memory beside what others do: minutes long, on a quiet machine
+# make docs                  the documents as a site, in .site
 # make release               whether this commit can be released
 PYTHON ?= $(or $(shell command -v python3.11),python3)
 VENV := .venv
@@ -15,7 +16,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 IMAGE ?= examples
 
-.PHONY: caption serve test test-all test-load test-deploy test-container test-collections check bench release format clean
+.PHONY: caption serve test test-all test-load test-deploy test-container test-collections check bench docs release format clean
 
 caption: $(VENV)/core
 	@$(BIN)/captionist caption "$(IMAGE)"
@@ -59,6 +60,9 @@ bench: $(VENV)/all weights/gpt2-4l-384
 weights/gpt2-4l-384: $(VENV)/all
 	$(BIN)/python -m recipes.starting_weights weights
 
+docs: $(VENV)/all
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
+
 release: $(VENV)/all
 	$(BIN)/python -m deploy.release
 
@@ -81,5 +85,5 @@ $(VENV)/serve: $(VENV)/core
 
 $(VENV)/all: $(VENV)/core
 	$(PIP) torch==2.13.0
-	$(PIP) --editable ".[serve,otel,train,parquet,dev]"
+	$(PIP) --editable ".[serve,otel,train,parquet,docs,dev]"
 	touch $@

@@ -20,7 +20,7 @@ from captionist.captions import Caption
 from captionist.errors import NotAnImageError, SettingsError
 from captionist.inference.search import SearchOptions
 from captionist.server.batching import OverloadedError
-from captionist.server.captionids import CaptionIds, CaptionRecord
+from captionist.server.caption_ids import CaptionIds, CaptionRecord
 from captionist.server.inputs import parse_json
 from captionist.server.problems import Problem
 from captionist.server.schemas import CaptionRequest
@@ -284,7 +284,9 @@ POST = b"POST /v1/captions HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\n"
         (b"GET /nothing HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n", b"a: b\r\n", b"404"),
     ],
 )
-def test_a_client_that_dawdles_with_its_body_is_answered(impatient: Running, start: bytes, drop: bytes, answer: bytes) -> None:
+def test_a_client_that_dawdles_with_its_body_is_answered(
+    impatient: Running, start: bytes, drop: bytes, answer: bytes
+) -> None:
     assert drip(impatient, start, drop)[9:12] == answer
 
 

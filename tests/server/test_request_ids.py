@@ -8,7 +8,8 @@ import pytest
 from fastapi.testclient import TestClient
 from starlette.datastructures import Headers
 
-from captionist.server.requestids import request_id, trace_root
+from captionist.server.aws import trace_root
+from captionist.server.request_ids import request_id
 from tests.server.serving import Running, running
 
 ROOT = "1-67891233-abcdef012345678912345678"

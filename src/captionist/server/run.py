@@ -82,7 +82,7 @@ class _Server(uvicorn.Server):
             _log.info("stopping", signal=signal.Signals(number).name, admitted=self._service.batcher.admitted)
         elif number == signal.SIGINT:
             self.force_exit = True
-        self.should_exit = True
+        self.should_exit = self._service.stopping = True
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -7,60 +7,74 @@ import asyncio
 import json
 import random
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable, Collection
+from typing import Any, NamedTuple
 
-from captionist.bundle import BundleConfig
-from captionist.captions import Caption
+from prometheus_client import CollectorRegistry
+
 from captionist.server.batching import Batcher
-from captionist.server.telemetry import CAPTION_ROUTES, Telemetry
+from captionist.server.observers import Observer
+from captionist.server.telemetry import CAPTION_ROUTES
 
 _MOST_VALUES = 100  # of a metric in a line, by the specification
-_NO_ROOM = ("queue_full", "deadline", "memory")
 _UNITS = {"Latency": "Milliseconds", "Confidence": "None"}  # the others are counts
+_CAPTIONS: dict[str, Collection[str]] = {"method": ("POST",), "route": CAPTION_ROUTES}
+# CloudWatch's counts, and what of Prometheus's is summed up for each: a sample's name, and its labels.
+_COUNTS: dict[str, tuple[str, dict[str, Collection[str]]]] = {
+    "Captions": ("pictures_total", {"outcome": ("captioned",)}),
+    "Requests": ("http_requests_total", _CAPTIONS),
+    "Errors": ("http_requests_total", {**_CAPTIONS, "status": [str(status) for status in range(500, 600)]}),
+    "Rejections": ("rejections_total", {"reason": ("queue_full", "deadline", "memory")}),
+    "FeedbackGood": ("feedback_total", {"rating": ("good",)}),
+    "FeedbackBad": ("feedback_total", {"rating": ("bad",)}),
+    "FeedbackStoreFailures": ("feedback_store_failures_total", {}),
+}
+_CONFIDENCE = "caption_confidence_ratio_sum"
+_SOURCES = [f"captionist_{name}" for name in (_CONFIDENCE, *(name for name, _ in _COUNTS.values()))]
 
 
-@dataclass(slots=True)
-class _Interval:
-    """What has happened since the last line."""
+class _Reading(NamedTuple):
+    """Where everything that only grows stood at a time."""
 
-    begun: float
+    at: float
     waiting: float
-    """Picture-seconds at its begin, as is `admitted`."""
+    """Picture-seconds, as is `admitted`."""
     admitted: float
-    requests: int = 0
-    errors: int = 0
-    rejections: int = 0
-    captions: int = 0
-    confidence: float = 0.0
-    """Sum."""
-    answered: int = 0
-    latencies: list[float] = field(default_factory=list)
-    """Milliseconds, of a random choice where too many were answered."""
-    good: int = 0
-    bad: int = 0
-    store_failures: int = 0
+    confidence: float
+    counts: dict[str, int]
 
 
-class EmfTelemetry(Telemetry):
-    """Telemetry that also sums up every interval in a line for CloudWatch."""
+class EmbeddedMetrics(Observer):
+    """Sums up every interval in a line for CloudWatch."""
 
     def __init__(
         self,
-        model: BundleConfig,
-        version: str,
+        registry: CollectorRegistry,
+        batcher: Batcher,
+        write: Callable[[str], None],
         *,
         interval: float,
         namespace: str,
         service: str,
-        write: Callable[[str], None],
     ) -> None:
-        """interval: seconds; namespace, service: where CloudWatch files the metrics, and its dimension."""
-        super().__init__(model, version)
-        self._seconds, self._namespace, self._service, self._write = interval, namespace, service, write
-        self._batcher: Batcher | None = None
-        self._interval = self._begin()
+        """registry: of `Telemetry`; interval: seconds; namespace, service: where CloudWatch files the metrics, and its
+        dimension."""
+        self._registry, self._batcher, self._write = registry, batcher, write
+        self._seconds, self._namespace, self._service = interval, namespace, service
+        self._latencies: list[float] = []
+        self._answered = 0
+        self._last = self._read()
+
+    def answered(self, method: str, route: str, status: int, seconds: float) -> None:
+        if method != "POST" or route not in CAPTION_ROUTES or status != 200:
+            return
+        # Each of those answered so far is kept with the same probability (Vitter 1985, algorithm R).
+        self._answered += 1
+        milliseconds = round(1000 * seconds, 2)
+        if len(self._latencies) < _MOST_VALUES:
+            self._latencies.append(milliseconds)
+        elif (place := random.randrange(self._answered)) < _MOST_VALUES:
+            self._latencies[place] = milliseconds
 
     async def run(self) -> None:
         """Write a line after every interval until cancelled, and then one for what is left."""
@@ -68,77 +82,42 @@ class EmfTelemetry(Telemetry):
         try:
             while True:
                 await asyncio.sleep(due - time.monotonic())
-                self._end()
+                self._end_interval()
                 due += self._seconds
                 if due < (now := time.monotonic()):  # after a stall, none for each interval that was missed
                     due = now + self._seconds
         finally:
-            self._end()
+            self._end_interval()
 
-    def watch(self, batcher: Batcher) -> None:
-        super().watch(batcher)
-        self._batcher = batcher
-        self._interval = self._begin()
+    def _read(self) -> _Reading:
+        counts, confidence = dict.fromkeys(_COUNTS, 0.0), 0.0
+        for metric in self._registry.restricted_registry(_SOURCES).collect():
+            for sample in metric.samples:
+                source = sample.name.removeprefix("captionist_")
+                confidence += sample.value if source == _CONFIDENCE else 0.0
+                for name, (wanted, labels) in _COUNTS.items():
+                    if source == wanted and all(sample.labels[label] in among for label, among in labels.items()):
+                        counts[name] += sample.value
+        whole = {name: int(count) for name, count in counts.items()}
+        return _Reading(time.monotonic(), *self._batcher.areas(), confidence, whole)
 
-    def request(self, method: str, route: str, status: int, seconds: float) -> None:
-        super().request(method, route, status, seconds)
-        if method != "POST" or route not in CAPTION_ROUTES:
-            return
-        self._interval.requests += 1
-        self._interval.errors += status >= 500
-        if status == 200:
-            self._answered(1000 * seconds)
+    def _end_interval(self) -> None:
+        begun, self._last = self._last, self._read()
+        latencies, self._latencies, self._answered = self._latencies, [], 0
+        self._write(self._line(begun, self._last, latencies))
 
-    def captioned(self, caption: Caption, decode: float, queue: float) -> None:
-        super().captioned(caption, decode, queue)
-        self._interval.captions += 1
-        self._interval.confidence += caption.confidence
-
-    def rejected(self, reason: str) -> None:
-        super().rejected(reason)
-        self._interval.rejections += reason in _NO_ROOM
-
-    def feedback(self, rating: str, corrected: bool, model: str, version: str) -> None:
-        super().feedback(rating, corrected, model, version)
-        self._interval.good += rating == "good"
-        self._interval.bad += rating == "bad"
-
-    def store_failed(self) -> None:
-        super().store_failed()
-        self._interval.store_failures += 1
-
-    def _answered(self, milliseconds: float) -> None:
-        """Keep each of those answered so far with the same probability (Vitter 1985, algorithm R)."""
-        kept, self._interval.answered = self._interval.latencies, self._interval.answered + 1
-        if len(kept) < _MOST_VALUES:
-            kept.append(round(milliseconds, 2))
-        elif (place := random.randrange(self._interval.answered)) < _MOST_VALUES:
-            kept[place] = round(milliseconds, 2)
-
-    def _begin(self) -> _Interval:
-        return _Interval(time.monotonic(), *(self._batcher.areas() if self._batcher else (0.0, 0.0)))
-
-    def _end(self) -> None:
-        ended, self._interval = self._interval, self._begin()
-        self._write(self._line(ended, self._interval))
-
-    def _line(self, ended: _Interval, following: _Interval) -> str:
-        seconds = max(following.begun - ended.begun, 1e-6)
+    def _line(self, begun: _Reading, ended: _Reading, latencies: list[float]) -> str:
+        seconds = max(ended.at - begun.at, 1e-6)
+        counts = {name: count - begun.counts[name] for name, count in ended.counts.items()}
         values: dict[str, Any] = {
-            "QueueDepth": round((following.waiting - ended.waiting) / seconds, 3),
-            "Admitted": round((following.admitted - ended.admitted) / seconds, 3),
-            "Captions": ended.captions,
-            "Requests": ended.requests,
-            "Errors": ended.errors,
-            "Rejections": ended.rejections,
-            "FeedbackGood": ended.good,
-            "FeedbackBad": ended.bad,
-            "FeedbackStoreFailures": ended.store_failures,
+            "QueueDepth": round((ended.waiting - begun.waiting) / seconds, 3),
+            "Admitted": round((ended.admitted - begun.admitted) / seconds, 3),
+            **counts,
         }
-        if ended.latencies:
-            values["Latency"] = ended.latencies
-        if ended.captions:
-            values["Confidence"] = round(ended.confidence / ended.captions, 4)
+        if latencies:
+            values["Latency"] = latencies
+        if counts["Captions"]:
+            values["Confidence"] = round((ended.confidence - begun.confidence) / counts["Captions"], 4)
         directive = {
             "Namespace": self._namespace,
             "Dimensions": [["Service"]],

@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from captionist.server.captionids import CaptionIds, CaptionRecord
+from captionist.server.caption_ids import CaptionIds, CaptionRecord
 from harness.load import UNANSWERED, Client, client
 from harness.pictures import EXAMPLES
 from harness.postgres import Postgres

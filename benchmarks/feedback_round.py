@@ -15,7 +15,7 @@ from pathlib import Path
 from captionist import images
 from captionist.data import Example, open_corpus
 from captionist.errors import DataError
-from captionist.server.exports import as_corpus
+from captionist.server.feedback_export import as_corpus
 from captionist.server.routes.feedback import KEPT_SIDE
 from captionist.server.store.tables import Feedback
 

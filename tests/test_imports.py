@@ -128,6 +128,13 @@ def test_ray_is_for_its_engine_alone(path: Path) -> None:
     assert bool(needed) == (path == SOURCE / "collection" / "on_ray.py")
 
 
+def test_the_service_knows_aws_by_one_door_alone() -> None:
+    door = SOURCE / "server" / "aws"
+    behind = {f"captionist.server.aws.{path.stem}" for path in door.glob("*.py") if path.stem != "__init__"}
+    assert behind
+    assert not [path for path in FILES if path.parent != door and behind & imports(path)]
+
+
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(SOURCE).as_posix())
 def test_what_not_every_system_has_is_behind_one_door(path: Path) -> None:
     """Modules that Windows lacks, and what of `os` it or macOS lacks."""

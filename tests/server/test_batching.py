@@ -17,7 +17,7 @@ from captionist.captions import Caption
 from captionist.errors import NotAnImageError
 from captionist.inference.search import SearchOptions
 from captionist.options import MOST_ROWS
-from captionist.server.batching import Batcher, Observer, OverloadedError
+from captionist.server.batching import Batcher, OverloadedError
 from captionist.server.inputs import Picture
 from captionist.server.routes.captions import _describe
 
@@ -63,10 +63,10 @@ class Notes:
         self.sizes.append(size)
 
 
-def start(model: Any, observer: Observer, engines: int = 1, **changes: Any) -> Batcher:
+def start(model: Any, observer: Any, engines: int = 1, **changes: Any) -> Batcher:
     """A batcher around something that stands in for the Captioner."""
     settings: dict[str, Any] = {"max_batch": 4, "max_delay": 0.05, "max_queue": 10, "deadline": 60} | changes
-    return Batcher(model, engines=engines, observer=observer, **settings)
+    return Batcher(model, engines=engines, on_batch=observer.batch, **settings)
 
 
 @pytest.fixture
@@ -184,9 +184,7 @@ def test_a_picture_that_is_given_up_never_reaches_the_engine(batcher: Batcher, m
 
 
 def test_a_picture_that_waits_holds_no_bytes(batcher: Batcher, model: Slow) -> None:
-    service: Any = SimpleNamespace(
-        batcher=batcher, settings=SimpleNamespace(deadline=5), telemetry=MagicMock(), tracing=None
-    )
+    service: Any = SimpleNamespace(batcher=batcher, settings=SimpleNamespace(deadline=5), telemetry=MagicMock())
     freed = threading.Event()
 
     class Traced(bytes):
@@ -197,7 +195,7 @@ def test_a_picture_that_waits_holds_no_bytes(batcher: Batcher, model: Slow) -> N
 
     async def run() -> None:
         async with busy(batcher, model):
-            described = asyncio.create_task(_describe(service, [picture], OPTIONS))
+            described = asyncio.create_task(_describe(service, [picture], OPTIONS, None))
             await queued(batcher, 1)
             assert freed.is_set()
         await described

@@ -20,10 +20,10 @@ import pytest
 from captionist.bundle import Bundle
 from captionist.captions import Caption
 from captionist.errors import SettingsError
-from captionist.server import emf
-from captionist.server.emf import EmfTelemetry
+from captionist.server.aws import emf
+from captionist.server.aws.emf import EmbeddedMetrics
 from captionist.server.settings import load_settings
-from captionist.server.telemetry import REJECTIONS
+from captionist.server.telemetry import REJECTIONS, Telemetry
 from tests.server.emf_format import faults
 from tests.server.serving import Running, running
 from tests.server.test_batching import Slow, ask, busy, queued
@@ -162,30 +162,38 @@ def test_a_log_that_nobody_reads_any_more_stops_nothing(tmp_path: Path, dog: byt
 
 
 @pytest.fixture
-def telemetry() -> EmfTelemetry:
-    return started([])
+def telemetry() -> Telemetry:
+    return Telemetry(Bundle.open().config, "0")
 
 
-def started(written: list[str]) -> EmfTelemetry:
-    model = Bundle.open().config
-    return EmfTelemetry(model, "0", interval=60, namespace="N", service="s", write=written.append)
+class Idle:
+    """Stands in for a batcher that has nothing to do."""
+
+    def areas(self) -> tuple[float, float]:
+        return 0.0, 0.0
 
 
-def line_of(telemetry: EmfTelemetry) -> dict[str, Any]:
+def embedded(telemetry: Telemetry, batcher: Any = None, written: list[str] | None = None) -> EmbeddedMetrics:
+    watched: Any = batcher or Idle()
+    write = (written if written is not None else []).append
+    return EmbeddedMetrics(telemetry.registry, watched, write, interval=60, namespace="N", service="s")
+
+
+def line_of(metrics: EmbeddedMetrics) -> dict[str, Any]:
     written: list[str] = []
-    telemetry._write = written.append
-    telemetry._end()
+    metrics._write = written.append
+    metrics._end_interval()
     (line,) = written
     assert not faults(line), faults(line)
     found: dict[str, Any] = json.loads(line)
     return found
 
 
-def test_the_queue_is_measured_through_all_of_the_interval(telemetry: EmfTelemetry) -> None:
+def test_the_queue_is_measured_through_all_of_the_interval(telemetry: Telemetry) -> None:
     model = Slow()
     batcher = start_batcher(model, telemetry)
     begun = time.monotonic()
-    telemetry.watch(batcher)
+    metrics = embedded(telemetry, batcher)
 
     async def run() -> tuple[float, float]:
         """Seconds for which all four were there for certain, and for which any can have been."""
@@ -206,27 +214,29 @@ def test_the_queue_is_measured_through_all_of_the_interval(telemetry: EmfTelemet
         inside = time.monotonic()
         stayed, present = asyncio.run(run())
         inside = time.monotonic() - inside
-        line = line_of(telemetry)
+        line = line_of(metrics)
         interval = time.monotonic() - begun
         for name, most in (("QueueDepth", 3), ("Admitted", 4)):
             assert most * stayed / interval - 0.001 <= line[name] <= most * present / inside + 0.001
-        assert line_of(telemetry)["QueueDepth"] == 0
+        assert line_of(metrics)["QueueDepth"] == 0
     finally:
         model.gate.set()
         batcher.close()
 
 
-def test_of_many_durations_a_hundred_stand_for_all(telemetry: EmfTelemetry) -> None:
+def test_of_many_durations_a_hundred_stand_for_all(telemetry: Telemetry) -> None:
+    metrics = embedded(telemetry)
     for number in range(10_000):
-        telemetry.request("POST", "/v1/captions", 200, number / 1000)
-    line = line_of(telemetry)
-    assert line["Requests"] == 10_000
+        metrics.answered("POST", "/v1/captions", 200, number / 1000)
+    line = line_of(metrics)
     assert len(line["Latency"]) == 100
     # The mean of 100 of 0...9999 has a standard deviation of 289: this fails once in 1e9 times.
     assert sum(line["Latency"]) / 100 == pytest.approx(5000, abs=6.1 * 289)
 
 
-def test_only_captions_count_and_an_interval_is_not_counted_twice(telemetry: EmfTelemetry) -> None:
+def test_only_captions_count_and_an_interval_is_not_counted_twice(telemetry: Telemetry) -> None:
+    telemetry.captioned(Caption("Before.", -1.0, 0.9, (), ()), 0.1, 0.1)
+    metrics = embedded(telemetry)
     for method, route, status in (
         ("POST", "/v1/captions", 200),
         ("POST", "/v1/captions", 504),
@@ -235,27 +245,30 @@ def test_only_captions_count_and_an_interval_is_not_counted_twice(telemetry: Emf
         ("POST", "/v1/feedback", 503),
     ):
         telemetry.request(method, route, status, 0.25)
+        metrics.answered(method, route, status, 0.25)
     telemetry.captioned(Caption("A dog.", -1.0, 0.5, (), ()), 0.1, 0.1)
     telemetry.captioned(Caption("A cat.", -1.0, 0.25, (), ()), 0.1, 0.1)
     telemetry.store_failed()
     for reason in REJECTIONS:
         telemetry.rejected(reason)
-    line = line_of(telemetry)
+    line = line_of(metrics)
     assert (line["Requests"], line["Errors"], line["Latency"]) == (3, 1, [250.0])
     assert (line["Captions"], line["Confidence"]) == (2, 0.375)
     assert line["Rejections"] == 3  # those for want of room
     assert line["FeedbackStoreFailures"] == 1
-    assert set(total([line_of(telemetry)]).values()) == {0}
+    assert set(total([line_of(metrics)]).values()) == {0}
 
 
-def test_after_a_stall_there_is_one_line_and_not_one_for_each_interval(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_after_a_stall_there_is_one_line_and_not_one_for_each_interval(
+    monkeypatch: pytest.MonkeyPatch, telemetry: Telemetry
+) -> None:
     written: list[str] = []
-    telemetry = started(written)
+    metrics = embedded(telemetry, written=written)
     times = chain([0.0], repeat(300.0))  # five intervals go by as it begins
     monkeypatch.setattr(emf, "time", SimpleNamespace(monotonic=lambda: next(times), time_ns=time.time_ns))
 
     async def run() -> None:
-        task = asyncio.create_task(telemetry.run())
+        task = asyncio.create_task(metrics.run())
         for _ in range(20):
             await asyncio.sleep(0)
         task.cancel()

@@ -134,7 +134,7 @@ def test_a_store_that_fails_is_a_503_and_captions_go_on(
     monkeypatch.setattr("captionist.server.store.store._PATIENCE", 0)
     database.rename(tmp_path / "moved")
     database.mkdir()
-    client.app.state.service.store.close()  # type: ignore[attr-defined]
+    client.app.state.service.feedback.store.close()  # type: ignore[attr-defined]
     response = client.post("/v1/feedback", json=body)
     problem(response, 503, "store-unavailable")
     assert int(response.headers["retry-after"]) >= 1

@@ -69,9 +69,11 @@ def fault(hostile: Hostile, answer: bytes) -> str | None:
     if not 400 <= status < 500 or (hostile.outcome == NOT_HTTP and status != 400) or hostile.outcome == LEFT:
         return f"answered with {status}: {body[:300]!r}"
     headers = {name.lower(): value.strip() for name, _, value in (line.partition(b":") for line in head.split(b"\r\n"))}
+    if hostile.outcome == NOT_HTTP:  # none of our routes has seen it
+        return None if headers[b"content-type"] == b"text/plain; charset=utf-8" else f"{headers[b'content-type']!r}"
     if headers[b"content-type"] != MEDIA_TYPE.encode():
         return f"{headers[b'content-type']!r} is no problem document"
-    document = ProblemDocument.model_validate_json(body, strict=True)
+    document = ProblemDocument.model_validate_json(body[: int(headers[b"content-length"])], strict=True)
     if PROBLEMS[document.type.removeprefix("urn:captionist:problem:")] != (status, document.title):
         return f"{document.type} with {status} and {document.title!r}"
     if not document.detail or LEAK.search(document.detail):

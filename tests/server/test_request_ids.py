@@ -8,7 +8,8 @@ import pytest
 from fastapi.testclient import TestClient
 from starlette.datastructures import Headers
 
-from captionist.server.requestids import request_id, trace_root
+from captionist.server.aws import trace_root
+from captionist.server.request_ids import request_id
 from tests.server.serving import Running, running
 
 ROOT = "1-67891233-abcdef012345678912345678"
@@ -110,10 +111,10 @@ def test_the_log_has_the_trace_where_it_is_not_the_requests_id(service: Running)
 @pytest.mark.parametrize(
     "line",
     [
-        "X-Amzn-Trace-Id: Root=" + "1-" * 60_000,
-        "X-Amzn-Trace-Id: " + f"Root={ROOT};" * 4000,
+        "X-Amzn-Trace-Id: Root=" + "1-" * 20_000,
+        "X-Amzn-Trace-Id: " + f"Root={ROOT};" * 1000,
         'X-Request-ID: {"event": "forged"}',
-        "X-Request-ID: " + "a" * 100_000,
+        "X-Request-ID: " + "a" * 50_000,
     ],
 )
 def test_hostile_headers_get_a_new_id_and_a_short_line(service: Running, line: str) -> None:

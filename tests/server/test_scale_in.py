@@ -16,8 +16,8 @@ import pytest
 from structlog.testing import capture_logs
 
 from captionist.errors import SettingsError
-from captionist.server import scale_in
-from captionist.server.scale_in import ScaleInProtection, agent_uri
+from captionist.server.aws import scale_in
+from captionist.server.aws.scale_in import ScaleInProtection, agent_uri
 from tests.server.serving import Running, running
 from tests.server.test_run import start
 from tests.tools import wait_until

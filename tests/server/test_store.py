@@ -14,7 +14,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import create_engine, inspect, text
 
-from captionist.server.captionids import CaptionRecord
+from captionist.server.caption_ids import CaptionRecord
 from captionist.server.settings import Settings
 from captionist.server.store.calls import StoreCalls
 from captionist.server.store.store import FeedbackStore, IdempotencyMismatchError, NewFeedback, StoreError
@@ -166,19 +166,19 @@ def test_sqlite_waits_for_the_disk(tmp_path: Path) -> None:
     store.close()
 
 
-def test_a_database_that_hangs_holds_up_no_more_calls_than_so_many() -> None:
+def test_a_database_that_hangs_holds_up_no_more_calls_than_so_many(tmp_path: Path) -> None:
     async def run() -> None:
-        calls, gate = StoreCalls(), threading.Event()
-        waiting = [asyncio.create_task(calls.run(gate.wait)) for _ in range(64)]
+        calls, gate = StoreCalls(FeedbackStore(f"sqlite:///{tmp_path}/captionist.db")), threading.Event()
+        waiting = [asyncio.create_task(calls.run(lambda _: gate.wait())) for _ in range(64)]
         await asyncio.sleep(0)
         with pytest.raises(StoreError, match="too many"):
-            await calls.run(gate.wait)
+            await calls.run(lambda _: gate.wait())
         waiting[0].cancel()
         gate.set()
         done = await asyncio.gather(*waiting, return_exceptions=True)
         assert isinstance(done[0], asyncio.CancelledError)
         assert done[1:] == [True] * 63
-        assert await calls.run(lambda: 1) == 1
+        assert await calls.run(lambda _: 1) == 1
         calls.close()
 
     asyncio.run(run())

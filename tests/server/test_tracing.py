@@ -322,8 +322,8 @@ def python(script: str, **environment: str) -> subprocess.CompletedProcess[str]:
 def test_without_the_setting_nothing_of_it_is_imported(tmp_path: Path) -> None:
     start = (
         "import sys, captionist.server.run; from captionist.server.service import Service; "
-        "from captionist.server.settings import Settings; "
-        f"Service.start(Settings(data_dir={str(tmp_path)!r}, traces=%s)); "
+        "from captionist.server.app import create_app; from captionist.server.settings import Settings; "
+        f"create_app(Service.start(Settings(data_dir={str(tmp_path)!r}, traces=%s))); "
         "print(*(name for name in sys.modules if name.startswith('opentelemetry.')))"
     )
     extra = {"opentelemetry.sdk", "opentelemetry.exporter", "opentelemetry.propagators.aws", "opentelemetry.proto"}

@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -12,13 +12,20 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from captionist import __version__
-from captionist.server.fullhouse import FullHouse
+from captionist.errors import SettingsError
+from captionist.server import aws
 from captionist.server.head import Head
-from captionist.server.observe import Observe
+from captionist.server.instrumentation import Instrumentation
+from captionist.server.observers import at_work
+from captionist.server.overload import RefuseOverload
 from captionist.server.problems import Problem
 from captionist.server.routes import captions, feedback, health, models, ollama, openai, page
 from captionist.server.schemas import CaptionRequest, FeedbackRequest, ProblemDocument
 from captionist.server.service import Service
+from captionist.server.settings import PREFIX, Settings
+
+if TYPE_CHECKING:  # it needs an extra
+    from captionist.server.tracing import Tracing
 
 DESCRIPTION = """
 Describes photographs in one English sentence, and keeps what people think of it.
@@ -30,13 +37,20 @@ own where it has one, and the `instance` of a problem. Where the operator has se
 
 
 def create_app(service: Service) -> FastAPI:
-    """The application of a service that was started; it stops the service at its own end."""
+    """The application of a service that was started; it stops the service at its own end.
+
+    Raises SettingsError where what should watch the service cannot work here.
+    """
+
+    tracing = _tracing(service.settings)
+    observers = aws.observers(service.settings, service.telemetry, service.batcher)
+    observers += [tracing] if tracing else []
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        service.begin()
-        yield
-        await service.stop()
+        async with at_work(observers):
+            yield
+            await service.stop()
 
     app = FastAPI(
         title="Captionist",
@@ -47,7 +61,7 @@ def create_app(service: Service) -> FastAPI:
         docs_url=None,  # its page would be drawn with scripts from elsewhere
         redoc_url=None,
         openapi_url="/openapi.json",
-        # Ours are made by `Observe`, which also sees what is refused before it is routed.
+        # Ours are made by `Instrumentation`, which also sees what is refused before it is routed.
         telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
     )
     app.state.service = service
@@ -60,7 +74,7 @@ def create_app(service: Service) -> FastAPI:
         app.include_router(module.router)
     app.mount("/page", page.PageFiles())
     app.add_middleware(Head)
-    app.add_middleware(FullHouse, batcher=service.batcher)  # inside of CORS, so that a page can read the refusal
+    app.add_middleware(RefuseOverload, batcher=service.batcher)  # inside of CORS, so that a page can read the refusal
     if service.settings.cors_origins:
         app.add_middleware(
             CORSMiddleware,
@@ -69,13 +83,24 @@ def create_app(service: Service) -> FastAPI:
             allow_headers=["*"],  # those of tracing (traceparent, baggage, ...) have many names, and none of them harms
             expose_headers=["X-Request-ID", "Retry-After", "Idempotency-Replayed"],
         )
-    app.add_middleware(Observe, telemetry=service.telemetry, tracing=service.tracing)
+    app.add_middleware(Instrumentation, service=service, tracing=tracing, observers=observers)
     app.add_exception_handler(Problem, _problem)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(RequestValidationError, _wrong_parameters)
     app.add_exception_handler(ClientDisconnect, _disconnected)
     _document(app)
     return app
+
+
+def _tracing(settings: Settings) -> "Tracing | None":
+    if not settings.traces:
+        return None
+    try:
+        from captionist.server.tracing import Tracing
+    except ModuleNotFoundError as error:
+        missing = f"{PREFIX}TRACES needs the package {error.name}, which is missing"
+        raise SettingsError(f'{missing}: pip install "captionist[serve,otel]"') from error
+    return Tracing(settings.service_name)
 
 
 async def _problem(request: Request, error: Exception) -> JSONResponse:

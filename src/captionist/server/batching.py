@@ -10,11 +10,11 @@ import math
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import structlog
 
@@ -33,13 +33,6 @@ class OverloadedError(Exception):
     def __init__(self, reason: str, retry_after: float) -> None:
         super().__init__(reason)
         self.reason, self.retry_after = reason, retry_after
-
-
-class Observer(Protocol):
-    """What is told of every batch."""
-
-    def batch(self, size: int, encode: float, generate: float) -> None:
-        """size: pictures; encode, generate: seconds."""
 
 
 class Level:
@@ -97,11 +90,12 @@ class Batcher:
         max_queue: int,
         deadline: float,
         engines: int,
-        observer: Observer,
+        on_batch: Callable[[int, float, float], None],
     ) -> None:
         """deadline: seconds within which a picture should be done; engines: threads that run batches, and as many
-        decode; see `Settings` for the others."""
-        self._captioner, self._observer = captioner, observer
+        decode; on_batch: told by them of each, by its pictures and the seconds of encode and generate; see `Settings`
+        for the others."""
+        self._captioner, self._on_batch = captioner, on_batch
         self.max_batch, self.max_queue = max_batch, max_queue
         self._max_delay, self._deadline = max_delay, deadline
         self._decoders = ThreadPoolExecutor(engines, "decode")
@@ -268,7 +262,7 @@ class Batcher:
             Described(caption, job.decode, began - job.queued, encode, generate, len(jobs))
             for job, caption in zip(jobs, captions, strict=True)
         ]
-        self._observer.batch(len(jobs), encode, generate)
+        self._on_batch(len(jobs), encode, generate)
         self.note_speed((ended - began) / len(jobs))
         return described
 

@@ -11,8 +11,8 @@ from python_multipart.multipart import parse_options_header
 from starlette.datastructures import FormData
 from starlette.formparsers import MultiPartException, MultiPartParser
 
+from captionist.server.content_encoding import is_compressed, unpacked
 from captionist.server.problems import Problem
-from captionist.server.unpacking import is_compressed, unpacked
 
 _MOST_FIELDS = 20
 PICTURE_FIELD = "picture"

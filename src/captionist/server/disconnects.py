@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 from fastapi import Request
 from starlette.requests import ClientDisconnect
 
-from captionist.server.together import together
+from captionist.server.task_groups import task_group
 
 _Result = TypeVar("_Result")
 
@@ -16,7 +16,7 @@ async def unless_disconnected(request: Request, work: Coroutine[Any, Any, _Resul
 
     The request's body must have been read.
     """
-    async with together() as group:
+    async with task_group() as group:
         watch = group.create_task(_disconnected(request))
         result = await work
         watch.cancel()

@@ -18,7 +18,7 @@ from captionist.fetch import Fetcher
 from captionist.server.bodies import PICTURE_FIELD, Body
 from captionist.server.problems import Problem, image_problem
 from captionist.server.schemas import CaptionOptions, CaptionRequest, FeedbackRequest, PictureInput
-from captionist.server.together import together
+from captionist.server.task_groups import task_group
 
 _BASE64 = bytes.maketrans(b"-_", b"+/")  # of two alphabets; none of their letters is in both with another meaning
 _ESCAPES = ((b"%2B", b"+"), (b"%2F", b"/"), (b"%3D", b"="), (b"%0A", b"\n"), (b"%0D", b"\r"))
@@ -84,7 +84,7 @@ async def load_pictures(
 ) -> list[Picture]:
     """Pictures in JSON, decoded or fetched; entries: each by the name of its field. Raises Problem."""
     _check_count(len(entries), max_pictures)
-    async with together() as group:  # what is fetched is counted as the body's, so that nothing may outlive it
+    async with task_group() as group:  # what is fetched is counted as the body's, so that nothing may outlive it
         tasks = [
             group.create_task(_picture(field, entry, f"picture {number}", body, fetcher))
             for number, (field, entry) in enumerate(entries.items(), 1)

@@ -2,32 +2,27 @@
 
 import asyncio
 import contextlib
-import json
 import os
 import signal
 import socket
 import time
 from collections.abc import Iterator
-from typing import Any
 
 import cv2
 import numpy as np
 import structlog
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from captionist.errors import SettingsError
 from captionist.images import encode_jpeg
 from captionist.server.app import create_app
 from captionist.server.logs import configure_logging
-from captionist.server.problems import MEDIA_TYPE, Problem
-from captionist.server.security import HEADERS
 from captionist.server.service import Service
 from captionist.server.settings import Settings
 from captionist.system import raise_file_limit, share_heaps
 
 _log = structlog.get_logger()
-_MOST_OVERHEAD = 200_000
+_MOST_HEADERS = 65_536  # bytes of a request that may wait for the rest of its headers, or trailers
 
 
 def serve(settings: Settings) -> None:
@@ -45,7 +40,8 @@ def serve(settings: Settings) -> None:
     _warm_up(service)
     config = uvicorn.Config(
         create_app(service),
-        http=_protocol(settings.body_timeout),
+        http="h11",  # httptools keeps headers and trailers of any length
+        h11_max_incomplete_event_size=_MOST_HEADERS,
         ws="none",
         lifespan="on",
         log_config=None,
@@ -86,83 +82,7 @@ class _Server(uvicorn.Server):
             _log.info("stopping", signal=signal.Signals(number).name, admitted=self._service.batcher.admitted)
         elif number == signal.SIGINT:
             self.force_exit = True
-        self.should_exit = True
-
-
-def _protocol(patience: float) -> type[HttpToolsProtocol]:
-    """uvicorn's HTTP protocol; a client that takes longer than `patience` seconds for its headers, or for a body that
-    nobody waits for any more, is hung up on. Bytes that are not HTTP, and headers without end, get a problem document.
-    uvicorn sets no limit to what is not body, and would keep all of it.
-    """
-
-    class Protocol(HttpToolsProtocol):
-        _hang_up: asyncio.TimerHandle | None = None
-        _awaits_headers = True
-        _overhead = 0
-        """Bytes of the request that are not its body."""
-
-        def connection_made(self, transport: Any) -> None:
-            super().connection_made(transport)
-            self._hang_up_later()
-
-        def connection_lost(self, exc: Exception | None) -> None:
-            self._stay()
-            super().connection_lost(exc)
-
-        def data_received(self, data: bytes) -> None:
-            super().data_received(data)
-            self._overhead += len(data)
-            if self._overhead > _MOST_OVERHEAD and not self.transport.is_closing():
-                if self._awaits_headers:
-                    self.send_400_response(f"The headers have more than {_MOST_OVERHEAD:,} bytes.")
-                else:  # trailers or chunks; an answer may be on its way already
-                    self.transport.close()
-
-        def on_message_begin(self) -> None:
-            super().on_message_begin()
-            self._overhead = 0
-            if not self._awaits_headers:
-                self._awaits_headers = True
-                self._hang_up_later()
-
-        def on_header(self, name: bytes, value: bytes) -> None:
-            if self._awaits_headers:  # nobody reads trailers: they would only pile up
-                super().on_header(name, value)
-
-        def on_headers_complete(self) -> None:
-            self._awaits_headers = False
-            self._stay()
-            super().on_headers_complete()
-
-        def on_body(self, body: bytes) -> None:
-            self._overhead -= len(body)
-            super().on_body(body)
-
-        def on_message_complete(self) -> None:
-            self._stay()
-            super().on_message_complete()
-
-        def on_response_complete(self) -> None:
-            super().on_response_complete()
-            if self.cycle.more_body and self._hang_up is None:
-                self._hang_up_later()
-
-        def send_400_response(self, msg: str) -> None:
-            body = json.dumps(Problem("bad-request", f"{msg}".strip()).document()).encode()
-            headers = {**HEADERS, "Content-Type": MEDIA_TYPE, "Content-Length": str(len(body)), "Connection": "close"}
-            lines = ["HTTP/1.1 400 Bad Request", *(f"{name}: {value}" for name, value in headers.items())]
-            self.transport.write("\r\n".join(lines).encode() + b"\r\n\r\n" + body)
-            self.transport.close()
-
-        def _hang_up_later(self) -> None:
-            self._hang_up = self.loop.call_later(patience, self.transport.close)
-
-        def _stay(self) -> None:
-            if self._hang_up is not None:
-                self._hang_up.cancel()
-                self._hang_up = None
-
-    return Protocol
+        self.should_exit = self._service.stopping = True
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -173,7 +173,7 @@ class Settings(BaseSettings):
     max_delay: float = Field(0.005, ge=0, le=1, description="seconds to wait for pictures that are being decoded")
     max_queue: int = Field(64, ge=1, description="pictures accepted at once; more are refused with 503")
     deadline: float = Field(10.0, gt=0, description="seconds until an accepted request is given up with 504")
-    body_timeout: float = Field(20.0, gt=0, description="seconds for a client to send its headers, and its body")
+    body_timeout: float = Field(20.0, gt=0, description="seconds for a client to send its body")
     grace_period: float = Field(25.0, ge=0, description="seconds after SIGTERM to finish what was accepted")
 
     data_dir: Path = Field(Path("captionist-data"), description="where the SQLite file and the secret are kept")

@@ -97,7 +97,7 @@ class Telemetry:
         self._duration.labels(route, str(status)).observe(seconds)
 
     def batch(self, size: int, encode: float, generate: float) -> None:
-        """The engine ran; see `batching.Observer`."""
+        """The engine ran. size: pictures; encode, generate: seconds."""
         self._batch.observe(size)
         self._stage.labels("encode").observe(encode)
         self._stage.labels("generate").observe(generate)

@@ -4,6 +4,7 @@ Only imported where `Settings.traces` is set: it needs the extra `otel`. Where s
 by OpenTelemetry's own environment variables (OTEL_EXPORTER_OTLP_ENDPOINT, OTEL_TRACES_SAMPLER, ...).
 """
 
+import asyncio
 import os
 import threading
 from itertools import pairwise
@@ -17,14 +18,15 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
-from opentelemetry.trace import Span, SpanKind, StatusCode, use_span
+from opentelemetry.trace import Span, SpanKind, StatusCode, Tracer, use_span
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from starlette.datastructures import Headers
 from starlette.types import Scope
 
 from captionist import __version__
+from captionist.server.aws import TRACE_HEADER
 from captionist.server.batching import Described
-from captionist.server.requestids import TRACE_HEADER
+from captionist.server.observers import Observer
 
 _LONGEST = 200
 _PATIENCE = 2.0  # seconds for the last spans to leave: whoever stopped us waits
@@ -44,8 +46,8 @@ class _Ids(RandomIdGenerator):
 class RequestSpan:
     """A request's span; while its context lasts, others begin below it."""
 
-    def __init__(self, span: Span, method: str) -> None:
-        self._span, self._method = span, method
+    def __init__(self, tracer: Tracer, span: Span, method: str) -> None:
+        self._tracer, self._span, self._method = tracer, span, method
         self._current = use_span(span, record_exception=False, set_status_on_exception=False)
 
     @property
@@ -59,6 +61,20 @@ class RequestSpan:
 
     def __exit__(self, *raised: Any) -> None:
         self._current.__exit__(*raised)
+
+    def stages(self, begun: int, number: int, described: Described) -> None:
+        """What a picture's time was spent on, as spans below this one.
+
+        begun: UNIX nanoseconds; number: the picture's place in the request.
+        """
+        at = [begun]
+        for stage in _STAGES:
+            at.append(at[-1] + round(1e9 * getattr(described, stage)))
+        for stage, (start, end) in zip(_STAGES, pairwise(at), strict=True):
+            attributes = {"captionist.picture": number}
+            if stage in ("encode", "generate"):  # those of the whole batch
+                attributes["captionist.batch_size"] = described.batch
+            self._tracer.start_span(stage, attributes=attributes, start_time=start).end(end)
 
     def end(self, route: str, status: int, problem: str | None) -> None:
         """The request was answered; route: as in the metrics."""
@@ -79,8 +95,8 @@ class RequestSpan:
         self._span.end()
 
 
-class Tracing:
-    """Makes spans and sends them in the background. Its methods belong to the event loop."""
+class Tracing(Observer):
+    """Makes spans and sends them in the background."""
 
     def __init__(self, service_name: str) -> None:
         """service_name: what traces call this service, unless OTEL_SERVICE_NAME says otherwise."""
@@ -97,7 +113,7 @@ class Tracing:
         self._propagator = CompositePropagator([AwsXRayPropagator(), TraceContextTextMapPropagator()])
 
     def begin(self, scope: Scope, headers: Headers, root: str | None) -> RequestSpan:
-        """A request's span, below its client's where it names one; root: see `requestids.trace_root`."""
+        """A request's span, below its client's where it names one; root: see `aws.trace_root`."""
         carrier = {name: headers[name] for name in ("traceparent", "tracestate") if name in headers}
         if root:
             carrier[TRACE_HEADER] = headers[TRACE_HEADER]
@@ -116,21 +132,16 @@ class Tracing:
             SpanKind.SERVER,
             {name: value for name, value in attributes.items() if value is not None},
         )
-        return RequestSpan(span, method)
+        return RequestSpan(self._tracer, span, method)
 
-    def stages(self, begun: int, number: int, described: Described) -> None:
-        """What a picture's time was spent on. begun: UNIX nanoseconds; number: the picture's place in the request."""
-        at = [begun]
-        for stage in _STAGES:
-            at.append(at[-1] + round(1e9 * getattr(described, stage)))
-        for stage, (start, end) in zip(_STAGES, pairwise(at), strict=True):
-            attributes = {"captionist.picture": number}
-            if stage in ("encode", "generate"):  # those of the whole batch
-                attributes["captionist.batch_size"] = described.batch
-            self._tracer.start_span(stage, attributes=attributes, start_time=start).end(end)
+    async def run(self) -> None:
+        """Wait until cancelled, and then send what is left, if whoever takes it takes it soon."""
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.to_thread(self._close)
 
-    def close(self) -> None:
-        """Send what is left, if whoever takes it takes it soon; blocks."""
+    def _close(self) -> None:
         last = threading.Thread(target=self._provider.shutdown, daemon=True)
         last.start()
         last.join(_PATIENCE)

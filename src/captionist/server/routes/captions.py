@@ -4,7 +4,7 @@ import asyncio
 import hashlib
 import secrets
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
 from fastapi import APIRouter, Request
@@ -13,10 +13,10 @@ from captionist.errors import ImageError
 from captionist.options import SearchOptions, given
 from captionist.server.batching import Described, OverloadedError
 from captionist.server.bodies import PICTURE_FIELD
-from captionist.server.captionids import CaptionRecord
+from captionist.server.caption_ids import CaptionRecord
 from captionist.server.disconnects import unless_disconnected
-from captionist.server.fullhouse import refusal
 from captionist.server.inputs import Picture, read_pictures
+from captionist.server.overload import refusal
 from captionist.server.problems import Problem, image_problem, responses
 from captionist.server.schemas import (
     CaptionOptions,
@@ -29,7 +29,10 @@ from captionist.server.schemas import (
     fields_of,
 )
 from captionist.server.service import ClientDep, Service, ServiceDep
-from captionist.server.together import together
+from captionist.server.task_groups import task_group
+
+if TYPE_CHECKING:  # it needs an extra
+    from captionist.server.tracing import RequestSpan
 
 router = APIRouter(tags=["captions"])
 _log = structlog.get_logger()
@@ -108,7 +111,7 @@ async def describe(
     digests = await asyncio.to_thread(lambda: [hashlib.sha256(picture.data).hexdigest() for picture in pictures])
     try:
         with service.batcher.room(len(pictures)):
-            outcomes = await unless_disconnected(request, _describe(service, pictures, search))
+            outcomes = await unless_disconnected(request, _describe(service, pictures, search, request.state.span))
     except OverloadedError as error:
         raise refusal(error, request) from error
     problems = [outcome for outcome in outcomes if isinstance(outcome, Problem)]
@@ -124,7 +127,9 @@ def _search(service: Service, options: CaptionOptions) -> SearchOptions:
         raise Problem("invalid-request", f"{error}.") from error
 
 
-async def _describe(service: Service, pictures: list[Picture], options: SearchOptions) -> list[Described | Problem]:
+async def _describe(
+    service: Service, pictures: list[Picture], options: SearchOptions, span: "RequestSpan | None"
+) -> list[Described | Problem]:
     deadline = time.monotonic() + service.settings.deadline
 
     async def one(number: int, picture: Picture) -> Described | Problem:
@@ -142,12 +147,12 @@ async def _describe(service: Service, pictures: list[Picture], options: SearchOp
             _log.exception("a picture failed", picture=number)
             return Problem("internal", "The picture could not be described: it was logged under this request's id.")
         service.telemetry.captioned(described.caption, described.decode, described.queue)
-        if service.tracing:
-            service.tracing.stages(begun, number, described)
+        if span:
+            span.stages(begun, number, described)
         return described
 
     try:
-        async with together() as group:
+        async with task_group() as group:
             tasks = [group.create_task(one(number, picture)) for number, picture in enumerate(pictures, 1)]
     except TimeoutError as error:
         raise Problem(

@@ -11,13 +11,13 @@ from fastapi.responses import StreamingResponse
 from captionist import images
 from captionist.errors import ImageError
 from captionist.server.bodies import PICTURE_FIELD
-from captionist.server.captionids import CaptionRecord
-from captionist.server.exports import as_corpus, as_jsonl
+from captionist.server.caption_ids import CaptionRecord
+from captionist.server.feedback_export import as_corpus, as_jsonl
 from captionist.server.inputs import read_feedback
 from captionist.server.problems import Problem, image_problem, responses
 from captionist.server.schemas import FeedbackRequest, FeedbackResponse, fields_of
 from captionist.server.service import AdministratorDep, ClientDep, Service, ServiceDep
-from captionist.server.store.store import IdempotencyMismatchError, NewFeedback, StoreError
+from captionist.server.store.store import FeedbackStore, IdempotencyMismatchError, NewFeedback, StoreError
 
 router = APIRouter(tags=["feedback"])
 _Result = TypeVar("_Result")
@@ -86,7 +86,7 @@ async def create_feedback(
         client.name, idempotency_key, record, asked.rating, asked.correction or None, asked.comment or None, jpeg
     )
     try:
-        stored = await _in_store(service, lambda: service.store.add(new))
+        stored = await _in_store(service, lambda store: store.add(new))
     except IdempotencyMismatchError as error:
         raise Problem(
             "idempotency-mismatch", "This Idempotency-Key came with other feedback before: make a new one."
@@ -120,8 +120,8 @@ async def export_feedback(
 ) -> StreamingResponse:
     """jsonl: every feedback, an object a line. corpus: a ZIP of the kept pictures with their corrections (or the
     captions called good), in the layout that `captionist train` reads."""
-    await _in_store(service, service.store.ping)  # an error is told while there is still a status to tell it with
-    rows = service.store.export()
+    await _in_store(service, FeedbackStore.ping)  # an error is told while there is still a status to tell it with
+    rows = service.feedback.store.export()
     if format == "jsonl":
         return StreamingResponse(as_jsonl(rows), media_type="application/jsonl")
     headers = {"Content-Disposition": 'attachment; filename="feedback-corpus.zip"'}
@@ -138,7 +138,7 @@ async def export_feedback(
 async def delete_feedback(feedback_id: str, service: ServiceDep, client: ClientDep) -> None:  # noqa: ARG001
     """Deletes the feedback and, where it was kept, its picture. The id can be guessed by nobody."""
     # PostgreSQL does not even look for text with a null byte.
-    if "\0" in feedback_id or not await _in_store(service, lambda: service.store.delete(feedback_id)):
+    if "\0" in feedback_id or not await _in_store(service, lambda store: store.delete(feedback_id)):
         raise Problem("not-found", "There is no feedback with this id.")
 
 
@@ -165,10 +165,10 @@ async def _keepable(
         raise image_problem(error) from error
 
 
-async def _in_store(service: Service, work: Callable[[], _Result]) -> _Result:
+async def _in_store(service: Service, work: Callable[[FeedbackStore], _Result]) -> _Result:
     """Run a blocking call of the store. Raises Problem (store-unavailable)."""
     try:
-        return await service.store_calls.run(work)
+        return await service.feedback.run(work)
     except StoreError as error:
         service.telemetry.store_failed()
         raise Problem("store-unavailable", "Nothing was changed: try again later.", retry_after=_RETRY_AFTER) from error

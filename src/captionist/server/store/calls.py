@@ -6,7 +6,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-from captionist.server.store.store import StoreError
+from captionist.server.store.store import FeedbackStore, StoreError
 
 _Result = TypeVar("_Result")
 _THREADS = 4
@@ -17,11 +17,12 @@ _MOST_SECONDS = 5.0
 class StoreCalls:
     """Threads of the store's own: a database that hangs holds up nothing else, and no more calls than so many."""
 
-    def __init__(self) -> None:
+    def __init__(self, store: FeedbackStore) -> None:
+        self.store = store
         self._pool = ThreadPoolExecutor(_THREADS, "store")
         self._pending = 0
 
-    async def run(self, work: Callable[[], _Result]) -> _Result:
+    async def run(self, work: Callable[[FeedbackStore], _Result]) -> _Result:
         """What `work` returns. Raises what it raises, and StoreError where too many calls wait already, or this one has
         waited too long to begin."""
         if self._pending >= _MOST_PENDING:
@@ -32,11 +33,10 @@ class StoreCalls:
         call.add_done_callback(self._done)
         return await asyncio.shield(call)
 
-    @staticmethod
-    def _in_time(work: Callable[[], _Result], asked: float) -> _Result:
+    def _in_time(self, work: Callable[[FeedbackStore], _Result], asked: float) -> _Result:
         if time.monotonic() - asked > _MOST_SECONDS:
             raise StoreError("the feedback database is too slow for all that is asked of it")
-        return work()
+        return work(self.store)
 
     def _done(self, call: "asyncio.Future[_Result]") -> None:
         self._pending -= 1
@@ -44,5 +44,6 @@ class StoreCalls:
             call.exception()  # read here, as nobody else will where the client is gone
 
     def close(self) -> None:
-        """Wait for what runs; what has not begun was acknowledged to nobody."""
+        """Wait for what runs, and close the store; what has not begun was acknowledged to nobody."""
         self._pool.shutdown(cancel_futures=True)
+        self.store.close()

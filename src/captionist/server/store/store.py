@@ -15,7 +15,7 @@ from sqlalchemy import Engine, create_engine, delete, event, select
 from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from captionist.server.captionids import CaptionRecord
+from captionist.server.caption_ids import CaptionRecord
 from captionist.server.store.migrate import migrate
 from captionist.server.store.tables import Feedback, KeptPicture
 

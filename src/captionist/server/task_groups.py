@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 
 
 @asynccontextmanager
-async def together() -> AsyncIterator[asyncio.TaskGroup]:
+async def task_group() -> AsyncIterator[asyncio.TaskGroup]:
     """A group of tasks, all of which have ended when the context does.
 
     Should one fail, or the context itself, the others are cancelled, and its error is raised as it is.

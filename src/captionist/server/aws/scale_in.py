@@ -14,6 +14,7 @@ import structlog
 
 from captionist.errors import SettingsError
 from captionist.server.batching import Batcher
+from captionist.server.observers import Observer
 
 _log = structlog.get_logger()
 VARIABLE = "ECS_AGENT_URI"
@@ -35,8 +36,8 @@ def agent_uri() -> str:
     return uri.rstrip("/")
 
 
-class ScaleInProtection:
-    """Protects the task while it has pictures admitted, and for a while after. Its methods belong to the event loop."""
+class ScaleInProtection(Observer):
+    """Protects the task while it has pictures admitted, and for a while after."""
 
     def __init__(self, batcher: Batcher, agent: str) -> None:
         self._batcher, self._url = batcher, f"{agent}/task-protection/v1/state"

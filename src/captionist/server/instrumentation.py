@@ -1,6 +1,7 @@
 """Around every request: its id, one log line, its metrics, the safe headers, and a 500 that tells no secrets."""
 
 import time
+from collections.abc import Sequence
 from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
@@ -9,10 +10,12 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from captionist.server.aws import trace_root
+from captionist.server.observers import Observer
 from captionist.server.problems import Problem
-from captionist.server.requestids import request_id, trace_root
+from captionist.server.request_ids import request_id
 from captionist.server.security import HEADERS
-from captionist.server.telemetry import Telemetry
+from captionist.server.service import Service
 
 if TYPE_CHECKING:  # it needs an extra
     from captionist.server.tracing import RequestSpan, Tracing
@@ -22,11 +25,14 @@ _QUIET = ("/health/live", "/health/ready", "/metrics")
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 
-class Observe:
+class Instrumentation:
     """ASGI middleware, the outermost."""
 
-    def __init__(self, app: ASGIApp, telemetry: Telemetry, tracing: "Tracing | None") -> None:
-        self._app, self._telemetry, self._tracing = app, telemetry, tracing
+    def __init__(
+        self, app: ASGIApp, service: Service, tracing: "Tracing | None", observers: Sequence[Observer]
+    ) -> None:
+        self._app, self._service, self._tracing, self._observers = app, service, tracing, observers
+        self._telemetry = service.telemetry
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -45,6 +51,8 @@ class Observe:
                 status = message["status"]
                 answered = MutableHeaders(scope=message)
                 answered["X-Request-ID"] = name
+                if self._service.stopping:  # so that no client sends another request as the connection ends
+                    answered["Connection"] = "close"
                 for header, value in HEADERS.items():
                     answered.setdefault(header, value)
             elif message["type"] == "http.response.body":
@@ -52,6 +60,7 @@ class Observe:
             await send(message)
 
         span = self._tracing.begin(scope, headers, root) if self._tracing and scope["path"] not in _QUIET else None
+        state["span"] = span
         trace_id = (span and span.trace_id) or root
         named = {"request_id": name} | ({"trace_id": trace_id} if trace_id and trace_id != name else {})
         with (
@@ -75,6 +84,8 @@ class Observe:
         route = route or ("/page" if path.startswith("/page/") else "unmatched")
         method = scope["method"] if scope["method"] in _METHODS else "other"
         self._telemetry.request(method, route, status, seconds)
+        for observer in self._observers:
+            observer.answered(method, route, status, seconds)
         if span:
             span.end(route, status, state.get("problem"))
         reason = state.get("rejection") or {401: "unauthorized", 429: "rate_limited"}.get(status)

@@ -8,7 +8,7 @@ from fastapi import Request
 from starlette.requests import ClientDisconnect
 
 from captionist.server.disconnects import unless_disconnected
-from captionist.server.together import together
+from captionist.server.task_groups import task_group
 
 
 def test_the_others_have_ended_when_the_first_error_is_told() -> None:
@@ -25,7 +25,7 @@ def test_the_others_have_ended_when_the_first_error_is_told() -> None:
         raise KeyError("bad")
 
     async def both() -> None:
-        async with together() as group:
+        async with task_group() as group:
             group.create_task(long())
             group.create_task(fails())
 

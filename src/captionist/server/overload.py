@@ -1,4 +1,4 @@
-"""Being full should cost next to nothing: a request that cannot be taken is refused before anything else is done."""
+"""Overload should cost next to nothing: a request that cannot be taken is refused before anything else is done."""
 
 from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -8,7 +8,7 @@ from captionist.server.problems import Problem
 from captionist.server.telemetry import CAPTION_ROUTES
 
 
-class FullHouse:
+class RefuseOverload:
     """ASGI middleware: refuses requests for captions while there is no room for a single picture."""
 
     def __init__(self, app: ASGIApp, batcher: Batcher) -> None:
@@ -27,7 +27,7 @@ class FullHouse:
 
 
 def refusal(error: OverloadedError, request: Request) -> Problem:
-    """What a full house means over HTTP; the reason is noted for the metrics."""
+    """What overload means over HTTP; the reason is noted for the metrics."""
     request.state.rejection = error.reason
     if error.reason == "stopping":
         return Problem("not-ready", "This service is stopping: ask another.", retry_after=1)

@@ -1,0 +1,34 @@
+"""What stands beside the service and watches it."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+
+import structlog
+
+_log = structlog.get_logger()
+
+
+class Observer:
+    """Is told of what the service does, and may work beside it; each overrides what concerns it.
+
+    Its methods belong to the event loop that answers requests.
+    """
+
+    def answered(self, method: str, route: str, status: int, seconds: float) -> None:
+        """A request was answered; method, route: as in the metrics."""
+
+    async def run(self) -> None:
+        """Work until cancelled, which happens once the service has finished what it accepted."""
+
+
+@asynccontextmanager
+async def at_work(observers: Iterable[Observer]) -> AsyncIterator[None]:
+    """Runs observers for as long as the context lasts; one that fails is told of in the end, and stops nothing."""
+    tasks = [asyncio.create_task(observer.run()) for observer in observers]
+    yield
+    for task in tasks:
+        task.cancel()
+    for ended in await asyncio.gather(*tasks, return_exceptions=True):
+        if isinstance(ended, Exception):
+            _log.error("a background task failed", exc_info=ended)

@@ -7,6 +7,7 @@ import pickle
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from captionist import (
     EmptyImageError,
     ImageFetchError,
     ImageLimits,
+    ImageNotFoundError,
     ImageTooLargeError,
 )
 from tests.images.samples import save
@@ -105,6 +107,42 @@ def test_it_says_what_to_do(
 ) -> None:
     with pytest.raises(error, match=message):
         captioner.caption(give(picture))
+
+
+class Slow(io.RawIOBase):
+    """Gives a hundred bytes a read, as raw files may, and breaks off after a while."""
+
+    def __init__(self, data: bytes, breaks: int | None = None) -> None:
+        self._file, self._breaks = io.BytesIO(data), breaks
+
+    def read(self, size: int = -1) -> bytes:
+        if self._breaks is not None and self._file.tell() >= self._breaks:
+            raise ConnectionResetError("peer is gone")
+        return self._file.read(min(size, 100) if size >= 0 else 100)
+
+
+def test_a_file_is_read_to_its_end_or_not_at_all(captioner: Captioner, picture: Path) -> None:
+    data = picture.read_bytes()
+    slow: list[Any] = [Slow(data), Slow(data, breaks=100)]
+    assert captioner.caption(slow[0]) == captioner.caption(data)
+    with pytest.raises(ImageNotFoundError, match="peer is gone"):
+        captioner.caption(slow[1])
+
+
+def test_a_pillow_image_may_be_shared_by_threads(captioner: Captioner) -> None:
+    content = save(Image.fromarray(patchwork(1, 1200, 1600)), "JPEG")
+    expected = captioner.caption(Image.open(io.BytesIO(content))).text
+    for _ in range(5):
+        shared = Image.open(io.BytesIO(content))
+        with ThreadPoolExecutor(8) as pool:
+            captions = list(pool.map(captioner.caption, [shared] * 8))
+        assert {caption.text for caption in captions} == {expected}
+
+
+@pytest.mark.parametrize("url", ["file:///etc/passwd", "ftp://127.0.0.1/a.jpg", "data:image/png;base64,AAAA"])
+def test_only_the_web_is_fetched(model: Path, url: str) -> None:
+    with pytest.raises(ImageFetchError, match="Only http and https"):
+        Captioner(model, threads=1, allow_urls=True).caption(url)
 
 
 @pytest.mark.parametrize("one", ["str", "Path", "bytes", "BytesIO", "PIL RGB", "array"])
@@ -208,6 +246,33 @@ def test_it_can_be_closed(model: Path, picture: Path) -> None:
         captioner.caption(picture)
     with pytest.raises(ValueError, match="closed"):
         captioner.caption(picture)
+
+
+def test_a_closed_one_says_so_at_once(model: Path, picture: Path) -> None:
+    captioner = Captioner(model, threads=1)
+    captioner.close()
+    captioner.close()
+    with pytest.raises(ValueError, match="closed"):
+        captioner.caption_many([picture])
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"threads": "2"}, "threads must be a whole number"),
+        ({"limits": 5}, "limits must be ImageLimits"),
+        ({"providers": "cpu"}, "providers must be a list"),
+        ({"allow_urls": "no"}, "allow_urls must be True or False"),
+    ],
+)
+def test_wrong_arguments_are_told(model: Path, wrong: dict[str, Any], message: str) -> None:
+    with pytest.raises(TypeError, match=message):
+        Captioner(model, **wrong)
+
+
+def test_numbers_of_numpy_are_numbers(captioner: Captioner, picture: Path) -> None:
+    two: Any = np.int64(2)
+    assert captioner.caption(picture, num_beams=two) == captioner.caption(picture, num_beams=2)
 
 
 def test_it_can_be_pickled(model: Path, picture: Path) -> None:

@@ -1,6 +1,7 @@
 """Pictures in, captions out."""
 
 import math
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
@@ -41,6 +42,7 @@ from captionist.inference.threads import available_cores
 from captionist.inference.tokenizer import CaptionTokenizer
 
 R = TypeVar("R")
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://|data:")
 _SHOWN = 320
 """The longer side of the picture that is kept beside its caption, in pixels."""
 
@@ -77,6 +79,14 @@ class Captioner:
             BundleError: there is no such model, or it cannot be used.
             ValueError: threads below 1, or a provider that is not there.
         """
+        for wrong, name, right in (
+            (threads is not None and not isinstance(threads, int), "threads", "a whole number"),
+            (limits is not None and not isinstance(limits, ImageLimits), "limits", "ImageLimits"),
+            (isinstance(providers, str), "providers", "a list of names"),
+            (not isinstance(allow_urls, bool), "allow_urls", "True or False"),
+        ):
+            if wrong:
+                raise TypeError(f"{name} must be {right}")
         options = {"threads": threads, "limits": limits, "providers": tuple(providers), "allow_urls": allow_urls}
         self._again = partial(Captioner, model, **options)  # type: ignore[arg-type]
         self._providers, self._allow_urls = providers, allow_urls
@@ -115,7 +125,10 @@ class Captioner:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Give the model's memory back; it is not to be used after that."""
+        self.close()
+
+    def close(self) -> None:
+        """Give the model's memory back; it is not to be used after that, which raises ValueError."""
         self.__dict__.pop("_side_by_side", None)
         self._engine = cast("Engine", _Closed())
 
@@ -174,6 +187,7 @@ class Captioner:
         """Each source with what `finish` makes of its encoding, or with its error."""
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, but it is {batch_size}")
+        self._engine.decoder  # noqa: B018  # raises where it was closed
         if images.is_one(sources):
             raise TypeError(f"this is one picture ({images.label(sources)}): give it to caption, or a list of pictures")
 
@@ -210,7 +224,7 @@ class Captioner:
 
     def _decode(self, image: ImageInput, name: str | None = None) -> NDArray[np.uint8]:
         """The picture, uint8 [H, W, 3], as large as it is needed."""
-        if isinstance(image, str) and image.lower().startswith(("http://", "https://")):
+        if isinstance(image, str) and _URL.match(image):
             return self._decode(self._fetch(image), name or image)
         # Twice the model's size, so that the averaging over it is still ours.
         enough = 2 * max(self._preprocessing.size)
@@ -265,8 +279,13 @@ class Captioner:
     def match(self, image: ImageInput, sentences: Sequence[str]) -> NDArray[np.float32]:
         """How well each of S sentences fits the picture: cosines, float32 [S].
 
-        Raises ImageError where it cannot be read, BundleError where the model has no alignment.
+        Raises ImageError where it cannot be read, BundleError where the model has no alignment, TypeError for one
+        sentence instead of several, ValueError for none.
         """
+        if isinstance(sentences, str):
+            raise TypeError("match takes several sentences: give a list")
+        if not sentences:
+            raise ValueError("there is no sentence to be compared: give at least one")
         embedded = self.sentence_embeddings(sentences)
         cosines: NDArray[np.float32] = embedded @ self.image_embeddings(self.encode([self.prepare(image)]))[0]
         return cosines

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from io import BytesIO
+from threading import Lock
 from typing import cast
 
 import cv2
@@ -44,8 +45,12 @@ _OPENERS: dict[str, type[ImageFile]] = {
     "BMP": BmpImageFile,
     "AVIF": AvifImageFile,
 }
+_MOST_READS = 50_000
+"""Of a file, by Pillow: a sound picture needs hundreds. Headers are walked through in Python, part by part, and a small
+file can have millions of parts."""
 MAX_SIDE = 1_000_000
 """Pixels; OpenCV counts coordinates in float32 as it resizes."""
+_LOADING = Lock()  # Pillow loads a picture that several threads share once for each, in the same place
 _SRGB = ImageCms.createProfile("sRGB")
 _LAB = ImageCms.createProfile("LAB")
 _LOST_GREYS = (127, 128)
@@ -62,6 +67,18 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+
+
+class _Frugal(BytesIO):
+    """A file that may not be read without end."""
+
+    reads = 0
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        self.reads += 1
+        if self.reads > _MOST_READS:
+            raise ValueError("more parts than a picture has")
+        return super().read(size)
 
 
 def decode(data: bytes, max_pixels: int, at_least: int | None = None) -> NDArray[np.uint8]:
@@ -95,10 +112,11 @@ def pixels(picture: Image.Image, at_least: int | None = None) -> NDArray[np.uint
     Raises UnsupportedImageError for a mode that has no fixed white (32-bit and floating-point pixels).
     """
     with _refusing(picture.format or "image"):
-        picture.load()
-    orientation = _orientation(picture)
-    profile = picture.info.get("icc_profile")
-    picture = _common(picture)
+        with _LOADING:
+            picture.load()
+        orientation = _orientation(picture)
+        profile = picture.info.get("icc_profile")
+        picture = _common(picture)
     if at_least is not None and (factor := min(picture.size) // at_least) > 1:
         picture = picture.reduce(factor)
     alpha = picture.getchannel("A") if picture.mode in ("LA", "RGBA") else None
@@ -131,8 +149,11 @@ def check_size(size: tuple[int, int], max_pixels: int) -> None:
 def check_png(data: bytes) -> int:
     """Where a PNG ends. Raises CorruptImageError where a part that is needed does not fit its checksum, which Pillow
     does not look at; parts that are not there are missed by Pillow."""
-    at, kind = 8, b""
+    at, kind, parts = 8, b"", 0
     while kind != b"IEND" and at + 12 <= len(data):
+        parts += 1
+        if parts > _MOST_READS:
+            raise CorruptImageError(f"a PNG of more than {_MOST_READS:,} parts is not read; {CONVERT}")
         length, kind = struct.unpack_from(">I4s", data, at)
         body = memoryview(data)[at + 4 : at + 8 + length]
         at += 12 + length
@@ -144,11 +165,13 @@ def check_png(data: bytes) -> int:
 def _open(kind: str, data: bytes, max_pixels: int, at_least: int | None) -> Image.Image:
     """A decoded picture, in a mode of its own."""
     with _refusing(kind):
-        picture = _opener(kind)(BytesIO(data))
+        picture = _opener(kind)(_Frugal(data))
     check_size(picture.size, max_pixels)
     with _refusing(kind):
         if isinstance(picture, JpegImageFile) and at_least is not None:
             picture.draft(None, (at_least, at_least))
+        if isinstance(picture, Jpeg2KImageFile) and at_least is not None:
+            _reduce(picture, data, at_least)
         if isinstance(picture, PngImageFile):
             return _png(picture, data)
         if isinstance(picture, GifImageFile):
@@ -181,6 +204,13 @@ def _refusing(kind: str) -> Iterator[None]:
             f"its {kind} data cannot be decoded: parts are missing, or it is damaged or of a rare kind; "
             f"fetch or export it again, or {CONVERT}"
         ) from error
+
+
+def _reduce(picture: Jpeg2KImageFile, data: bytes, at_least: int) -> None:
+    """Decode no more of a JPEG 2000 than is needed: each of its levels (in the COD marker) halves the sides."""
+    marker = data.find(b"\xff\x52\0")
+    levels = data[marker + 9] if 0 <= marker < len(data) - 9 else 0
+    picture.reduce = min(levels, max((min(picture.size) // at_least).bit_length() - 1, 0))
 
 
 def _gif(picture: GifImageFile) -> Image.Image:
@@ -238,6 +268,8 @@ def _common(picture: Image.Image) -> Image.Image:
         return grey
     if mode in ("I", "F"):
         raise UnsupportedImageError(f"pictures with floating-point or 32-bit pixels are not supported; {CONVERT}")
+    if mode in ("La", "RGBa"):  # multiplied by alpha
+        return picture.convert(mode.upper())
     if picture.has_transparency_data:
         return picture if mode in ("LA", "RGBA") else picture.convert("RGBA")
     if mode == "LAB":

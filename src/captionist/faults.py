@@ -46,6 +46,7 @@ def _fault(fault: Any, known: Collection[str]) -> Fault:
         message = f"must be {allowed[1]}"
         for theirs, ours in _WORDS.items():
             message = message.replace(theirs, ours)
+        message = message.replace("a array", "an array").replace("a object", "an object")
         value = fault.get("input", ...)
         if isinstance(value, str | float | None) or (isinstance(value, int) and value.bit_length() < 64):
             message += f", but it is {value!r:.{_LONGEST}}"

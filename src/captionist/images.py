@@ -7,7 +7,7 @@ import math
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import BinaryIO, NamedTuple, Self
+from typing import Any, BinaryIO, NamedTuple, Self
 
 import cv2
 import numpy as np
@@ -25,6 +25,11 @@ class ImageLimits:
 
     max_bytes: int = 20_000_000
     max_pixels: int = 50_000_000
+
+    def __post_init__(self) -> None:
+        for name, limit in (("max_bytes", self.max_bytes), ("max_pixels", self.max_pixels)):
+            if not isinstance(limit, int) or limit < 1:
+                raise ValueError(f"{name} must be a whole number of at least 1, but it is {limit!r}")
 
 
 @dataclass(frozen=True)
@@ -164,12 +169,26 @@ def _read(source: ImageInput, limits: ImageLimits) -> bytes:
         return read_file(Path(source), limits)
     if isinstance(source, FilePart):
         return read_file(source, limits)
-    read = getattr(source, "read", None)
-    data = read(limits.max_bytes + 1) if callable(read) else None
-    if not isinstance(data, bytes):
-        what = "a file that was opened as text" if isinstance(data, str) else type(source).__name__
-        raise TypeError(f"{INPUTS}, not {what}")
-    return data
+    if not callable(getattr(source, "read", None)):
+        raise TypeError(f"{INPUTS}, not {type(source).__name__}")
+    return _read_open(source, limits)
+
+
+def _read_open(file: Any, limits: ImageLimits) -> bytes:
+    """What is left of an open file, in as many reads as it takes."""
+    data = bytearray()
+    while len(data) <= limits.max_bytes:
+        try:
+            more = file.read(limits.max_bytes + 1 - len(data))
+        except Exception as error:  # it may be anybody's
+            raise ImageNotFoundError(f"cannot be read ({str(error) or type(error).__name__}): open it anew") from error
+        if not isinstance(more, bytes):
+            what = "a file that was opened as text" if isinstance(more, str) else f"a file of {type(more).__name__}"
+            raise TypeError(f"{INPUTS}, not {what}")
+        if not more:
+            break
+        data += more
+    return bytes(data)
 
 
 def _from_array(array: NDArray[np.uint8], limits: ImageLimits) -> NDArray[np.uint8]:

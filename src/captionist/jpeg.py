@@ -20,6 +20,8 @@ _SOI, _EOI, _SOS = 0xD8, 0xD9, 0xDA
 _SOF = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
 _SOF_BASELINE_TO_PROGRESSIVE = {0xC0, 0xC1, 0xC2}
 _ALL_COEFFICIENTS = 2**64 - 1
+_MOST_SEGMENTS = 5_000  # a profile of 16 MB is one of 255
+_MOST_FILLING = 10_000  # bytes between two of them
 _MOST_SCANS = 200  # real ones have about ten; each costs a pass over the whole picture
 _NOISE = bytes(range(200, 0, -1)) * 3  # scan data to a decoder: no 0xFF
 
@@ -50,8 +52,11 @@ def read_jpeg(data: bytes) -> Jpeg:
     UnsupportedImageError for kinds that are hardly ever met.
     """
     sent: dict[int, int] = {}  # component -> bit set of the DCT coefficients that have arrived in full precision
-    at, scans = 2, 0
+    at, scans, segments = 2, 0, 0
     while match := _MARKER.search(data, at):
+        segments += 1
+        if segments > _MOST_SEGMENTS or (match.start() - at > _MOST_FILLING and not scans):
+            raise UnsupportedImageError(f"a JPEG with so much before its picture is not read; {CONVERT}")
         marker, at = match[1][0], match.end()
         if _all(sent):  # whatever follows is no part of the picture
             return Jpeg(match.start(), at if marker == _EOI else match.start())

@@ -20,6 +20,9 @@ class _Options(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
     def __init__(self, **options: Any) -> None:
+        for name, value in options.items():
+            if type(value).__module__ == "numpy":
+                options[name] = value.item()
         try:
             super().__init__(**options)
         except ValidationError as error:

@@ -2,13 +2,14 @@ import os
 import struct
 import threading
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from captionist.errors import ImageTooLargeError
+from captionist.errors import CorruptImageError, ImageTooLargeError, UnsupportedImageError
 from captionist.images import ImageLimits, decode
-from harness.pictures import png_of_zeros
+from harness.pictures import png_chunk, png_of_zeros
 from tests.images.samples import SAMPLES, patched, tiff
 
 HUGE = 30_000
@@ -34,6 +35,34 @@ def huge_files() -> dict[str, bytes]:
 def test_too_many_pixels_are_refused_from_the_header(kind: str) -> None:
     with pytest.raises(ImageTooLargeError, match="scale the picture down"):
         decode(huge_files()[kind])
+
+
+def of_many_parts() -> dict[str, bytes]:
+    """Small pictures in files of a few megabytes that are all header."""
+    jpeg, png, gif = SAMPLES["jpeg"], SAMPLES["png"], SAMPLES["gif"]
+    chunk, comment = png_chunk(b"teXt", b""), b"\x21\xfe" + b"\x01x" * 1_000_000 + b"\0"
+    return {
+        "jpeg, filled up": jpeg[:2] + b"\xff" * 2_000_000 + jpeg[2:],
+        "jpeg, segments": jpeg[:2] + b"\xff\xe2\0\3x" * 400_000 + jpeg[2:],
+        "png": png[:33] + chunk * 200_000 + png[33:],
+        "png, data": png[:33] + png_chunk(b"IDAT", b"") * 200_000 + png[33:],
+        "gif, a comment": gif[:13] + comment + gif[13:],
+        "gif, extensions": gif[:13] + b"\x21\xf9\4\0\0\0\0\0" * 200_000 + gif[13:],
+    }
+
+
+@pytest.mark.parametrize("kind", of_many_parts())
+def test_a_header_of_very_many_parts_is_not_walked_through(kind: str) -> None:
+    """Each of them would cost seconds; what Pillow makes of the first 50,000 does not."""
+    with pytest.raises((UnsupportedImageError, CorruptImageError)):
+        decode(of_many_parts()[kind])
+
+
+@pytest.mark.parametrize("limit", [0, -1, float("nan"), 2.5, "5"])
+@pytest.mark.parametrize("name", ["max_bytes", "max_pixels"])
+def test_a_limit_is_a_whole_number(name: str, limit: Any) -> None:
+    with pytest.raises(ValueError, match=f"{name} must be a whole number"):
+        ImageLimits(**{name: limit})
 
 
 def test_limits_are_inclusive_and_named_with_the_actual_value(tmp_path: Path) -> None:

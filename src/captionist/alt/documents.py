@@ -15,7 +15,8 @@ from captionist.files import replace_file
 from captionist.paths import isfile
 
 _HTML, _MARKDOWN = {".html", ".htm", ".xhtml"}, {".md", ".markdown"}
-_MOST = 20_000_000  # bytes
+_MOST = 2_000_000  # bytes
+_MOST_UNCLOSED = 5_000  # tags: html.parser looks through the whole rest of the page for the end of each
 # In Markdown they would begin or end something.
 _MARKS = re.compile(r"([\\\[\]*_`<&])")
 _LINE = re.compile(r"[^\n]*\n|[^\n]+")
@@ -49,10 +50,11 @@ class Document:
 
     def filled(self, texts: Mapping[Gap, str]) -> bytes:
         """The document with these texts in its gaps."""
-        text = _text(self.data)
-        for gap in sorted(texts, key=lambda gap: gap.at, reverse=True):
-            text = text[: gap.at] + _written(texts[gap], gap.attribute) + text[gap.at :]
-        return text.encode("utf-8", "surrogateescape")
+        text, parts, done = _text(self.data), list[str](), 0
+        for gap in sorted(texts, key=lambda gap: gap.at):
+            parts += text[done : gap.at], _written(texts[gap], gap.attribute)
+            done = gap.at
+        return "".join([*parts, text[done:]]).encode("utf-8", "surrogateescape")
 
     def diff(self, filled: bytes) -> bytes:
         """The change to `filled`, as `patch -p1` and `git apply` read it."""
@@ -98,6 +100,8 @@ def read_document(name: str, root: Path) -> Document:
         raise DocumentError(f"it is larger than {_MOST:,} bytes: divide it")
     if b"\0" in data:
         raise DocumentError("it is no text in UTF-8 or in one of the old encodings: save it as UTF-8")
+    if data.count(b"<") - data.count(b">") > _MOST_UNCLOSED:
+        raise DocumentError(f"more than {_MOST_UNCLOSED:,} tags have no end: mend its markup")
     try:
         gaps = (html if suffix in _HTML else markdown).find_gaps(_text(data))
     except (ValueError, AssertionError, RecursionError) as error:  # of the parsers, for what they cannot make out

@@ -17,6 +17,7 @@ from captionist.fetch import Fetcher, PublicOnlyBackend, is_public
 from captionist.server.bodies import BodyReader
 from captionist.server.inputs import read_pictures
 from captionist.server.problems import Problem
+from captionist.server.settings import Settings
 
 JPEG = {"Content-Type": "image/jpeg"}
 
@@ -176,7 +177,7 @@ def test_fetches_end_with_the_request_that_they_were_for(elsewhere: str) -> None
 
         request = Request(scope, receive)
         with pytest.raises(Problem, match="base64"), reader.body(request) as body:
-            await read_pictures(request, body, 16, fetcher)
+            await read_pictures(request, body, Settings(), fetcher)
         assert reader.held == 0
         assert asyncio.all_tasks() == {asyncio.current_task()}
         await fetcher.aclose()

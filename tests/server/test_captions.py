@@ -151,6 +151,7 @@ def test_a_wrong_request_is_told_what_is_wrong(
 def test_a_picture_over_the_limits_is_refused_before_it_is_decoded(serve: Serve, dog: bytes) -> None:
     small = serve(max_picture_bytes=10_000)
     problem(small.post("/v1/captions", content=dog, headers=JPEG), 413, "too-large")
+    problem(small.post("/v1/captions", json=as_json(bytes(60_000))), 413, "too-large")
     flat = serve(max_picture_pixels=10_000)
     problem(flat.post("/v1/captions", content=dog, headers=JPEG), 413, "too-large")
     announced = serve(max_inflight_bytes=1_000_000)

@@ -56,7 +56,7 @@ async def answer(request: Request, service: Service, kind: type[_Asked]) -> tupl
         entries = {field: _entry(text) for field, text in asked.take_pictures().items()}
         if not entries:
             raise Problem("invalid-request", _NO_PICTURE)
-        pictures = await load_pictures(entries, body, settings.max_pictures, service.fetcher)
+        pictures = await load_pictures(entries, body, settings, service.fetcher)
         del entries  # the pictures' base64
         described = await describe(request, service, pictures, CaptionOptions(), begun, all_or_none=True)
     sentences = [picture.captions[0].text for picture in described.pictures]

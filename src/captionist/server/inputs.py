@@ -18,6 +18,7 @@ from captionist.fetch import Fetcher
 from captionist.server.bodies import PICTURE_FIELD, Body
 from captionist.server.problems import Problem, image_problem
 from captionist.server.schemas import CaptionOptions, CaptionRequest, FeedbackRequest, PictureInput
+from captionist.server.settings import Settings
 from captionist.server.task_groups import task_group
 
 _BASE64 = bytes.maketrans(b"-_", b"+/")  # of two alphabets; none of their letters is in both with another meaning
@@ -48,7 +49,7 @@ def media_type(request: Request) -> str:
 
 
 async def read_pictures(
-    request: Request, body: Body, max_pictures: int, fetcher: Fetcher | None
+    request: Request, body: Body, settings: Settings, fetcher: Fetcher | None
 ) -> tuple[list[Picture], CaptionOptions]:
     """The pictures of a caption request and how to describe them.
 
@@ -59,7 +60,7 @@ async def read_pictures(
         for name in request.query_params:  # what is not read should not look as if it were
             raise _invalid(name, "options belong in the body here, beside the pictures")
     if kind == "multipart/form-data":
-        fields, pictures = await split_form(await body.read_form(max_pictures + 1))
+        fields, pictures = await split_form(await body.read_form(settings.max_pictures + 1))
         options = parse(CaptionOptions, fields)
         if not pictures:
             raise _invalid(PICTURE_FIELD, "send at least one file in this field")
@@ -68,25 +69,25 @@ async def read_pictures(
         asked = await asyncio.to_thread(parse_json, CaptionRequest, await body.read())
         options = CaptionOptions(**asked.model_dump(exclude={"pictures"}))
         pictures = await load_pictures(
-            {_field(index, entry): entry for index, entry in enumerate(asked.pictures)}, body, max_pictures, fetcher
+            {_field(index, entry): entry for index, entry in enumerate(asked.pictures)}, body, settings, fetcher
         )
     elif kind.startswith("image/") or kind == "application/octet-stream":
         options = parse(CaptionOptions, query_fields(request))
         pictures = [Picture("the picture", await body.read())]
     else:
         raise _unsupported(kind, "send multipart/form-data, application/json or image/*")
-    _check_count(len(pictures), max_pictures)
+    _check_count(len(pictures), settings.max_pictures)
     return pictures, options
 
 
 async def load_pictures(
-    entries: Mapping[str, PictureInput], body: Body, max_pictures: int, fetcher: Fetcher | None
+    entries: Mapping[str, PictureInput], body: Body, settings: Settings, fetcher: Fetcher | None
 ) -> list[Picture]:
     """Pictures in JSON, decoded or fetched; entries: each by the name of its field. Raises Problem."""
-    _check_count(len(entries), max_pictures)
+    _check_count(len(entries), settings.max_pictures)
     async with task_group() as group:  # what is fetched is counted as the body's, so that nothing may outlive it
         tasks = [
-            group.create_task(_picture(field, entry, f"picture {number}", body, fetcher))
+            group.create_task(_picture(field, entry, f"picture {number}", body, fetcher, settings.max_picture_bytes))
             for number, (field, entry) in enumerate(entries.items(), 1)
         ]
     return [task.result() for task in tasks]
@@ -165,8 +166,13 @@ def _field(index: int, entry: PictureInput) -> str:
     return f"pictures.{index}.{'url' if entry.data is None else 'data'}"
 
 
-async def _picture(field: str, entry: PictureInput, name: str, body: Body, fetcher: Fetcher | None) -> Picture:
+async def _picture(
+    field: str, entry: PictureInput, name: str, body: Body, fetcher: Fetcher | None, max_bytes: int
+) -> Picture:
     if entry.data is not None:
+        # Decoding makes several copies of it. Line breaks and escapes take some of its length, but not a half.
+        if len(entry.data) > 2 * max_bytes:
+            return Picture(name, b"", Problem("too-large", f"{name} has more than {max_bytes:,} bytes: scale it down."))
         return Picture(name, await asyncio.to_thread(_decode_base64, entry.data, field))
     if fetcher is None:
         raise Problem("url-refused", "This service fetches no URLs: send the picture itself.")

@@ -88,7 +88,7 @@ async def create_captions(request: Request, service: ServiceDep, client: ClientD
     """
     begun = time.monotonic()
     with service.bodies.body(request) as body:
-        pictures, options = await read_pictures(request, body, service.settings.max_pictures, service.fetcher)
+        pictures, options = await read_pictures(request, body, service.settings, service.fetcher)
         return await describe(request, service, pictures, options, begun)
 
 

@@ -41,6 +41,7 @@ ALLOWED = {
     "data": {"errors", "images", "paths"},
     "evaluation": {"bundle", "captioner", "captions", "data", "errors", "images", "inference"},
     "model": {"bundle", "errors", "images", "inference"},
+    "exporting": {"bundle", "captioner", "errors", "inference", "model", "options", "paths"},
     "training": {"bundle", "data", "errors", "evaluation", "faults", "images", "inference", "model", "options", "paths"}
     | {"system"},
     "server": {
@@ -72,6 +73,7 @@ TRAINING_ONLY = {
     "transformers",
     "accelerate",
     "safetensors",
+    "huggingface_hub",
     "nltk",
     "pycocoevalcap",
     "matplotlib",

@@ -1,0 +1,1 @@
+"""What makes bundles of models."""

@@ -52,7 +52,8 @@ def save(directory: Path, family: Family, *, full: bool = False, seed: int = 0, 
     bert = family in ("git", "blip")
     model = {"git": _git, "blip": _blip}[family](full) if bert else _encoder_decoder(family, full)
     model = model.eval()
-    _liven(model, slice(102) if bert else slice(256), 102 if bert else model.config.eos_token_id)
+    pieces = _bert_vocabulary(False).index("##s") + 1 if bert else 256
+    _liven(model, slice(pieces), 102 if bert else model.config.eos_token_id)
     for name, value in generation.items():
         setattr(model.generation_config, name, value)
     model.save_pretrained(directory)
@@ -153,9 +154,9 @@ def _liven(model: PreTrainedModel, mute: slice, end: int) -> None:
         if output.bias is None:
             output.weight /= math.sqrt(output.weight.shape[1] / 4)
             output.weight[mute] *= 0.1
-            output.weight[end] *= 3
+            output.weight[end] *= 5
         else:
-            output.bias[mute], output.bias[end] = -30, 1.0
+            output.bias[mute], output.bias[end] = -30, 9.0 if hasattr(model, "text_decoder") else 2.5
 
 
 def _output(model: PreTrainedModel) -> nn.Linear:

@@ -39,6 +39,7 @@ _FAMILIES: dict[str, tuple[Any, Callable[[Any], Model]]] = {
 _KNOWN = "GIT (GitForCausalLM), BLIP (BlipForConditionalGeneration) and VisionEncoderDecoderModel"
 _FILES = ["*.json", "*.txt", "README.md"]
 _SAFE, _PICKLED = "*.safetensors", "pytorch_model*.bin"
+_VOCABULARIES = ("tokenizer.json", "vocab.json", "vocab.txt")
 _UNUSED = "pooler"  # a ViT's, which many checkpoints lack, and no caption needs
 
 
@@ -121,8 +122,9 @@ def _fetch(source: str) -> tuple[Path, str | None]:
 @contextmanager
 def _refusing(source: str) -> Iterator[None]:
     """Turns whatever reading a checkpoint raises into BundleError, and keeps transformers from warning of it."""
-    before = transformers.logging.get_verbosity()
+    before, bars = transformers.logging.get_verbosity(), transformers.logging.is_progress_bar_enabled()
     transformers.logging.set_verbosity(logging.CRITICAL)
+    transformers.logging.disable_progress_bar()
     try:
         yield
     except BundleError:
@@ -133,6 +135,8 @@ def _refusing(source: str) -> Iterator[None]:
         ) from error
     finally:
         transformers.logging.set_verbosity(before)
+        if bars:
+            transformers.logging.enable_progress_bar()
 
 
 def _short(error: Exception) -> str:
@@ -191,6 +195,8 @@ def _image(directory: Path, needed: tuple[int, int]) -> ImageConfig:
 
 
 def _tokenizer(directory: Path) -> Tokenizer:
+    if not any(paths.isfile(directory / name) for name in _VOCABULARIES):  # transformers would make an empty one
+        raise ValueError(f"it has no tokenizer ({', '.join(_VOCABULARIES)})")
     tokenizer = AutoTokenizer.from_pretrained(directory, use_fast=True, trust_remote_code=False).backend_tokenizer
     tokenizer.no_truncation()
     tokenizer.no_padding()

@@ -7,7 +7,6 @@ that ratios are of moments near each other, also on a machine that others use.
 
 import argparse
 import multiprocessing
-import resource
 import statistics
 import subprocess
 import sys
@@ -60,6 +59,12 @@ class Transformers:
         return written
 
 
+def _peak() -> int:
+    """Bytes of memory that this process has had at most; what getrusage says, a child has from its parent."""
+    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
+
+
 def _work(pipe: Connection, folder: Path, family: str, ours: bool) -> None:
     begun = time.perf_counter()
     contestant = Ours(folder / "bundle", STEPS) if ours else Transformers(folder / "hub", family)
@@ -67,37 +72,29 @@ def _work(pipe: Connection, folder: Path, family: str, ours: bool) -> None:
     while True:
         pictures, beams = pipe.recv()
         if not pictures:
-            pipe.send(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+            pipe.send(_peak())
             return
         begun = time.perf_counter()
         contestant.caption(pictures, beams)
         pipe.send(time.perf_counter() - begun)
 
 
-def _import(folder: Path) -> dict[str, float]:
-    """Seconds and peak memory of the import."""
-    command = [sys.executable, "-m", "captionist.cli", "model", "import", str(folder / "hub"), str(folder / "bundle")]
-    begun, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
-    return {"seconds": time.perf_counter() - begun, "peak_bytes": max(before, peak) * 1024}
-
-
-def _peak_of_the_command(folder: Path, picture: bytes) -> int:
-    """Of `captionist caption` on one picture, in a process of its own: bytes."""
+def _measured(arguments: Sequence[str], given: bytes = b"") -> dict[str, float]:
+    """Seconds and peak memory of the command line, called with these arguments."""
     script = (
-        "import resource, sys\nfrom captionist.cli import main\n"
-        "try: main(['caption', '-', '--model', sys.argv[1]])\nexcept SystemExit: pass\n"
-        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)"
+        "import sys\nfrom captionist.cli import main\n"
+        "try: main(sys.argv[1:])\nexcept SystemExit: pass\n"
+        "print(next(line.split()[1] for line in open('/proc/self/status') if line.startswith('VmHWM')))"
     )
-    command = [sys.executable, "-c", script, str(folder / "bundle")]
-    told = subprocess.run(command, input=picture, capture_output=True, check=True)
-    return int(told.stdout.split()[-1])
+    begun = time.perf_counter()
+    told = subprocess.run([sys.executable, "-c", script, *arguments], input=given, capture_output=True, check=True)
+    return {"seconds": time.perf_counter() - begun, "peak_bytes": int(told.stdout.split()[-1]) * 1024}
 
 
 def _compare(folder: Path, family: Family, pictures: list[bytes], batch: int, tiny: bool) -> dict[str, Any]:
     save(folder / "hub", family, full=not tiny)
-    result: dict[str, Any] = {"import": _import(folder)}
+    bundle = str(folder / "bundle")
+    result: dict[str, Any] = {"import": _measured(["model", "import", str(folder / "hub"), bundle])}
     result["checkpoint_bytes"], result["bundle_bytes"] = (
         sum(file.stat().st_size for file in (folder / name).iterdir()) for name in ("hub", "bundle")
     )
@@ -126,7 +123,7 @@ def _compare(folder: Path, family: Family, pictures: list[bytes], batch: int, ti
     for name, pipe in pipes.items():
         pipe.send(([], 0))
         result.setdefault("peak_bytes", {})[name] = pipe.recv()
-    result["command_peak_bytes"] = _peak_of_the_command(folder, pictures[0])
+    result["caption"] = _measured(["caption", "-", "--model", bundle], pictures[0])
     return result
 
 

@@ -48,6 +48,8 @@ _START = 64
 
 # (height, width) of what a detector reads: about as many pixels each, and sides that its strides divide.
 _SCENES = ((256, 256), (256, 288), (288, 256), (224, 320), (320, 224), (192, 384), (384, 192))
+_RIBBON = 16
+"""Sides of which one is longer than so many of the other."""
 SCENE_SIDE = 384
 """The longest side of what a detector reads, in pixels."""
 
@@ -221,6 +223,9 @@ def _resize(rgb: NDArray[np.uint8], wanted: Preprocessing) -> NDArray[np.uint8]:
     """As transformers' image processors do it, to the last bit."""
     resized = wanted.resized or wanted.size
     if isinstance(resized, int):
+        # The ends of a ribbon would be made larger by the gigabyte, and then cut off.
+        most = _RIBBON * min(rgb.shape[:2])
+        rgb = np.ascontiguousarray(centre(rgb, (min(rgb.shape[0], most), min(rgb.shape[1], most))))
         short, long = sorted(rgb.shape[:2])
         longer = int(resized * long / short)
         resized = (longer, resized) if rgb.shape[0] > rgb.shape[1] else (resized, longer)

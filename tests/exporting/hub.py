@@ -154,7 +154,8 @@ def _liven(model: PreTrainedModel, mute: slice, end: int) -> None:
         if output.bias is None:
             output.weight /= math.sqrt(output.weight.shape[1] / 4)
             output.weight[mute] *= 0.1
-            output.weight[end] *= 5
+            # No bias says how likely the end is, but the last norm's, in the direction of its row, can.
+            model.decoder.transformer.ln_f.bias += 0.8 * nn.functional.normalize(output.weight[end], dim=0)
         else:
             output.bias[mute], output.bias[end] = -30, 9.0 if hasattr(model, "text_decoder") else 2.5
 

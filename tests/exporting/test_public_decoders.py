@@ -95,7 +95,7 @@ def test_what_the_files_leave_open_is_as_everywhere_here(opened: Opened) -> None
 
 
 def test_the_search_is_that_of_the_files(tmp_path: Path) -> None:
-    settings = {
+    settings: dict[str, Any] = {
         "num_beams": 5,
         "max_length": 12,
         "min_length": 4,

@@ -45,8 +45,8 @@ ALLOWED = {
     "training": {"bundle", "data", "errors", "evaluation", "faults", "images", "inference", "model", "options", "paths"}
     | {"system"},
     # Where the trained model meets everything that a bundle is made and checked with.
-    "exporting": {"bundle", "captioner", "data", "errors", "evaluation", "images", "inference", "model", "paths"}
-    | {"training"},
+    "exporting": {"bundle", "captioner", "data", "errors", "evaluation", "images", "inference", "model", "options"}
+    | {"paths", "training"},
     "server": {
         "bundle",
         "captioner",
@@ -72,6 +72,7 @@ TRAINING_ONLY = {
     "transformers",
     "accelerate",
     "safetensors",
+    "huggingface_hub",
     "nltk",
     "pycocoevalcap",
     "matplotlib",

@@ -36,17 +36,37 @@ _Mean = Annotated[float, Field(ge=-1000, le=1000)]
 _Std = Annotated[float, Field(ge=0.001, le=1000)]
 
 
-class ImageConfig(_Strict):
-    """What pixels the encoder wants: RGB scaled to 0..1, then (value - mean) / std by channel."""
+_Side = Annotated[int, Field(gt=0, le=4096)]
 
-    height: int = Field(gt=0, le=4096)
-    width: int = Field(gt=0, le=4096)
+
+class ImageConfig(_Strict):
+    """What pixels the encoder wants: RGB scaled to 0..1, then (value - mean) / std by channel.
+
+    resampling: how pictures are resized; "area" is ours, the others are Pillow's. resized: what they are resized to,
+    (height, width) or the length of their shorter side, before height x width are cut out of the middle; none where
+    they are squeezed to height x width and nothing is cut off.
+    """
+
+    height: _Side
+    width: _Side
     mean: tuple[_Mean, _Mean, _Mean]
     std: tuple[_Std, _Std, _Std]
+    resampling: Literal["area", "nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"] = "area"
+    resized: _Side | tuple[_Side, _Side] | None = None
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        height, width = (self.resized,) * 2 if isinstance(self.resized, int) else self.resized or (4096, 4096)
+        if self.resized and self.resampling == "area":
+            raise ValueError("resized needs one of Pillow's ways of resampling")
+        if height < self.height or width < self.width:
+            raise ValueError(f"of pictures resized to {self.resized}, {self.height} x {self.width} cannot be cut out")
+        return self
 
 
 class DecoderConfig(_Strict):
-    """The language model. bos_id and eos_id are ids of the graphs; max_tokens is how many caption tokens fit."""
+    """The language model. bos_id and eos_id are ids of the graphs; max_tokens is how many caption tokens fit; width is
+    how many numbers of a visual token it reads."""
 
     layers: int = Field(gt=0)
     heads: int = Field(gt=0)
@@ -128,10 +148,25 @@ class Calibration(_Strict):
         return (1 + math.tanh(logit / 2)) / 2
 
 
+class SourceConfig(_Strict):
+    """Where a model that others trained came from.
+
+    name: on the Hugging Face hub, or the directory's. revision: the hub's commit. licence: as its card has it.
+    weights: the SHA-256 sum of each file of weights.
+    """
+
+    name: str = Field(min_length=1)
+    architecture: str = Field(min_length=1)
+    revision: str | None = None
+    licence: str | None = None
+    weights: dict[str, str]
+
+
 class BundleConfig(_Strict):
     """config.json.
 
-    grid: rows and columns of the visual tokens, row by row. prefix_length: how many tokens are before the caption: the
+    grid: rows and columns of the visual tokens, row by row. leading: how many stand before the grid's and have no place
+        in the picture, such as a ViT's class token. prefix_length: how many tokens are before the caption: these, the
         grid's, and the detector's words and nouns where there is one.
     vocabulary_size: V, the width of the logits and the number of tokens in tokenizer.json.
     search: what the model's scores were measured with.
@@ -142,6 +177,7 @@ class BundleConfig(_Strict):
     bank: none where the model has no sentences to choose from; otherwise the bundle has sentences.txt and sentences.npz
         too.
     calibration: none where there were too few pictures for one.
+    source: none where the model was trained here.
     """
 
     format_version: Literal[1] = 1
@@ -150,6 +186,7 @@ class BundleConfig(_Strict):
     precision: Literal["fp32", "fp16", "int8"]
     image: ImageConfig
     grid: tuple[int, int]
+    leading: int = Field(default=0, ge=0)
     prefix_length: int = Field(gt=0)
     decoder: DecoderConfig
     vocabulary_size: int = Field(gt=0)
@@ -159,14 +196,15 @@ class BundleConfig(_Strict):
     alignment: AlignmentConfig | None = None
     bank: BankConfig | None = None
     calibration: Calibration | None = None
+    source: SourceConfig | None = None
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
         rows, columns = self.grid
         seen = self.detector.words + self.detector.nouns if self.detector else 0
-        if min(self.grid) < 1 or rows * columns + seen != self.prefix_length:
+        if min(self.grid) < 1 or self.leading + rows * columns + seen != self.prefix_length:
             raise ValueError(
-                f"a grid of {rows} x {columns} and {seen} tokens of a detector are not "
+                f"{self.leading} leading tokens, a grid of {rows} x {columns} and {seen} tokens of a detector are not "
                 f"prefix_length={self.prefix_length} tokens"
             )
         if max(self.decoder.bos_id, self.decoder.eos_id) >= self.vocabulary_size:

@@ -100,7 +100,11 @@ class Captioner:
             )
         self.defaults = config.search
         self._preprocessing = images.Preprocessing(
-            size=(config.image.height, config.image.width), mean=config.image.mean, std=config.image.std
+            size=(config.image.height, config.image.width),
+            mean=config.image.mean,
+            std=config.image.std,
+            resampling=config.image.resampling,
+            resized=config.image.resized,
         )
         self._threads = available_cores() if threads is None else threads
         self._engine = Engine(self.bundle, self._threads, providers)
@@ -226,9 +230,9 @@ class Captioner:
         """The picture, uint8 [H, W, 3], as large as it is needed."""
         if isinstance(image, str) and _URL.match(image):
             return self._decode(self._fetch(image), name or image)
-        # Twice the model's size, so that the averaging over it is still ours.
-        enough = 2 * max(self._preprocessing.size)
-        if self.bundle.config.detector is not None:
+        # Twice the model's size, so that the averaging over it is still ours; others' models want theirs of all pixels.
+        enough = 2 * max(self._preprocessing.size) if self._preprocessing.resampling == "area" else None
+        if enough is not None and self.bundle.config.detector is not None:
             enough = max(enough, images.SCENE_SIDE)
         return images.decode(image, limits=self.limits, name=name, at_least=enough)
 
@@ -372,7 +376,7 @@ class Captioner:
     def _places(self, encoding: Encoding) -> list[NDArray[np.float32]]:
         """Where in each picture its visual tokens are: float32 [P, rows * cols], shares of the grid's cells."""
         config = self.bundle.config
-        cells = np.eye(math.prod(config.grid), dtype=np.float32)
+        cells = np.eye(config.leading + math.prod(config.grid), dtype=np.float32)[:, config.leading :]
         detector = config.detector
         if detector is None or encoding.objects is None:
             return [cells] * len(encoding)

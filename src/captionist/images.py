@@ -36,12 +36,15 @@ class ImageLimits:
 class Preprocessing:
     """What a model expects its pixels to look like.
 
-    `size` is (height, width) in pixels; `mean` and `std` are per channel (red, green, blue), for pixels of 0..1.
+    `size` is (height, width) in pixels; `mean` and `std` are per channel (red, green, blue), for pixels of 0..1;
+    `resampling` and `resized` as in `bundle.ImageConfig`.
     """
 
     size: tuple[int, int]
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
+    resampling: str = "area"
+    resized: int | tuple[int, int] | None = None
 
 
 _DEFAULT_LIMITS = ImageLimits()
@@ -50,6 +53,8 @@ _START = 64
 
 # (height, width) of what a detector reads: about as many pixels each, and sides that its strides divide.
 _SCENES = ((256, 256), (256, 288), (288, 256), (224, 320), (320, 224), (192, 384), (384, 192))
+_RIBBON = 16
+"""Sides of which one is longer than so many of the other."""
 SCENE_SIDE = 384
 """The longest side of what a detector reads, in pixels."""
 
@@ -206,12 +211,14 @@ def _from_array(array: NDArray[np.uint8], limits: ImageLimits) -> NDArray[np.uin
 def prepare(rgb: NDArray[np.uint8], preprocessing: Preprocessing) -> NDArray[np.float32]:
     """Turn a picture, uint8 [H, W, 3] RGB, into a model's input: float32 [3, height, width], contiguous.
 
-    The whole picture is squeezed to the model's size (its aspect ratio is lost, as it was in training) and normalised:
-    (pixel / 255 - mean) / std. Raises ValueError for an array of another shape or type.
+    The whole picture is squeezed to the model's size (its aspect ratio is lost, as it was in training), or resized and
+    cut as a model of others wants it, and normalised: (pixel / 255 - mean) / std. Raises ValueError for an array of
+    another shape or type.
     """
     if rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[2] != 3:
         raise ValueError(f"expected uint8 [H, W, 3], got {rgb.dtype} {list(rgb.shape)}; decode() gives the right kind")
-    squeezed = squeeze(rgb, preprocessing.size)
+    ours = preprocessing.resampling == "area"
+    squeezed = squeeze(rgb, preprocessing.size) if ours else _resize(rgb, preprocessing)
     scale = 1 / (255 * np.array(preprocessing.std, np.float32))
     shift = np.array(preprocessing.mean, np.float32) / np.array(preprocessing.std, np.float32)
     return np.ascontiguousarray((squeezed * scale - shift).transpose(2, 0, 1), np.float32)
@@ -229,6 +236,26 @@ def squeeze(rgb: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
     if size != rgb.shape[:2]:
         rgb = _uint8(cv2.resize(rgb, (width, height), interpolation=cv2.INTER_LINEAR))
     return rgb
+
+
+def _resize(rgb: NDArray[np.uint8], wanted: Preprocessing) -> NDArray[np.uint8]:
+    """As transformers' image processors do it, to the last bit."""
+    resized = wanted.resized or wanted.size
+    if isinstance(resized, int):
+        # The ends of a ribbon would be made larger by the gigabyte, and then cut off.
+        most = _RIBBON * min(rgb.shape[:2])
+        rgb = np.ascontiguousarray(centre(rgb, (min(rgb.shape[0], most), min(rgb.shape[1], most))))
+        short, long = sorted(rgb.shape[:2])
+        longer = int(resized * long / short)
+        resized = (longer, resized) if rgb.shape[0] > rgb.shape[1] else (resized, longer)
+    picture = Image.fromarray(rgb).resize(resized[::-1], Image.Resampling[wanted.resampling.upper()])
+    return centre(np.asarray(picture), wanted.size)
+
+
+def centre(rgb: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+    """The middle of a picture, uint8 [H, W, 3], that is (height, width) large; a view."""
+    top, left = ((whole - part) // 2 for whole, part in zip(rgb.shape, size, strict=False))
+    return rgb[top : top + size[0], left : left + size[1]]
 
 
 def scene_shape(height: int, width: int) -> tuple[int, int]:

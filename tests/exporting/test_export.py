@@ -25,7 +25,15 @@ from captionist.evaluation.mistakes import Mistakes
 from captionist.evaluation.report import ReportRow
 from captionist.exporting.card import model_card
 from captionist.exporting.export import _common_captions, _failures, calibrate_bundle, compare, export
-from captionist.exporting.graphs import WEIGHTS, Precision, _Encode, _export, round_to_half, share_weights, write_graphs
+from captionist.exporting.graphs import (
+    WEIGHTS,
+    Precision,
+    _Encode,
+    export_graph,
+    round_to_half,
+    share_weights,
+    write_graphs,
+)
 from captionist.images import ImageFile, decode, prepare
 from captionist.inference.encoding import Encoding, Prepared
 from captionist.inference.engine import Engine
@@ -357,7 +365,7 @@ def test_every_encoder_can_be_exported(checkpoints: Checkpoints, tmp_path: Path,
     round_to_half(model)
     side = model.config.encoder.resolution
     graph = tmp_path / ENCODER
-    _export(_Encode(model), (torch.zeros(2, 3, side, side),), ["visual_tokens"], [{0: Dim("batch")}], graph)
+    export_graph(_Encode(model), (torch.zeros(2, 3, side, side),), ["visual_tokens"], [{0: Dim("batch")}], graph)
     share_weights([graph], tmp_path / WEIGHTS, half=True)
     session = ort.InferenceSession(graph, providers=["CPUExecutionProvider"])
     for count in (1, 3):

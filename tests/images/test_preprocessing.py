@@ -3,6 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from PIL import Image
 
 from captionist.images import SCENE_SIDE, Preprocessing, decode, prepare, scene_shape
 from tests.images.samples import quadrants, smooth_noise
@@ -73,3 +74,30 @@ def test_a_scene_has_the_nearest_shape(size: tuple[int, int], scene: tuple[int, 
     assert scene_shape(*size) == scene
     assert max(scene) <= SCENE_SIDE
     assert scene[0] % 32 == scene[1] % 32 == 0
+
+
+def cutting(size: tuple[int, int], resized: int | tuple[int, int]) -> Preprocessing:
+    return Preprocessing(size, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0), "bicubic", resized)
+
+
+@pytest.mark.parametrize("shape", [(40, 90), (90, 40), (40, 40), (7, 13)])
+def test_others_models_get_pillows_pixels(shape: tuple[int, int]) -> None:
+    """The shorter side is resized to 10, the longer one as it follows, and the middle cut out."""
+    rgb = np.random.default_rng(0).integers(0, 256, (*shape, 3), np.uint8)
+    height, width = (10 * side // min(shape) for side in shape)
+    whole = np.asarray(Image.fromarray(rgb).resize((width, height), Image.Resampling.BICUBIC)) / 255
+    top, left = (height - 8) // 2, (width - 8) // 2
+    expected = whole[top : top + 8, left : left + 8].transpose(2, 0, 1)
+    np.testing.assert_allclose(prepare(rgb, cutting((8, 8), 10)), expected, atol=1e-6)
+
+
+def test_a_picture_is_squeezed_before_it_is_cut() -> None:
+    pixels = prepare(quadrants(400, 100), cutting((20, 20), (40, 40)))
+    np.testing.assert_allclose(pixels[:, 2, 2], [1, 0, 0], atol=1e-6)  # red
+    np.testing.assert_allclose(pixels[:, 17, 17], [1, 1, 1], atol=1e-6)  # white
+
+
+@pytest.mark.parametrize("shape", [(1, 400_000), (400_000, 1)])
+def test_a_ribbon_takes_no_gigabytes(shape: tuple[int, int]) -> None:
+    """Its shorter side is made 224 pixels, which would make it 20 billion."""
+    assert prepare(np.full((*shape, 3), 255, np.uint8), cutting((224, 224), 224)).min() == 1

@@ -1,13 +1,17 @@
 """captionist model."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from captionist.commands.terminal import needs_extra
+from captionist.commands.training import Precision
+
 if TYPE_CHECKING:
     from captionist.bundle import Bundle
 
-app = typer.Typer(no_args_is_help=True, help="Look at models.")
+app = typer.Typer(no_args_is_help=True, help="Look at models, bring in others', calibrate.")
 
 ModelArgument = Annotated[
     str | None, typer.Argument(metavar="BUNDLE", help="A directory or a name; by default the embedded model.")
@@ -46,6 +50,49 @@ def verify(model: ModelArgument = None) -> None:
 
     bundle = Bundle.open(model)
     typer.echo(f"{bundle.path}: all {bundle.verify()} files match their checksums")
+
+
+@app.command("import")
+def import_model(
+    source: Annotated[
+        str, typer.Argument(metavar="SOURCE", help="A name on the Hugging Face hub, or a directory with its files.")
+    ],
+    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="The directory to write.")],
+    precision: Annotated[
+        Precision, typer.Option(help="int8 is smallest and fastest; fp16 halves the bundle and computes as fp32.")
+    ] = (Precision.INT8),
+) -> None:
+    """Turn a public checkpoint of GIT, BLIP or a vision encoder with GPT-2 into a bundle that runs without PyTorch."""
+    from captionist.bundle import Bundle
+
+    with needs_extra("train"):
+        from captionist.exporting.public.bring import import_model as bring
+
+    made: Bundle = bring(source, bundle, precision.value)
+    licence = made.config.source and made.config.source.licence
+    typer.echo(f"{made.path} ({_megabytes(made)}); its licence: {licence or 'not stated in its card'}")
+
+
+@app.command()
+def calibrate(
+    model: Annotated[str, typer.Argument(metavar="BUNDLE", help="A directory; its config.json is written anew.")],
+    data: Annotated[Path, typer.Option(metavar="DIR", help="A corpus whose pictures have several captions each.")],
+    split: Annotated[str, typer.Option(help="Of the corpus: one that the model was not trained on.")] = "dev",
+) -> None:
+    """Make a model's confidence the chance that people would accept its caption, by what they say of a corpus.
+
+    Half of the pictures calibrate, the other half tells how well that worked.
+    """
+    from captionist.bundle import Bundle
+
+    with needs_extra("train"):
+        from captionist.data import open_corpus
+        from captionist.evaluation.calibrated import calibrate_model
+
+    found = calibrate_model(Bundle.open(model), open_corpus(data).split(split))
+    typer.echo(
+        found.line() if found else "calibrated; of the other half all captions are alike, so that it tells nothing"
+    )
 
 
 def _megabytes(bundle: "Bundle") -> str:

@@ -6,7 +6,6 @@ The graphs are compared with the model before the bundle gets its name, and the 
 import csv
 import json
 import logging
-import math
 import shutil
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -24,7 +23,7 @@ from captionist.bundle import Bundle, BundleConfig
 from captionist.captioner import Captioner
 from captionist.data import Example, clean_references, open_corpus, open_with
 from captionist.errors import BundleError, DataError, ImageError
-from captionist.evaluation.calibration import calibrate, reliability
+from captionist.evaluation.calibrated import calibrate_rows
 from captionist.evaluation.evaluate import Evaluation, evaluate
 from captionist.evaluation.report import ReportRow
 from captionist.exporting.bank import add_bank, usable_sentences
@@ -179,16 +178,12 @@ def calibrate_bundle(directory: Path, rows: Sequence[ReportRow]) -> dict[str, An
     Returns what scores.json should hold of it: how well that worked on the other half. The checksums are left to the
     caller.
     """
-    cider = {row.id: row.cider for row in rows}
-    probability = {row.id: row.confidence for row in rows}
-    calibration = calibrate({row.id: row.references for row in rows}, cider, probability)
-    if calibration is None:
+    found = calibrate_rows(rows)
+    if found is None:
         return {}
-    config = Bundle.open(directory).config.model_copy(update={"calibration": calibration})
-    bundles.write_config(directory, config)
-    confidence = {picture: calibration.confidence(math.log(value)) for picture, value in probability.items()}
-    found = reliability(cider, confidence, calibration)
-    return {"reliability": asdict(found)} if found else {}
+    calibration, told = found
+    bundles.write_config(directory, Bundle.open(directory).config.model_copy(update={"calibration": calibration}))
+    return {"reliability": asdict(told)} if told else {}
 
 
 def _failures(rows: Sequence[ReportRow]) -> list[dict[str, str]]:

@@ -22,6 +22,8 @@ from captionist.exporting.quantization import (
     quantize_detector,
     quantize_products,
     quantize_products_by_row,
+    save_graph,
+    weights_beside,
 )
 from captionist.inference.detector import OBJECT_WIDTH
 from captionist.inference.encoding import Prepared
@@ -101,7 +103,7 @@ def write_graphs(
     prefix = model.prefix_length + 1
     batch, rows, length = Dim("batch"), Dim("rows"), Dim("length", max=settings.n_positions - prefix - 1)
     seen = (torch.zeros(2, len(CLASSES), OBJECT_WIDTH),) if model.words else ()
-    _export(
+    export_graph(
         _Encode(model),
         (torch.zeros(2, 3, resolution, resolution), *seen),
         ["visual_tokens"],
@@ -109,14 +111,14 @@ def write_graphs(
         directory / ENCODER,
     )
     prefilled = ["logits", "attention", "keys", "values"]
-    _export(
+    export_graph(
         _Prefill(model),
         (torch.zeros(2, model.prefix_length, model.token_width),),
         prefilled,
         [{0: batch}],
         directory / PREFILL,
     )
-    _export(
+    export_graph(
         _Step(model),
         (
             *(torch.ones(5, dtype=torch.int64) for _ in range(2)),
@@ -139,14 +141,14 @@ def write_graphs(
         feeds = [feed | {"objects": detector(scene)[None]} for feed, scene in zip(feeds, scenes, strict=True)]
     if model.alignment is not None:
         graphs += [directory / name for name in (IMAGE_HEAD, SENTENCE_HEAD)]
-        _export(
+        export_graph(
             _ImageHead(model),
             (torch.zeros(2, model.prefix_length, model.token_width), *seen),
             ["image_embeddings"],
             [{0: batch}, *({0: batch} for _ in seen)],
             directory / IMAGE_HEAD,
         )
-        _export(
+        export_graph(
             _SentenceHead(model.alignment),
             (torch.zeros(3, 4, dtype=torch.int64),),
             ["sentence_embeddings"],
@@ -169,10 +171,13 @@ def round_to_half(model: VisionPrefixLM) -> None:
             parameter.data = parameter.data.half().float()
 
 
-def _export(
+def export_graph(
     module: nn.Module, arguments: tuple[Tensor, ...], outputs: list[str], shapes: list[dict[int, Dim]], path: Path
 ) -> None:
+    """Write a module as a graph. shapes: of each argument, which of its dimensions differ from call to call."""
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it reports every operator of torchvision as missing
+    for name in ("onnx_ir", "onnxscript"):  # they report every tensor that is there twice, and every node left as it is
+        logging.getLogger(name).setLevel(logging.WARNING)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # about torch's own code
         warnings.filterwarnings("ignore", ".*axis name")  # that the inputs' batch is one axis is what we mean
@@ -186,7 +191,7 @@ def _export(
             verbose=False,
         )
     assert program is not None
-    onnx.save(program.model_proto, path)
+    save_graph(program.model_proto, path)
 
 
 def share_weights(graphs: Iterable[Path], weights: Path, half: bool) -> None:
@@ -217,6 +222,7 @@ def share_weights(graphs: Iterable[Path], weights: Path, half: bool) -> None:
                 graph.graph.node.insert(0, node)
             _forget_origins(graph)
             onnx.save(graph, path)
+            weights_beside(path).unlink(missing_ok=True)
 
 
 def _look_up(graph: onnx.GraphProto, name: str, stored: str) -> bool:

@@ -27,6 +27,7 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 
 _BLOCK = 128
 _IN_INT8 = 4  # MatMulNBits' name for arithmetic in integers, too
+_LARGE = 1_500_000_000  # bytes of weights that are kept beside a graph: protobuf holds less than 2 GiB
 _KEPT = 6  # the first convolutions: few channels, many pixels, so that int8 gains little there, and costs most
 
 
@@ -40,6 +41,19 @@ class _Feeds(CalibrationDataReader):  # type: ignore[misc]
 
     def get_next(self) -> Feed | None:
         return next(self._rest, None)
+
+
+def save_graph(model: onnx.ModelProto, path: Path) -> None:
+    """Write a graph, with the weights of a large one in a file beside it."""
+    beside = weights_beside(path)
+    beside.unlink(missing_ok=True)
+    large = sum(len(tensor.raw_data) for tensor in model.graph.initializer) > _LARGE
+    onnx.save(model, path, save_as_external_data=large, location=beside.name if large else None)
+
+
+def weights_beside(path: Path) -> Path:
+    """Where the weights of a large graph are, until they go to the file that all graphs share."""
+    return path.with_name(f"{path.name}.data")
 
 
 def quantize_convolutions(path: Path, feeds: Sequence[Feed]) -> None:
@@ -99,6 +113,7 @@ def quantize_products(path: Path) -> None:
             reduce_range=True,
             op_types_to_quantize=["MatMul"],
             weight_type=QuantType.QInt8,
+            use_external_data_format=weights_beside(path).exists(),
         )
 
 
@@ -109,7 +124,7 @@ def quantize_products_by_row(path: Path) -> None:
     quantizer = MatMulNBitsQuantizer(graph, bits=8, block_size=_BLOCK, is_symmetric=True, accuracy_level=_IN_INT8)
     logging.getLogger("onnxruntime.quantization.matmul_nbits_quantizer").setLevel(logging.WARNING)
     quantizer.process()
-    onnx.save(quantizer.model.model, path)
+    save_graph(quantizer.model.model, path)
 
 
 @contextmanager
@@ -141,4 +156,4 @@ def _unfold_gemm(path: Path) -> None:
                 node.input[1] = name
             node.op_type = "MatMul"
             del node.attribute[:]
-    onnx.save(model, path)
+    save_graph(model, path)

@@ -1,4 +1,4 @@
-"""Token ids to text and back, through GPT-2's byte-level BPE."""
+"""Token ids to text and back, through GPT-2's byte-level BPE or BERT's WordPiece."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
+from tokenizers.models import WordPiece
 
 from captionist.errors import BundleError
 
@@ -23,8 +24,12 @@ class Word:
 
 
 def word_starts(tokenizer: Tokenizer) -> NDArray[np.bool_]:
-    """bool [V]: tokens that begin with white space, and so a new word."""
+    """bool [V]: tokens that begin with white space, and so a new word; of WordPiece's, those that go on with none, and
+    are not mere punctuation, which is written to the word before it."""
     pieces = [str(tokenizer.id_to_token(index)) for index in range(tokenizer.get_vocab_size())]
+    if isinstance(tokenizer.model, WordPiece):
+        inner = tokenizer.model.continuing_subword_prefix
+        return np.array([not piece.startswith(inner) and any(map(str.isalnum, piece)) for piece in pieces])
     return np.array([piece.startswith(_WHITE_SPACE) for piece in pieces])
 
 
@@ -51,7 +56,7 @@ class CaptionTokenizer:
 
     def encode(self, text: str) -> list[int]:
         """The tokens of a text."""
-        return list(self._tokenizer.encode(text).ids)
+        return list(self._tokenizer.encode(text, add_special_tokens=False).ids)
 
     def words(self, tokens: Sequence[int]) -> list[Word]:
         """The words of a caption in order; a token group of mere punctuation is none."""

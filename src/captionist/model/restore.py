@@ -39,6 +39,8 @@ def load_bundle(bundle: Bundle, config: ModelConfig) -> VisionPrefixLM:
     `config` is what the recipe says of it; its pretrained weights are read for their architecture alone. Raises
     TrainingError where the bundle holds another model, RecipeError where those cannot be found.
     """
+    if bundle.config.source is not None:
+        raise TrainingError(f"{bundle.path} was imported, and is not trained here: start from one of Captionist's own.")
     weights, aligned = dict(_weights(bundle)), bundle.config.alignment
     if aligned is not None and not (aligned.features and f"{_HEADS}image_hidden.weight" in weights):
         aligned = None  # heads of an older form, which must be trained anew

@@ -1,0 +1,61 @@
+"""A bundle's confidence, calibrated on a corpus."""
+
+import json
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+
+from captionist import bundle as bundles
+from captionist.bundle import Bundle, Calibration
+from captionist.captioner import Captioner
+from captionist.data import Example
+from captionist.errors import BundleError
+from captionist.evaluation.calibration import FEWEST_PICTURES, Reliability, calibrate, reliability
+from captionist.evaluation.evaluate import evaluate
+from captionist.evaluation.report import ReportRow
+
+
+def calibrate_rows(rows: Sequence[ReportRow]) -> tuple[Calibration, Reliability | None] | None:
+    """What half of the pictures of a bundle that is not calibrated yet say, and how well that works on the other half.
+
+    None as in `calibrate`; Reliability None as in `reliability`.
+    """
+    cider = {row.id: row.cider for row in rows}
+    probability = {row.id: row.confidence for row in rows}
+    calibration = calibrate({row.id: row.references for row in rows}, cider, probability)
+    if calibration is None:
+        return None
+    confidence = {picture: calibration.confidence(math.log(value)) for picture, value in probability.items()}
+    return calibration, reliability(cider, confidence, calibration)
+
+
+def calibrate_model(
+    bundle: Bundle, examples: Sequence[Example], advance: Callable[[], None] = lambda: None
+) -> Reliability | None:
+    """Calibrate a bundle in place, whether it was before or not; returns what `calibrate_rows` says of it.
+
+    advance: called after each picture. Raises BundleError where the bundle ranks captions, the pictures calibrate
+    nothing, or it cannot be written.
+    """
+    if bundle.config.bank is not None:
+        raise BundleError(
+            f"{bundle.path} ranks captions, and is calibrated together with that: export it from its run again"
+        )
+    plain = Captioner(bundle.path)
+    plain.bundle = Bundle(bundle.path, bundle.config.model_copy(update={"calibration": None}))
+    found, scores = calibrate_rows(evaluate(examples, plain, advance).rows), dict(bundle.scores)
+    if found is None:
+        raise BundleError(
+            f"these {len(examples):,} pictures calibrate nothing: it takes {FEWEST_PICTURES} or more, with several "
+            "captions each, of which the model meets some and misses some"
+        )
+    calibration, told = found
+    scores.pop("reliability", None)
+    try:
+        bundles.write_config(bundle.path, bundle.config.model_copy(update={"calibration": calibration}))
+        scores |= {"reliability": asdict(told)} if told else {}
+        (bundle.path / bundles.SCORES).write_text(json.dumps(scores, indent=2) + "\n", encoding="utf-8")
+        bundles.write_checksums(bundle.path)
+    except OSError as error:
+        raise BundleError(f"{bundle.path} cannot be written ({error.strerror}): check its permissions") from error
+    return told

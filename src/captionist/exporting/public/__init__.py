@@ -1,0 +1,1 @@
+"""Public checkpoints of others, made bundles that run without torch."""

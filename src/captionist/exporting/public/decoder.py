@@ -1,0 +1,157 @@
+"""The decoders of others, written out for the graphs of `inference.engine`.
+
+A family brings its layers and its embeddings, with the weights of its checkpoint in transformers' own modules; how keys
+and values are kept and read is the same for all. Where a decoder has cross-attention, what the graphs call the prefix
+holds the keys and values of that of the P visual tokens, and behind them the begin token's of self-attention.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from captionist.model.fusion import Decoded
+
+
+class Layer(nn.Module):
+    """One layer; x is float [B, T, D]."""
+
+    def project(self, x: Tensor) -> Sequence[Tensor]:
+        """Query, key and value of self-attention, float [B, T, D] each."""
+        raise NotImplementedError
+
+    def attended(self, x: Tensor, context: Tensor) -> Tensor:
+        """x with what self-attention found, float [B, T, D]."""
+        raise NotImplementedError
+
+    def cross_query(self, x: Tensor) -> Tensor:
+        """The query of cross-attention, float [B, T, D]."""
+        raise NotImplementedError
+
+    def cross_project(self, visual_tokens: Tensor) -> Sequence[Tensor]:
+        """visual_tokens float [B, P, W] -> key and value of cross-attention, float [B, P, D] each."""
+        raise NotImplementedError
+
+    def cross_attended(self, x: Tensor, context: Tensor) -> Tensor:
+        """x with what cross-attention found, float [B, T, D]."""
+        raise NotImplementedError
+
+    def feed(self, x: Tensor) -> Tensor:
+        """x after the two products of the layer's end, float [B, T, D]."""
+        raise NotImplementedError
+
+
+class Decoder(nn.Module):
+    """A family's layers between its embeddings and its logits.
+
+    heads: of every layer. begin: the id of the token before a caption. crossing: whether visual tokens are read by
+    cross-attention; otherwise they stand before the caption, and read each other, but not the caption.
+    """
+
+    def __init__(self, layers: Sequence[Layer], heads: int, begin: int, crossing: bool) -> None:
+        super().__init__()
+        self.layers: Any = nn.ModuleList(layers)
+        self.heads, self.begin, self.crossing = heads, begin, crossing
+
+    def embed(self, tokens: Tensor, positions: Tensor) -> Tensor:
+        """tokens int64 [B, 1], positions int64 [1]; the begin token has position 0 -> float [B, 1, D]."""
+        raise NotImplementedError
+
+    def logits(self, x: Tensor) -> Tensor:
+        """float [B, 1, D] -> float [B, 1, V]."""
+        raise NotImplementedError
+
+    def prefill(self, visual_tokens: Tensor) -> Decoded:
+        """Read the visual tokens, float [B, P, W], and the begin token; logits are the first word's."""
+        device, count = visual_tokens.device, visual_tokens.shape[1]
+        begin = torch.full((visual_tokens.shape[0], 1), self.begin, device=device)
+        x = self.embed(begin, torch.zeros(1, dtype=torch.int64, device=device))
+        mask = None
+        if not self.crossing:
+            x = torch.cat((visual_tokens, x), 1)
+            mask = torch.zeros(count + 1, count + 1, device=device)
+            mask[:count, count] = float("-inf")
+        found = []
+        for index, layer in enumerate(self.layers):
+            query, keys, values = map(self._split, layer.project(x))
+            if index == len(self.layers) - 1:  # of which only the last position is still needed
+                x, query, mask = x[:, -1:], query[:, :, -1:], None
+            context, weights = _attend(query, keys, values, mask)
+            x = layer.attended(x, _join(context))
+            if self.crossing:
+                read = tuple(map(self._split, layer.cross_project(visual_tokens)))
+                context, weights = _attend(self._split(layer.cross_query(x)), *read)
+                x = layer.cross_attended(x, _join(context))
+                keys, values = torch.cat((read[0], keys), 2), torch.cat((read[1], values), 2)
+            x = layer.feed(x)
+            found.append((weights[:, :, -1, :count], keys, values))
+        return self._decoded(x, found)
+
+    def step(
+        self, tokens: Tensor, picture: Tensor, prefix_keys: Tensor, prefix_values: Tensor, keys: Tensor, values: Tensor
+    ) -> Decoded:
+        """Read one more token a row; arguments as of step.onnx."""
+        rows = torch.arange(tokens.shape[0], device=tokens.device)
+        pictures = torch.arange(prefix_keys.shape[0], device=tokens.device)
+        count = prefix_keys.shape[3] - 1
+        owned = (picture == pictures[:, None]).to(keys.dtype)[:, None, :, None]  # [B, 1, R, 1]
+        x = self.embed(tokens[:, None], torch.full((1,), 1 + keys.shape[3], device=tokens.device))
+
+        def scores_of(query: Tensor, prefix: Tensor) -> Tensor:
+            """[R, heads, 1, w] and [B, heads, P + 1, w] -> [R, heads, 1, P + 1].
+
+            All rows look at all pictures, and what is not theirs is dropped: keys would take longer to copy for every
+            row than that takes to compute.
+            """
+            scores = (query.permute(2, 1, 0, 3) @ prefix.transpose(2, 3)).permute(0, 2, 1, 3)  # [B, R, heads, P + 1]
+            return scores.flatten(0, 1).index_select(0, picture * tokens.shape[0] + rows)[:, :, None]
+
+        def context_of(weights: Tensor, prefix: Tensor) -> Tensor:
+            """[R, heads, 1, P + 1] and [B, heads, P + 1, w] -> [R, heads, 1, w]."""
+            return ((weights.permute(2, 1, 0, 3) * owned) @ prefix).sum(0).transpose(0, 1)[:, :, None]
+
+        found = []
+        for index, layer in enumerate(self.layers):
+            first = prefix_keys[:, index], prefix_values[:, index]
+            query, key, value = map(self._split, layer.project(x))
+            own = torch.cat((keys[:, index], key), 2), torch.cat((values[:, index], value), 2)
+            if self.crossing:
+                begin = tuple(part[:, :, -1:].index_select(0, picture) for part in first)
+                context, _ = _attend(query, torch.cat((begin[0], own[0]), 2), torch.cat((begin[1], own[1]), 2))
+                x = layer.attended(x, _join(context))
+                query = self._split(layer.cross_query(x))
+                scores = scores_of(query, first[0])[..., :-1] * query.shape[-1] ** -0.5
+                weights = scores.softmax(-1)
+                # The begin token stands behind the visual ones, and cross-attention does not look at it.
+                context = context_of(nn.functional.pad(weights, (0, 1)), first[1])
+                x = layer.cross_attended(x, _join(context))
+            else:
+                scores = torch.cat((scores_of(query, first[0]), query @ own[0].transpose(2, 3)), -1)
+                weights = (scores * query.shape[-1] ** -0.5).softmax(-1)
+                context = context_of(weights[..., : count + 1], first[1]) + weights[..., count + 1 :] @ own[1]
+                x = layer.attended(x, _join(context))
+            x = layer.feed(x)
+            found.append((weights[:, :, -1, :count], *own))
+        return self._decoded(x, found)
+
+    def _decoded(self, x: Tensor, found: list[tuple[Tensor, Tensor, Tensor]]) -> Decoded:
+        weights, keys, values = zip(*found, strict=True)
+        attention = torch.stack(weights).mean((0, 2))
+        return Decoded(self.logits(x[:, -1:])[:, 0], attention, torch.stack(keys, 1), torch.stack(values, 1))
+
+    def _split(self, x: Tensor) -> Tensor:
+        """float [B, T, D] -> [B, heads, T, D / heads]."""
+        return x.view(*x.shape[:2], self.heads, -1).transpose(1, 2)
+
+
+def _join(context: Tensor) -> Tensor:
+    """float [B, heads, T, w] -> [B, T, D]."""
+    return context.transpose(1, 2).flatten(2)
+
+
+def _attend(query: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """float [B, heads, T, w] of each -> what was found, of the same shape, and the weights [B, heads, T, S]."""
+    scores = query @ keys.transpose(2, 3) * query.shape[-1] ** -0.5
+    weights = (scores if mask is None else scores + mask).softmax(-1)
+    return weights @ values, weights

@@ -1,0 +1,38 @@
+"""What a family of checkpoints must bring to become a bundle."""
+
+from dataclasses import dataclass
+
+from torch import nn
+
+from captionist.exporting.public.decoder import Decoder
+
+
+@dataclass(frozen=True)
+class Model:
+    """A checkpoint, taken apart for the graphs.
+
+    encoder: pixels float [B, 3, H, W] -> visual tokens float [B, P, W]. cell: (height, width) in pixels of a place of
+    the grid. eos: the id of the token that ends a caption. positions: how many tokens the decoder can read, the begin
+    token counted.
+    """
+
+    encoder: nn.Module
+    decoder: Decoder
+    image: tuple[int, int]
+    cell: tuple[int, int]
+    eos: int
+    positions: int
+
+
+def pair(size: int | list[int] | tuple[int, int]) -> tuple[int, int]:
+    """(height, width), which configurations give as one number where both are the same."""
+    height, width = (size, size) if isinstance(size, int) else size
+    return height, width
+
+
+def one_id(what: str, value: object) -> int:
+    """A token's id, which may be in a list of its own. Raises ValueError for none, several, or what is no id."""
+    value = value[0] if isinstance(value, list | tuple) and len(value) == 1 else value
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise ValueError(f"its {what} is {value!r}, where one token's id should be")
+    return value

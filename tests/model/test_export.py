@@ -31,7 +31,15 @@ from captionist.model.card import model_card
 from captionist.model.decoder import TorchDecoder
 from captionist.model.export import _common_captions, _failures, calibrate_bundle, compare, export
 from captionist.model.fusion import VisionPrefixLM, load_model
-from captionist.model.graphs import WEIGHTS, Precision, _Encode, _export, round_to_half, share_weights, write_graphs
+from captionist.model.graphs import (
+    WEIGHTS,
+    Precision,
+    _Encode,
+    export_graph,
+    round_to_half,
+    share_weights,
+    write_graphs,
+)
 from captionist.model.language import IGNORE, encode_caption
 from captionist.training.recipe import load_recipe
 from captionist.training.run import train
@@ -357,7 +365,7 @@ def test_every_encoder_can_be_exported(checkpoints: Checkpoints, tmp_path: Path,
     round_to_half(model)
     side = model.config.encoder.resolution
     graph = tmp_path / ENCODER
-    _export(_Encode(model), (torch.zeros(2, 3, side, side),), ["visual_tokens"], [{0: Dim("batch")}], graph)
+    export_graph(_Encode(model), (torch.zeros(2, 3, side, side),), ["visual_tokens"], [{0: Dim("batch")}], graph)
     share_weights([graph], tmp_path / WEIGHTS, half=True)
     session = ort.InferenceSession(graph, providers=["CPUExecutionProvider"])
     for count in (1, 3):

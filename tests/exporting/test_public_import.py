@@ -129,6 +129,11 @@ def test_integers_come_close(family: Family, tmp_path: Path) -> None:
     prepared = [exact.prepare(picture) for picture in photographs(20)]
     logits = [c.decoder.prefill(c.encode(prepared).visual_tokens).logits for c in (exact, small)]
     assert np.abs(logits[1] - logits[0]).mean() < 0.1 * logits[0].std()
+    # Output layers that are the embeddings turned are made of integers, too.
+    for name in (ENCODER, PREFILL, STEP):
+        graph = onnx.load(small.bundle.path / name, load_external_data=False).graph
+        weights = {tensor.name.removesuffix(".half") for tensor in graph.initializer if len(tensor.dims) == 2}
+        assert not [n for n in graph.node if n.op_type in ("MatMul", "Gemm", "Transpose") and weights & set(n.input)]
 
 
 def test_a_batch_writes_what_its_pictures_alone_write(git: Imported) -> None:

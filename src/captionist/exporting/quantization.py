@@ -104,7 +104,7 @@ def quantize_detector(path: Path, scenes: Sequence[NDArray[np.uint8]]) -> None:
 
 def quantize_products(path: Path) -> None:
     """Rewrite a graph's matrix products with constant weights in place, a scale for all inputs of a product."""
-    _unfold_gemm(path)
+    _unfold(path)
     with _quiet():
         quantize_dynamic(
             path,
@@ -119,7 +119,7 @@ def quantize_products(path: Path) -> None:
 
 def quantize_products_by_row(path: Path) -> None:
     """The same with scales for blocks of 128 values of each row, so that rows do not change each other."""
-    _unfold_gemm(path)
+    _unfold(path)
     graph = onnx.load(path)
     quantizer = MatMulNBitsQuantizer(graph, bits=8, block_size=_BLOCK, is_symmetric=True, accuracy_level=_IN_INT8)
     logging.getLogger("onnxruntime.quantization.matmul_nbits_quantizer").setLevel(logging.WARNING)
@@ -142,18 +142,33 @@ def _quiet() -> Iterator[None]:
         root.removeFilter(drop)
 
 
-def _unfold_gemm(path: Path) -> None:
-    """Give the output layer, exported as a product with the transposed embeddings, a matrix of its own."""
+def _unfold(path: Path) -> None:
+    """Give products with transposed weights, such as an output layer of the embeddings, a matrix of their own."""
     model = onnx.load(path)
     graph = model.graph
-    weights = {tensor.name: tensor for tensor in graph.initializer}
-    for node in graph.node:
-        if node.op_type == "Gemm" and len(node.input) == 2 and node.input[1] in weights:
+    weights, made = {tensor.name: tensor for tensor in graph.initializer}, set[str]()
+
+    def transposed(name: str) -> str:
+        own = f"{name}.transposed"
+        if own not in made:
+            matrix = np.ascontiguousarray(numpy_helper.to_array(weights[name]).T)
+            graph.initializer.append(numpy_helper.from_array(matrix, own))
+            made.add(own)
+        return own
+
+    matrices: dict[str, str] = {}
+    for node in list(graph.node):
+        if node.op_type == "Transpose" and node.input[0] in weights and len(weights[node.input[0]].dims) == 2:
+            matrices[node.output[0]] = transposed(node.input[0])
+            graph.node.remove(node)
+        elif node.op_type == "Gemm" and len(node.input) == 2 and node.input[1] in weights:
             if any(a.name == "transB" and a.i for a in node.attribute):
-                name = f"{node.input[1]}.transposed"
-                matrix = np.ascontiguousarray(numpy_helper.to_array(weights[node.input[1]]).T)
-                graph.initializer.append(numpy_helper.from_array(matrix, name))
-                node.input[1] = name
+                node.input[1] = transposed(node.input[1])
             node.op_type = "MatMul"
             del node.attribute[:]
+        for place, name in enumerate(node.input):
+            node.input[place] = matrices.get(name, name)
+    read = {name for node in graph.node for name in node.input}
+    for tensor in [tensor for tensor in graph.initializer if tensor.name not in read]:
+        graph.initializer.remove(tensor)
     save_graph(model, path)

@@ -102,15 +102,15 @@ def test_attention_to_words_seen_is_attention_to_their_boxes(captioner: Captione
     scene = np.zeros((256, 256, 3), np.uint8)
     scene[192:, :64, 2] = 255
     encoding = captioner.encode([Prepared(captioner.prepare(patchwork(0)).pixels, scene)])
-    (places,) = captioner._places(encoding)
+    (places,) = captioner._wording._places(encoding)
     assert places.shape == (PREFIX + SEEN, PREFIX)
     looked = np.zeros((1, PREFIX + SEEN), np.float32)
     looked[0, PREFIX] = 1
     corner = np.zeros(GRID)
     corner[3, 0] = 1
-    np.testing.assert_array_equal(captioner._over_grid(looked, places), corner)
+    np.testing.assert_array_equal(captioner._wording._over_grid(looked, places), corner)
     looked[0, [PREFIX, -1]] = 0, 0.5  # the noun, which is of the whole picture
-    np.testing.assert_allclose(captioner._over_grid(looked, places), 1 / PREFIX)
+    np.testing.assert_allclose(captioner._wording._over_grid(looked, places), 1 / PREFIX)
 
 
 def test_a_picture_prepared_for_a_model_without_a_detector_is_refused(captioner: Captioner) -> None:

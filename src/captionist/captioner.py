@@ -1,11 +1,9 @@
 """Pictures in, captions out."""
 
-import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
-from itertools import accumulate
 from pathlib import Path
 from traceback import clear_frames
 from typing import NoReturn, Self, TypeVar, Unpack, cast
@@ -15,7 +13,7 @@ from numpy.typing import NDArray
 
 from captionist import images
 from captionist.bundle import TOKENIZER, Bundle
-from captionist.captions import Caption, CaptionResult, EmbeddingResult, WordAttention
+from captionist.captions import Caption, CaptionResult, EmbeddingResult
 from captionist.errors import (
     BundleError,
     FailedImageError,
@@ -31,15 +29,14 @@ from captionist.inference.choice import Chooser, Gatherer
 from captionist.inference.class_words import ClassWords
 from captionist.inference.constraints import Constraints
 from captionist.inference.decoder import Decoder, Step
-from captionist.inference.detector import box_shares
 from captionist.inference.encoding import Encoding, Prepared
 from captionist.inference.engine import Engine, OrtAlignment
 from captionist.inference.ranker import Ranker, read_ranker
 from captionist.inference.search import NOT_LEARNT, Choose, Hypothesis, SearchOptions, SearchOverrides, search
-from captionist.inference.sentence import sentence
 from captionist.inference.sharing import each_or_error, share_out
 from captionist.inference.threads import available_cores
 from captionist.inference.tokenizer import CaptionTokenizer
+from captionist.wording import Wording
 
 R = TypeVar("R")
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://|data:")
@@ -98,6 +95,7 @@ class Captioner:
                 f"{self.bundle.path}: {TOKENIZER} has {len(self.tokenizer)} tokens, but the graphs have "
                 f"{config.vocabulary_size}: export the model again"
             )
+        self._wording = Wording(config, self.tokenizer)
         self.defaults = config.search
         self._preprocessing = images.Preprocessing(
             size=(config.image.height, config.image.width),
@@ -357,65 +355,7 @@ class Captioner:
         return Gatherer(self._bank, engine.alignment, self.tokenizer, self._class_words, engine.decoder)
 
     def _generate(self, engine: Engine, encoding: Encoding, options: SearchOptions) -> list[Caption]:
-        return [
-            self._best(
-                [
-                    self._caption(hypothesis, confidence, places)
-                    for hypothesis, confidence in zip(hypotheses, self._confidences(hypotheses), strict=True)
-                ]
-            )
-            for hypotheses, places in zip(self._search(engine, encoding, options), self._places(encoding), strict=True)
-        ]
-
-    def _best(self, captions: list[Caption]) -> Caption:
-        """The first of some captions with the rest as its alternatives; different tokens may read the same."""
-        distinct = list({caption.text: caption for caption in reversed(captions)}.values())[::-1]
-        best, *others = distinct
-        return replace(best, alternatives=tuple(others))
-
-    def _places(self, encoding: Encoding) -> list[NDArray[np.float32]]:
-        """Where in each picture its visual tokens are: float32 [P, rows * cols], shares of the grid's cells."""
-        config = self.bundle.config
-        cells = np.eye(config.leading + math.prod(config.grid), dtype=np.float32)[:, config.leading :]
-        detector = config.detector
-        if detector is None or encoding.objects is None:
-            return [cells] * len(encoding)
-        return [
-            np.concatenate((cells, box_shares(objects, detector.words, detector.nouns, config.grid)))
-            for objects in encoding.objects
-        ]
-
-    def _caption(self, hypothesis: Hypothesis, confidence: float, places: NDArray[np.float32]) -> Caption:
-        return Caption(
-            text=sentence(self.tokenizer.decode(hypothesis.tokens)),
-            log_probability=hypothesis.log_probability,
-            confidence=confidence,
-            alternatives=(),
-            word_attention=tuple(
-                WordAttention(word.text, self._over_grid(hypothesis.attention[list(word.places)], places))
-                for word in self.tokenizer.words(hypothesis.tokens)
-            ),
-        )
-
-    def _confidences(self, hypotheses: Sequence[Hypothesis]) -> list[float]:
-        """Of a picture's captions, best first; of those that were ranked, none is surer than the one before."""
-        calibration = self.bundle.config.calibration
-        means = [hypothesis.mean_log_probability for hypothesis in hypotheses]
-        found = [
-            calibration.confidence(mean, hypothesis.evidence) if calibration else math.exp(mean)
-            for mean, hypothesis in zip(means, hypotheses, strict=True)
-        ]
-        return list(accumulate(found, min)) if any(h.evidence for h in hypotheses) else found
-
-    def _over_grid(self, attention: NDArray[np.float32], places: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Mean of a word's tokens on the picture's grid, as shares of it: float32 [T, P] -> [rows, cols].
-
-        A visual token counts where it is: places float32 [P, rows * cols].
-        """
-        grid: NDArray[np.float32] = (attention.mean(axis=0) @ places).reshape(self.bundle.config.grid)
-        # The rest of the attention went to earlier words; a grid that got none at all is read as an even look.
-        total = grid.sum()
-        return grid / total if total > 0 else np.full_like(grid, 1 / grid.size)
+        return self._wording.captions(self._search(engine, encoding, options), encoding)
 
 
 class _Closed:

@@ -112,7 +112,8 @@ def test_a_diff_is_proposed_and_nothing_changed(run: Run, model: Path, site: Pat
     assert done.code == 0
     assert done.out.startswith("--- a/site/index.html\n+++ b/site/index.html\n")
     assert done.err == (
-        "9 images without alt text in 1 page: 6 described, 3 skipped as not in a file; --write puts the texts in\n"
+        "9 images without alt text in 1 page: 6 described, 3 skipped (on the web, or in the page itself); "
+        "--write puts the texts in\n"
     )
     assert (site / "index.html").read_bytes() == before
 

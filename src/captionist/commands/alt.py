@@ -112,7 +112,7 @@ def _print_summary(pages: int, became: Counter[str], elsewhere: int, written: bo
         line += f": {became['described']:,} described"
         line += f", {became['failed']:,} failed" if became["failed"] else ""
         line += f", {became['unsure']:,} left out as unsure" if became["unsure"] else ""
-        line += f", {elsewhere:,} skipped as not in a file" if elsewhere else ""
+        line += f", {elsewhere:,} skipped (on the web, or in the page itself)" if elsewhere else ""
     if became["described"] and not written:
         line += "; --write puts the texts in"
     print_line(sys.stderr, line)

@@ -54,7 +54,7 @@ class Captioner:
 
     def __init__(
         self,
-        model: str | Path | None = None,
+        model: str | Path | Bundle | None = None,
         *,
         threads: int | None = None,
         limits: ImageLimits | None = None,
@@ -64,7 +64,7 @@ class Captioner:
         """Load a model.
 
         Args:
-            model: a bundle's directory, or the name of one inside the package; None is the embedded model.
+            model: a bundle, its directory, or the name of one inside the package; None is the embedded model.
             threads: by default the cores that this process really has; one picture's arithmetic is split over them,
                 many pictures are shared out among them.
             limits: what a picture may cost.
@@ -87,7 +87,7 @@ class Captioner:
         options = {"threads": threads, "limits": limits, "providers": tuple(providers), "allow_urls": allow_urls}
         self._again = partial(Captioner, model, **options)  # type: ignore[arg-type]
         self._providers, self._allow_urls = providers, allow_urls
-        self.bundle = Bundle.open(model)
+        self.bundle = model if isinstance(model, Bundle) else Bundle.open(model)
         config = self.bundle.config
         self.tokenizer = CaptionTokenizer(self.bundle.path / TOKENIZER)
         if len(self.tokenizer) != config.vocabulary_size:

@@ -41,6 +41,7 @@ def examples(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Exa
     ]
 
 
+@pytest.mark.slow
 def test_it_learns_which_captions_people_accept(bundle: Path, examples: list[Example], tmp_path: Path) -> None:
     copy = Path(shutil.copytree(bundle, tmp_path / "copy"))
     told = calibrate_model(Bundle.open(copy), examples)
@@ -55,6 +56,7 @@ def test_it_learns_which_captions_people_accept(bundle: Path, examples: list[Exa
     assert Bundle.open(copy).config.calibration == fitted
 
 
+@pytest.mark.slow
 def test_too_few_pictures_change_nothing(bundle: Path, examples: list[Example]) -> None:
     before = {file: file.read_bytes() for file in bundle.iterdir()}
     with pytest.raises(BundleError, match="these 50 pictures calibrate nothing: it takes 200"):

@@ -51,6 +51,8 @@ REPOSITORY = Path(__file__).parents[2]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 Bundles = dict[Precision, Bundle]
 
+pytestmark = pytest.mark.slow  # all of it waits for a model that is trained and exported three times
+
 
 @pytest.fixture(scope="module")
 def bundles(overfitted: Path, tmp_path_factory: pytest.TempPathFactory) -> Bundles:
@@ -268,7 +270,6 @@ def hybrid_int8(hybrid: VisionPrefixLM, pixels: NDArray[np.float32], tmp_path_fa
     return folder
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("graph", [ENCODER, PREFILL])
 def test_no_processor_can_overflow_in_int8(hybrid_int8: Path, graph: str) -> None:
     """Without VNNI two neighbouring products of an unsigned byte and a weight are added in 16 bits."""
@@ -278,7 +279,6 @@ def test_no_processor_can_overflow_in_int8(hybrid_int8: Path, graph: str) -> Non
     assert max(2 * 255 * int(np.abs(values.astype(int)).max()) for values in weights) < 2**15
 
 
-@pytest.mark.slow
 def test_int8_convolutions_say_nearly_what_the_model_says(
     hybrid: VisionPrefixLM, pixels: NDArray[np.float32], hybrid_int8: Path
 ) -> None:
@@ -338,7 +338,6 @@ def test_a_disagreement_shows(bundles: Bundles, overfitted: Path) -> None:
     assert parity.captions < parity.pictures
 
 
-@pytest.mark.slow
 def test_clip_is_trained_and_becomes_a_bundle(checkpoints: Checkpoints, tmp_path: Path) -> None:
     """Exporting compares graphs and model itself, and would raise."""
     torch.set_num_threads(1)
@@ -356,7 +355,6 @@ def test_clip_is_trained_and_becomes_a_bundle(checkpoints: Checkpoints, tmp_path
     assert f"CLIP's ViT at {SIZE} pixels" in bundle.model_card
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("family", ["vit", "deit", "dinov2", "clip", "siglip", "hybrid"])
 def test_every_encoder_can_be_exported(checkpoints: Checkpoints, tmp_path: Path, family: str) -> None:
     """At another resolution than the checkpoint's, in half precision, for any number of pictures."""

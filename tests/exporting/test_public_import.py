@@ -181,6 +181,7 @@ def test_it_cannot_match_and_says_so(git: Imported, run: Run) -> None:
     assert run("caption", EXAMPLES[0], "--model", git[2], "--retrieved", 2).code == 2
 
 
+@pytest.mark.slow
 def test_weights_of_a_large_graph_are_kept_beside_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As if protobuf held next to nothing, where it holds 2 GiB."""
     monkeypatch.setattr(quantization, "_LARGE", 1000)

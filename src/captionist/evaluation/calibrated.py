@@ -41,8 +41,7 @@ def calibrate_model(
         raise BundleError(
             f"{bundle.path} ranks captions, and is calibrated together with that: export it from its run again"
         )
-    plain = Captioner(bundle.path)
-    plain.bundle = Bundle(bundle.path, bundle.config.model_copy(update={"calibration": None}))
+    plain = Captioner(Bundle(bundle.path, bundle.config.model_copy(update={"calibration": None})))
     found, scores = calibrate_rows(evaluate(examples, plain, advance).rows), dict(bundle.scores)
     if found is None:
         raise BundleError(

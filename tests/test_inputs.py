@@ -273,6 +273,8 @@ def test_wrong_arguments_are_told(model: Path, wrong: dict[str, Any], message: s
 def test_numbers_of_numpy_are_numbers(captioner: Captioner, picture: Path) -> None:
     two: Any = np.int64(2)
     assert captioner.caption(picture, num_beams=two) == captioner.caption(picture, num_beams=2)
+    five: Any = np.int32(5)
+    assert captioner.caption(picture, num_captions=five) == captioner.caption(picture, num_captions=5)
 
 
 def test_it_can_be_pickled(model: Path, picture: Path) -> None:

@@ -53,9 +53,10 @@ class Caption:
 
         words: with the word and the weights, rows of 0 to 1, of each heat map.
         """
-        return self._fields(words) | {"alternatives": [one._fields(words) for one in self.alternatives]}
+        return self.fields(words) | {"alternatives": [one.fields(words) for one in self.alternatives]}
 
-    def _fields(self, words: bool) -> dict[str, Any]:
+    def fields(self, words: bool = False) -> dict[str, Any]:
+        """`to_dict` without the alternatives."""
         fields: dict[str, Any] = {
             "text": self.text,
             "log_probability": self.log_probability,

@@ -106,14 +106,12 @@ def decode(data: bytes, max_pixels: int, at_least: int | None = None) -> NDArray
 
 
 def pixels(picture: Image.Image, at_least: int | None = None) -> NDArray[np.uint8]:
-    """A Pillow picture as uint8 [H, W, 3]: sRGB, upright (EXIF orientation applied), transparency over white.
+    """A loaded Pillow picture as uint8 [H, W, 3]: sRGB, upright (EXIF orientation applied), transparency over white.
 
     Where no more than `at_least` pixels a side are needed, it is shrunk by a whole number, if that leaves as many.
     Raises UnsupportedImageError for a mode that has no fixed white (32-bit and floating-point pixels).
     """
     with _refusing(picture.format or "image"):
-        with _LOADING:
-            picture.load()
         orientation = _orientation(picture)
         profile = picture.info.get("icc_profile")
         picture = _common(picture)
@@ -128,6 +126,13 @@ def pixels(picture: Image.Image, at_least: int | None = None) -> NDArray[np.uint
     if orientation in _TURNS:
         picture = picture.transpose(_TURNS[orientation])
     return np.array(picture)
+
+
+def load(picture: Image.Image) -> None:
+    """Load a picture that may be shared by threads. Raises CorruptImageError where it cannot be decoded."""
+    with _LOADING, _refusing(picture.format or "image"):
+        picture.load()
+        _orientation(picture)  # which Pillow reads once, too, and keeps
 
 
 def check_size(size: tuple[int, int], max_pixels: int) -> None:

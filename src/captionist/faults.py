@@ -11,7 +11,7 @@ _ALLOWED = re.compile(r"Input should be (.*?)(, (unable to|got a) .*)?", re.DOTA
 # Pydantic's words for what is allowed, and ours.
 _WORDS = {"greater than or equal to": "at least", "less than or equal to": "at most", "greater than": "above"}
 _WORDS |= {"less than": "below", "a valid integer": "a whole number", "a valid boolean": "true or false"}
-_WORDS |= {"a valid string": "text", "a valid ": "a "}
+_WORDS |= {"a valid string": "text", "a valid array": "an array", "a valid ": "a "}
 _LONGEST = 40  # characters of a name or a value that are repeated
 
 
@@ -46,7 +46,6 @@ def _fault(fault: Any, known: Collection[str]) -> Fault:
         message = f"must be {allowed[1]}"
         for theirs, ours in _WORDS.items():
             message = message.replace(theirs, ours)
-        message = message.replace("a array", "an array").replace("a object", "an object")
         value = fault.get("input", ...)
         if isinstance(value, str | float | None) or (isinstance(value, int) and value.bit_length() < 64):
             message += f", but it is {value!r:.{_LONGEST}}"

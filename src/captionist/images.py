@@ -138,6 +138,7 @@ def decode(
     try:
         if isinstance(source, Image.Image):
             decoding.check_size(source.size, limits.max_pixels)
+            decoding.load(source)
             return decoding.pixels(source, at_least)
         if isinstance(source, np.ndarray):
             return _from_array(source, limits)

@@ -20,14 +20,16 @@ class _Options(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
     def __init__(self, **options: Any) -> None:
-        for name, value in options.items():
-            if type(value).__module__ == "numpy":
-                options[name] = value.item()
         try:
-            super().__init__(**options)
+            super().__init__(**_plain(options))
         except ValidationError as error:
             faults = find_faults(error, type(self).model_fields, quote=True)
             raise ValueError("; ".join(map(str, faults))) from None
+
+
+def _plain(options: dict[str, Any]) -> dict[str, Any]:
+    """NumPy's numbers as Python's, which strict fields ask for."""
+    return {name: one.item() if type(one).__module__ == "numpy" else one for name, one in options.items()}
 
 
 class Sampling(_Options):
@@ -98,7 +100,7 @@ class SearchOptions(_Options):
         More captions than beams raise the number of beams, fewer tokens at most the number at least, unless that is
         given, too.
         """
-        merged = cast(SearchOverrides, {**dict(self), **changes})
+        merged = cast(SearchOverrides, {**dict(self), **_plain(dict(changes))})
         captions, most = merged["num_captions"], merged["max_tokens"]
         # What is wrong in itself is refused below, and should not make another option wrong as well.
         if isinstance(captions, int) and "num_beams" not in changes and merged["sample"] is None:

@@ -1,7 +1,8 @@
 """Whether bytes are more than one picture file, as `cat a.jpg b.jpg` makes them.
 
 What cameras append to their own files does not count: other views and gain maps, which the first picture's index (CIPA
-DC-007, "MPF") lists, depth maps and videos, whose lengths stand in its XMP. Where a TIFF ends nothing tells.
+DC-007, "MPF") lists, depth maps and videos, whose lengths stand in its XMP. Where a TIFF, HEIC, AVIF or JPEG 2000 ends
+is not looked for.
 """
 
 import re

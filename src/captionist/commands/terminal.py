@@ -140,7 +140,7 @@ def read_stdin(limits: "ImageLimits") -> bytes:
 
 @contextmanager
 def own_errors_only() -> Iterator[None]:
-    """Keeps what libraries in C print off standard error: libjpeg and libpng name no file, and our own lines do.
+    """Keeps what libraries in C print off standard error: libtiff names no file, and our own lines do.
 
     `sys.stderr` goes on to where it went, through a descriptor of its own.
     """

@@ -43,12 +43,13 @@ _SHARED_FROM = 1024  # bytes; smaller tensors stay inside their graph
 
 
 class _Encode(nn.Module):
-    def __init__(self, model: VisionPrefixLM) -> None:
+    def __init__(self, model: Any) -> None:
         super().__init__()
         self.model = model
 
     def forward(self, pixels: Tensor, objects: Tensor | None = None) -> Tensor:
-        return self.model.encode(pixels, objects=objects)
+        tokens: Tensor = self.model.encode(pixels, objects=objects)
+        return tokens
 
 
 class _Prefill(_Encode):
@@ -58,7 +59,8 @@ class _Prefill(_Encode):
 
 class _ImageHead(_Encode):
     def forward(self, visual_tokens: Tensor, objects: Tensor | None = None) -> Tensor:
-        return self.model.embed(visual_tokens, objects)
+        embedded: Tensor = self.model.embed(visual_tokens, objects)
+        return embedded
 
 
 class _SentenceHead(nn.Module):
@@ -101,7 +103,7 @@ def write_graphs(
         return torch.zeros(rows, settings.n_layer, settings.n_head, tokens, width // settings.n_head)
 
     prefix = model.prefix_length + 1
-    batch, rows, length = Dim("batch"), Dim("rows"), Dim("length", max=settings.n_positions - prefix - 1)
+    batch = Dim("batch")
     seen = (torch.zeros(2, len(CLASSES), OBJECT_WIDTH),) if model.words else ()
     export_graph(
         _Encode(model),
@@ -110,25 +112,8 @@ def write_graphs(
         [{0: batch}, *({0: batch} for _ in seen)],
         directory / ENCODER,
     )
-    prefilled = ["logits", "attention", "keys", "values"]
-    export_graph(
-        _Prefill(model),
-        (torch.zeros(2, model.prefix_length, model.token_width),),
-        prefilled,
-        [{0: batch}],
-        directory / PREFILL,
-    )
-    export_graph(
-        _Step(model),
-        (
-            *(torch.ones(5, dtype=torch.int64) for _ in range(2)),
-            *(cache(3, prefix) for _ in range(2)),
-            *(cache(5, 2) for _ in range(2)),
-        ),
-        ["logits", "attention", "keys_out", "values_out"],
-        [{0: rows}, {0: rows}, {0: batch}, {0: batch}, {0: rows, 3: length}, {0: rows, 3: length}],
-        directory / STEP,
-    )
+    visual_tokens = torch.zeros(2, model.prefix_length, model.token_width)
+    export_decoder(model, visual_tokens, cache(3, prefix), cache(5, 2), settings.n_positions - prefix - 1, directory)
     graphs = [directory / name for name in (ENCODER, PREFILL, STEP)]
     feeds: list[Feed] = [{"pixels": picture.pixels[None]} for picture in pictures]
     if model.config.words is not None:
@@ -169,6 +154,27 @@ def round_to_half(model: VisionPrefixLM) -> None:
     for parameter in model.parameters():
         if parameter.nbytes >= _SHARED_FROM:
             parameter.data = parameter.data.half().float()
+
+
+def export_decoder(
+    decoder: Any, visual_tokens: Tensor, prefix: Tensor, own: Tensor, longest: int, directory: Path
+) -> None:
+    """Write prefill.onnx and step.onnx of what has `prefill` and `step` as `VisionPrefixLM` has.
+
+    visual_tokens [B, P, W], prefix [B, L, heads, P + 1, w] and own [R, L, heads, S, w] are examples of inputs; S may
+    grow to `longest`.
+    """
+    batch, rows, length = Dim("batch"), Dim("rows"), Dim("length", max=longest)
+    outputs = ["logits", "attention", "keys", "values"]
+    export_graph(_Prefill(decoder), (visual_tokens,), outputs, [{0: batch}], directory / PREFILL)
+    ids = torch.ones(own.shape[0], dtype=torch.int64)
+    export_graph(
+        _Step(decoder),
+        (ids, ids.clone(), prefix, prefix.clone(), own, own.clone()),
+        [*outputs[:2], "keys_out", "values_out"],
+        [{0: rows}, {0: rows}, {0: batch}, {0: batch}, {0: rows, 3: length}, {0: rows, 3: length}],
+        directory / STEP,
+    )
 
 
 def export_graph(

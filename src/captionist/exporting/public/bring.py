@@ -7,7 +7,7 @@ from typing import get_args
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.export import Dim
 
 from captionist import bundle as bundles
@@ -15,9 +15,8 @@ from captionist import paths
 from captionist.bundle import Bundle, BundleConfig, DecoderConfig
 from captionist.captioner import Captioner
 from captionist.errors import BundleError, CaptionistError
-from captionist.exporting.graphs import WEIGHTS, Precision, export_graph, share_weights
+from captionist.exporting.graphs import WEIGHTS, Precision, export_decoder, export_graph, share_weights
 from captionist.exporting.public.checkpoint import Checkpoint, open_checkpoint
-from captionist.exporting.public.decoder import Decoder
 from captionist.exporting.quantization import quantize_products, quantize_products_by_row
 
 _TOLERANCE = 1e-3
@@ -49,27 +48,11 @@ def import_model(source: str, bundle: Path, precision: Precision = "int8") -> Bu
     return Bundle.open(bundle)
 
 
-class _Prefill(nn.Module):
-    def __init__(self, decoder: Decoder) -> None:
-        super().__init__()
-        self.decoder = decoder
-
-    def forward(self, visual_tokens: Tensor) -> tuple[Tensor, ...]:
-        return tuple(self.decoder.prefill(visual_tokens))
-
-
-class _Step(_Prefill):
-    def forward(  # type: ignore[override]
-        self, tokens: Tensor, picture: Tensor, prefix_keys: Tensor, prefix_values: Tensor, keys: Tensor, values: Tensor
-    ) -> tuple[Tensor, ...]:
-        return tuple(self.decoder.step(tokens, picture, prefix_keys, prefix_values, keys, values))
-
-
 def _write(checkpoint: Checkpoint, directory: Path, name: str, precision: Precision) -> None:
     model, decoder = checkpoint.model, checkpoint.model.decoder
     pixels = torch.rand(2, 3, *model.image)
     visual_tokens = model.encoder(pixels)
-    logits, _, prefix_keys, prefix_values = decoder.prefill(visual_tokens)
+    logits, _, prefix_keys, _ = decoder.prefill(visual_tokens)
     count, width = visual_tokens.shape[1:]
     layers, heads, _, head_width = prefix_keys.shape[1:]
     grid = model.image[0] // model.cell[0], model.image[1] // model.cell[1]
@@ -97,30 +80,9 @@ def _write(checkpoint: Checkpoint, directory: Path, name: str, precision: Precis
     )
     _write_tokenizer(checkpoint, directory, config)
 
-    batch, rows, length = Dim("batch"), Dim("rows"), Dim("length", max=model.positions - 2)
     own = torch.zeros(5, layers, heads, 2, head_width)
-    export_graph(model.encoder, (pixels,), ["visual_tokens"], [{0: batch}], directory / bundles.ENCODER)
-    export_graph(
-        _Prefill(decoder),
-        (visual_tokens,),
-        ["logits", "attention", "keys", "values"],
-        [{0: batch}],
-        directory / bundles.PREFILL,
-    )
-    export_graph(
-        _Step(decoder),
-        (
-            torch.ones(5, dtype=torch.int64),
-            torch.tensor([0, 0, 1, 1, 1]),
-            prefix_keys,
-            prefix_values,
-            own,
-            own.clone(),
-        ),
-        ["logits", "attention", "keys_out", "values_out"],
-        [{0: rows}, {0: rows}, {0: batch}, {0: batch}, {0: rows, 3: length}, {0: rows, 3: length}],
-        directory / bundles.STEP,
-    )
+    export_graph(model.encoder, (pixels,), ["visual_tokens"], [{0: Dim("batch")}], directory / bundles.ENCODER)
+    export_decoder(decoder, visual_tokens, prefix_keys, own, model.positions - 2, directory)
     if precision == "int8":
         quantize_products(directory / bundles.ENCODER)
         quantize_products(directory / bundles.PREFILL)

@@ -207,6 +207,6 @@ def _picture(service: Service, options: CaptionOptions, outcome: Described | Pro
     )
     return PictureOutput(
         id=service.ids.make(record),
-        captions=[CaptionOutput(**c.to_dict(options.explain)) for c in captions],
+        captions=[CaptionOutput(**c.fields(options.explain)) for c in captions],
         problem=None,
     )

@@ -17,24 +17,8 @@ from numpy.typing import NDArray
 
 from captionist.model import alignment
 from captionist.training.loop import Trainer
-from captionist.training.pictures import Pictures
+from captionist.training.pictures import PictureSet
 from captionist.training.train import train
-
-
-class _Watched:
-    """A source's pictures, and which of them were read since it was last asked."""
-
-    def __init__(self, pictures: Pictures) -> None:
-        self.pictures = pictures
-        self.read: list[int] = []
-
-    def __len__(self) -> int:
-        return len(self.pictures)
-
-    def batches(self, batches: Sequence[NDArray[np.int64]]) -> Iterator[NDArray[np.uint8]]:
-        for batch, pixels in zip(batches, self.pictures.batches(batches), strict=True):
-            self.read += batch.tolist()
-            yield pixels
 
 
 def main(recipe: Path, runs: Path, kill_at: int | None) -> None:
@@ -45,15 +29,16 @@ def main(recipe: Path, runs: Path, kill_at: int | None) -> None:
     torch.set_num_threads(1)
     alignment._DROPOUT = 0.0  # each process would draw its own; see docs/training.md
     epoch, step = Trainer._epoch, Trainer._step
-    watched: list[_Watched] = []
+    batches, read = PictureSet.batches, list[int]()
+
+    def note(pictures: PictureSet, numbers: Sequence[NDArray[np.int64]]) -> Iterator[NDArray[np.uint8]]:
+        for batch, pixels in zip(numbers, batches(pictures, numbers), strict=True):
+            if pictures.examples[0].id.startswith("train_"):  # those of the root
+                read.extend(batch.tolist())
+            yield pixels
 
     def begin(trainer: Trainer, *arguments: Any) -> None:
-        pictures = trainer.data.sources["root"].pictures
-        assert pictures is not None
-        if not watched:
-            watched.append(_Watched(pictures.pixels))
-            pictures.__dict__["pixels"] = watched[0]  # what the cached property would give
-        watched[0].read.clear()  # of what the caches of features read
+        read.clear()  # of what the caches of features read
         epoch(trainer, *arguments)
 
     def watch(trainer: Trainer, *arguments: Any) -> tuple[float, float]:
@@ -61,13 +46,14 @@ def main(recipe: Path, runs: Path, kill_at: int | None) -> None:
         number = trainer.progress.total_steps + 1
         if number == kill_at:
             os.kill(os.getpid(), signal.SIGKILL)
-        seen = {"step": number, "stage": trainer.progress.stage, "loss": loss, "read": watched[0].read}
+        seen = {"step": number, "stage": trainer.progress.stage, "loss": loss, "read": read}
         with (runs / f"seen-{trainer.accelerator.process_index}.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(seen) + "\n")
-        watched[0].read.clear()
+        read.clear()
         return loss, norm
 
     Trainer._epoch, Trainer._step = begin, watch  # type: ignore[method-assign,assignment]
+    PictureSet.batches = note  # type: ignore[method-assign,assignment]
     runs.mkdir(exist_ok=True)
     train(recipe, [], next(runs.glob("tiny-*"), None), runs)
 

@@ -86,10 +86,10 @@ def test_text_loses_the_captions_of_evaluation_pictures(
 def test_pictures_are_hashed_once(corpus: Path, tmp_path: Path, checkpoints: Checkpoints) -> None:
     config = DataConfig(root=corpus, cache=tmp_path / "cache")
     first = read(config, checkpoints)
-    kept = {path: path.stat().st_mtime_ns for path in (tmp_path / "cache").glob("hashes-*.npy")}
+    kept = {path: path.stat().st_mtime_ns for path in (tmp_path / "cache").glob("hashes-*.json")}
     assert len(kept) == 2  # of train and of dev
     assert read(config, checkpoints) == first
-    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "cache").glob("hashes-*.npy")} == kept
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "cache").glob("hashes-*.json")} == kept
 
 
 def test_what_cannot_be_compared_is_an_error(corpus: Path, tmp_path: Path, checkpoints: Checkpoints) -> None:

@@ -100,7 +100,7 @@ def mean_reward(run: Path) -> float:
     pictures = data.sources["root"].pictures
     assert pictures is not None
     rows = np.arange(len(pictures.examples))
-    (pixels,) = pictures.pixels.batches([rows])
+    (pixels,) = pictures.batches([rows])
     with torch.no_grad():
         prefix = model.encode(normalise(torch.from_numpy(pixels), model.encoder))
     torch.manual_seed(0)

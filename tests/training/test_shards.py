@@ -10,8 +10,9 @@ import pytest
 
 from captionist import images
 from captionist.model.language import load_tokenizer
+from captionist.training.cache import pictures_key
 from captionist.training.dataset import Corpora
-from captionist.training.pictures import open_pixels, pictures_key
+from captionist.training.pictures import PictureSet
 from captionist.training.recipe import DataConfig
 from tests.data.tars import DOG, PALACE, RIVER, write_tar
 from tests.model.checkpoints import SIZE, Checkpoints
@@ -35,7 +36,7 @@ def test_copies_of_dev_are_left_out_and_the_others_decoded(
         "dev-000000.tar/1.jpg",
     ]
     assert "train-000000.tar/1.png is " in caplog.text
-    pixels = open_pixels(train, SIZE, cache)
+    (pixels,) = PictureSet(train, SIZE, corpora.config).batches([np.arange(len(train))])
     for row, picture in zip(pixels, (PALACE, RIVER), strict=True):
         assert np.array_equal(row, images.squeeze(images.decode(picture), (SIZE, SIZE)))
     key = pictures_key(train, SIZE)

@@ -22,7 +22,7 @@ from captionist.inference.search import SearchOptions, search
 from captionist.model.fusion import load_model
 from captionist.model.torch_decoder import TorchDecoder
 from captionist.training import dataset
-from captionist.training.pictures import normalise, open_pixels
+from captionist.training.pictures import PictureSet, normalise
 from captionist.training.recipe import load_recipe
 from captionist.training.train import train
 from tests.model.checkpoints import SIZE, Checkpoints
@@ -44,9 +44,9 @@ def test_it_learns_sixteen_pictures_word_for_word(overfitted: Path) -> None:
     recipe = load_recipe(overfitted / "recipe.yaml")
     examples = open_corpus(recipe.data.root, recipe.data.format).split("train")
     model = load_model(overfitted / "last").eval()
-    pixels = torch.from_numpy(np.array(open_pixels(examples, SIZE, recipe.data.cache)))
+    (pictures,) = PictureSet(examples, SIZE, recipe.data).batches([np.arange(len(examples))])
     with torch.inference_mode():
-        prefix = model.encode(normalise(pixels, model.encoder))
+        prefix = model.encode(normalise(torch.from_numpy(pictures), model.encoder))
     found = search(TorchDecoder(model), prefix, len(examples), SearchOptions(num_beams=1))
     written = [model.tokenizer.decode(list(hypotheses[0].tokens)).strip() for hypotheses in found]
     assert written == [clean_caption(example.references[0], lowercase=True) for example in examples]

@@ -3,6 +3,7 @@
 import json
 import logging
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,10 +12,10 @@ from numpy.typing import NDArray
 
 from captionist import images
 from captionist.data import Example
-from captionist.errors import DataError, ImageError
+from captionist.errors import DataError
 from captionist.model.language import load_tokenizer
 from captionist.training.dataset import Corpora, TrainingData, readable
-from captionist.training.pictures import open_pixels, read_hashes, read_pixels
+from captionist.training.pictures import PictureSet
 from captionist.training.recipe import DataConfig, SourceConfig, load_recipe
 from captionist.training.train import train
 from tests.model.checkpoints import SIZE, Checkpoints
@@ -24,82 +25,28 @@ from tests.training.runs import frozen, whole, write_recipe
 from tests.training.test_leaks import add
 
 
-@pytest.fixture
-def examples(tmp_path: Path) -> list[Example]:
-    """Five pictures, of which the first and the fourth are none."""
-    paths = [write_png(tmp_path / "Images" / f"{seed}.png", seed) for seed in range(5)]
+@pytest.mark.parametrize("decode", ["ahead", "workers"])
+def test_those_that_cannot_be_read_are_found_once(tmp_path: Path, decode: Any) -> None:
+    paths = [write_png(tmp_path / "Images" / f"{seed}.png", seed) for seed in range(6)]
     for bad in (paths[0], paths[3]):
         bad.write_bytes(b"not a picture")
-    return [Example(path.name, path, ("a caption",), "train") for path in paths]
+    paths[5].unlink()
+    examples = [Example(path.name, path, ("a caption",), "train") for path in paths]
+    config = DataConfig(root=tmp_path, cache=tmp_path / "cache", decode=decode, workers=0)
 
+    def unreadable(some: list[Example]) -> dict[int, str]:
+        return PictureSet(some, SIZE, config).unreadable()
 
-def caches(folder: Path) -> dict[str, int]:
-    return {path.name: path.stat().st_mtime_ns for path in folder.glob("*.npy")}
-
-
-def test_the_rows_are_those_of_the_others_and_are_read_once(examples: list[Example], tmp_path: Path) -> None:
-    cache = tmp_path / "cache"
-    first = read_pixels(examples, SIZE, cache)
-    good = [examples[number] for number in (1, 2, 4)]
-    assert first.rows.shape == (3, SIZE, SIZE, 3)
-    assert sorted(first.unreadable) == [0, 3]
-    assert all(str(examples[number].image) in said for number, said in first.unreadable.items())
-    kept = caches(cache)
-    assert len(kept) == 1
-    again = read_pixels(examples, SIZE, cache)
-    assert again.unreadable == first.unreadable
-    assert np.array_equal(again.rows, first.rows)
-    assert np.array_equal(open_pixels(good, SIZE, cache), first.rows)
-    assert caches(cache) == kept
-    next(cache.glob("*.npy")).unlink()  # the record of the unreadable stays
-    assert np.array_equal(read_pixels(examples, SIZE, cache).rows, first.rows)
-    assert np.array_equal(open_pixels(good, SIZE, tmp_path / "other"), first.rows)
-
-
-def test_a_mended_picture_is_read(examples: list[Example], tmp_path: Path) -> None:
-    assert sorted(read_hashes(examples, tmp_path / "cache").unreadable) == [0, 3]
-    write_png(Path(str(examples[3].image)), 3)
-    pictures = read_hashes(examples, tmp_path / "cache")
-    assert (list(pictures.unreadable), pictures.rows.shape) == ([0], (4,))
-
-
-def test_all_of_none_and_none_of_all(examples: list[Example], tmp_path: Path) -> None:
-    assert read_pixels([], SIZE, tmp_path / "cache").rows.shape == (0, SIZE, SIZE, 3)
-    bad = [examples[0], examples[3]]
-    for _ in range(2):
-        pictures = read_pixels(bad, SIZE, tmp_path / "cache")
-        assert (pictures.rows.shape, len(pictures.unreadable)) == ((0, SIZE, SIZE, 3), 2)
-
-
-def test_who_needs_them_all_is_told_all_that_are_bad(examples: list[Example], tmp_path: Path) -> None:
-    with pytest.raises(ImageError, match=r"0\.png: .*; .*3\.png: "):
-        open_pixels(examples, SIZE, tmp_path / "cache")
-
-
-def test_a_picture_that_is_gone_is_unreadable(examples: list[Example], tmp_path: Path) -> None:
-    Path(str(examples[4].image)).unlink()
-    assert sorted(read_pixels(examples, SIZE, tmp_path / "cache").unreadable) == [0, 3, 4]
-
-
-def test_a_run_names_all_and_goes_on_without_a_stated_share(tmp_path: Path, checkpoints: Checkpoints) -> None:
-    recipe = write_recipe(tmp_path, checkpoints, [frozen()])
-    bad = [
-        tmp_path / "corpus" / "Images" / f"{name}.png" for name in ("train_red_bar", "train_blue_bar", "dev_red_bar")
-    ]
-    for path in bad:
-        path.write_bytes(b"not a picture")
-    torch.set_num_threads(1)
-    with pytest.raises(DataError) as refused:
-        train(recipe, [], runs=tmp_path / "refused")
-    assert str(refused.value).startswith("3 of 32 pictures cannot be read, which is more than data.max_unreadable=0.01")
-    assert all(str(path) in str(refused.value) for path in bad)
-    kept = caches(tmp_path / "cache")
-    run = train(recipe, ["data.max_unreadable=0.1"], runs=tmp_path / "runs")
-    assert (run / "best" / "model.json").is_file()
-    log = (run / "train.log").read_text(encoding="utf-8")
-    assert "3 of 32 pictures cannot be read and are left out" in log
-    assert all(f"left out: {path}: " in log for path in bad)
-    assert kept.items() <= caches(tmp_path / "cache").items()  # what the first run read was not lost
+    found = unreadable(examples)
+    assert sorted(found) == [0, 3, 5]
+    assert all(str(examples[number].image) in said for number, said in found.items())
+    (record,) = (tmp_path / "cache").glob("unreadable-*.json")
+    made = record.stat().st_mtime_ns
+    assert unreadable(examples) == found
+    assert record.stat().st_mtime_ns == made
+    assert unreadable([examples[number] for number in (1, 2, 4)]) == {}
+    write_png(paths[3], 3)  # mended
+    assert sorted(unreadable(examples)) == [0, 5]
 
 
 def test_a_split_of_which_nothing_is_left_is_an_error(tmp_path: Path, checkpoints: Checkpoints) -> None:
@@ -148,7 +95,8 @@ def test_those_of_all_sources_and_dev_corpora_are_named_at_once(
     recipe, bad = of_several(tmp_path, checkpoints)
     how = [f"data.decode={decode}", "data.workers=1"]
     torch.set_num_threads(1)
-    with pytest.raises(DataError, match=r"^3 of 44 pictures cannot be read") as refused:
+    told = r"^3 of 44 pictures cannot be read, which is more than data.max_unreadable=0.01"
+    with pytest.raises(DataError, match=told) as refused:
         train(recipe, how, runs=tmp_path / "refused")
     assert all(str(path) in str(refused.value) for path in bad)
     run = train(recipe, [*how, "data.max_unreadable=0.1"], runs=tmp_path / "runs")
@@ -184,7 +132,7 @@ def test_what_is_known_of_the_others_stays_beside_them(tmp_path: Path, checkpoin
     sets = [source.pictures for source in data.sources.values() if source.pictures] + list(data.dev_pictures.values())
     assert [len(pictures.examples) for pictures in sets] == [15, 7, 16, 3]
     for pictures in sets:
-        (rows,) = pictures.pixels.batches([np.arange(len(pictures.examples))])
+        (rows,) = pictures.batches([np.arange(len(pictures.examples))])
         for row, length, example in zip(rows, pictures.annotated["length"], pictures.examples, strict=True):
             assert np.array_equal(row, images.squeeze(images.decode(example.image), (SIZE, SIZE)))
             assert length == len(example.image.name)

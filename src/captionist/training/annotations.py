@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from captionist.data import Example
 from captionist.errors import RecipeError
 from captionist.training import seen
-from captionist.training.pictures import open_array, pictures_key
+from captionist.training.cache import open_array, pictures_key
 from captionist.training.recipe import Recipe
 
 

@@ -5,9 +5,11 @@ from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from tokenizers import Tokenizer
 from torch import Tensor
 
@@ -18,19 +20,22 @@ from captionist.data import (
     Example,
     clean_caption,
     clean_references,
+    difference_hash,
     evaluation_examples,
     leave_out,
     leave_out_lines,
     open_corpus,
     open_with,
 )
-from captionist.errors import DataError
+from captionist.errors import DataError, ImageError
+from captionist.images import ImageFile
 from captionist.model.language import encode_caption
 from captionist.training.annotations import Annotation
+from captionist.training.cache import open_record, pictures_key
 from captionist.training.groups import find_groups
-from captionist.training.pictures import read_hashes
+from captionist.training.pictures import PictureSet
 from captionist.training.recipe import DataConfig, DevConfig
-from captionist.training.sources import PictureSet, PictureSource, Source, TextSource
+from captionist.training.sources import PictureSource, Source, TextSource
 from captionist.training.stage import ROOT, TEXT
 from captionist.training.teacher import Teacher
 
@@ -119,14 +124,14 @@ class Corpora:
         An evaluation picture that cannot be read is compared by its captions alone.
         """
         cache, evaluation = self.config.cache, self._evaluation
-        ours, theirs = {name: read_hashes(some, cache) for name, some in train.items()}, read_hashes(evaluation, cache)
+        ours, theirs = {name: _hash(some, cache) for name, some in train.items()}, _hash(evaluation, cache)
         messages = [said for pictures in (*ours.values(), theirs) for said in pictures.unreadable.values()]
         _report(messages, sum(map(len, train.values())) + len(evaluation), self.config)
         unseen = [evaluation[number] for number in theirs.unreadable]
         evaluation, kept = (*_without(evaluation, theirs.unreadable), *unseen), {}
         for name, examples in train.items():
             some = _without(examples, ours[name].unreadable)
-            checked = leave_out(some, evaluation, ours[name].rows, theirs.rows)
+            checked = leave_out(some, evaluation, ours[name].hashes, theirs.hashes)
             _logger.info("%s", checked)
             if not checked.kept:
                 root = self.config.root if name == ROOT else self._others[name].root
@@ -141,6 +146,29 @@ class Corpora:
         own = [example for corpus in corpora for example in corpus.examples if example.split in EVALUATION_SPLITS]
         excluded = [example for root in self.config.exclude for example in evaluation_examples(open_corpus(root))]
         return tuple({example.image: example for example in (*own, *excluded)}.values())
+
+
+class _Hashes(NamedTuple):
+    """What N pictures look like: the `difference_hash` of each of the M that can be read, uint64 [M], in their order,
+    and what is wrong with the others, by their numbers."""
+
+    hashes: NDArray[np.uint64]
+    unreadable: dict[int, str]
+
+
+def _hash(examples: Sequence[Example], cache: Path) -> _Hashes:
+    """Each picture is read once for good. Raises TrainingError where that cannot be kept."""
+
+    def read(picture: ImageFile) -> int | str:
+        try:
+            return difference_hash(picture)
+        except ImageError as error:
+            return str(error)
+
+    path = cache / f"hashes-{pictures_key(examples, 64)}.json"
+    found = open_record(path, lambda: [read(example.image) for example in examples])
+    hashes = np.array([each for each in found if isinstance(each, int)], np.uint64)
+    return _Hashes(hashes, {number: each for number, each in enumerate(found) if isinstance(each, str)})
 
 
 def _named(corpus: Corpus, name: str) -> Corpus:

@@ -95,7 +95,7 @@ class Feed:
             return iter(())
         table = source.table(self.stage.packed)
         wanted = [table.pictures(portion.rows) for portions in plan for portion in portions]
-        return source.pictures.pixels.batches(wanted)
+        return source.pictures.batches(wanted)
 
     def _examples(
         self,

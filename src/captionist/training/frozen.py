@@ -1,6 +1,9 @@
 """What a frozen backbone makes of pictures, and of augmented views of them: computed once, kept on the disk."""
 
+import hashlib
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,25 +13,50 @@ from torch import Tensor
 from captionist.model.vision import Encoder
 from captionist.training.augment import AUGMENT_DRAWS, augment
 from captionist.training.batches import uniform_draws
-from captionist.training.pictures import open_features
-from captionist.training.sources import PictureSet
+from captionist.training.cache import open_array
+from captionist.training.pictures import PictureSet, normalise
 
 
+@dataclass(frozen=True)
 class FrozenBackbone:
-    """Opens features, float16 [N, F, C]; see `pictures.open_features`."""
+    """Opens features of pictures. `seed` says how their views are augmented."""
 
-    def __init__(self, encoder: Encoder, cache: Path, seed: int, device: torch.device, bf16: bool) -> None:
-        self._encoder, self._cache, self._seed, self._device, self._bf16 = encoder, cache, seed, device, bf16
+    encoder: Encoder
+    cache: Path
+    seed: int
+    device: torch.device
+    bf16: bool
 
     def features(self, pictures: PictureSet, view: int = 0) -> NDArray[np.float16]:
-        """Of the pictures as they are (view 0), or of one augmentation of each, drawn for good."""
+        """Of the pictures as they are (view 0), or of one augmentation of each, drawn for good.
 
-        def change(pixels: Tensor, start: int) -> Tensor:
-            flippable = pictures.flippable[start : start + len(pixels)]
-            return augment(pixels, flippable, uniform_draws((self._seed, view, start), len(pixels), AUGMENT_DRAWS))
+        float16 [N, F, C], memory-mapped; see `Encoder.backbone`, whose weights are part of the file's name. Raises as
+        `PictureSet.batches`.
+        """
 
+        def fill(features: NDArray[Any]) -> None:
+            self.encoder.eval()
+            rows = pictures.ranges()
+            with torch.inference_mode(), torch.autocast(self.device.type, torch.bfloat16, self.bf16):
+                for numbers, pixels in zip(rows, pictures.batches(rows), strict=True):
+                    batch = self._seen(pictures, view, numbers, torch.from_numpy(pixels).to(self.device))
+                    found = self.encoder.backbone(normalise(batch, self.encoder))
+                    features[numbers] = found.to(torch.float16).cpu().numpy()
+
+        pictures.open()  # whose own caches are locked, too
         key = pictures.key
         if view:
-            key += f" {self._seed} {view} {AUGMENT_DRAWS} {pictures.flippable.tolist()}"
-        where = (self._cache, self._device, self._bf16)
-        return open_features(self._encoder, pictures.pixels, key, *where, change if view else None)
+            key += f" {self.seed} {view} {AUGMENT_DRAWS} {pictures.flippable.tolist()}"
+        digest = hashlib.sha256(f"{key} {self.bf16}".encode())
+        for module in self.encoder.backbone_modules():
+            for tensor in module.state_dict().values():
+                digest.update(tensor.cpu().numpy().tobytes())
+        path = self.cache / f"features-{digest.hexdigest()[:16]}.npy"
+        shape = (len(pictures), self.encoder.grid**2, self.encoder.feature_width)
+        return open_array(path, np.float16, shape, fill)
+
+    def _seen(self, pictures: PictureSet, view: int, numbers: NDArray[np.int64], pixels: Tensor) -> Tensor:
+        if not view:
+            return pixels
+        draws = uniform_draws((self.seed, view, int(numbers[0])), len(numbers), AUGMENT_DRAWS)
+        return augment(pixels, pictures.flippable[numbers], draws)

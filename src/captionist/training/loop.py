@@ -8,7 +8,6 @@ place in the step's batch, so that it does not depend on how many processes shar
 import logging
 import math
 import time
-from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -30,7 +29,7 @@ from captionist.training.frozen import FrozenBackbone
 from captionist.training.logs import RunLog
 from captionist.training.objectives import Batch, Examples, Objective, build_objective, look
 from captionist.training.optim import WeightAverage, learning_rate, prepare_stage
-from captionist.training.pictures import normalise
+from captionist.training.pictures import PictureSet, normalise
 from captionist.training.progress import Reporter
 from captionist.training.recipe import Recipe
 from captionist.training.sharding import (
@@ -42,9 +41,8 @@ from captionist.training.sharding import (
     wants_sharding,
     whole,
 )
-from captionist.training.sources import PictureSet
 from captionist.training.stage import Stage
-from captionist.training.validate import Validators
+from captionist.training.validate import Show, Validator
 
 _MEASURED = 8  # steps whose pictures tell what is usual
 _logger = logging.getLogger(__name__)
@@ -81,8 +79,8 @@ class Trainer:
         self.accelerator, self.progress, self._restored = accelerator, progress, state
         self.device = accelerator.device
         self.main = accelerator.is_main_process
-        self.validators = Validators(data.dev, recipe, accelerator.process_index, accelerator.num_processes)
-        self.log = RunLog(run, progress, self.validators.columns) if self.main else None
+        self.validator = Validator(data.dev, recipe, accelerator.process_index, accelerator.num_processes)
+        self.log = RunLog(run, progress, self.validator.columns) if self.main else None
         model.to(self.device)
 
     def train(self) -> None:
@@ -271,12 +269,13 @@ class Trainer:
         self.model.eval()
         shown = {name: self._dev(state, name) for name in self.data.dev}
         with torch.inference_mode(), self.accelerator.autocast():
-            captions = self.validators.captions(self.model, shown)
-            recalls = self.validators.recalls(self.model, shown) if state.stage.contrasts else {}
+            captions = {name: self.validator.captions(self.model, name, show) for name, show in shown.items()}
+            compared = shown if state.stage.contrasts else {}
+            recalls = {name: self.validator.recalls(self.model, name, show) for name, show in compared.items()}
         progress = self.progress
         progress.to_validate = False
         if self.log:
-            scores = self.validators.scores(captions, recalls)
+            scores = self.validator.scores(captions, recalls)
             self.log.epoch(
                 step=progress.total_steps,
                 stage=state.stage.name,
@@ -284,7 +283,7 @@ class Trainer:
                 seconds=round(time.monotonic() - begun, 1),
                 **{name: round(score, 3) for name, score in scores.items()},
             )
-            self.log.samples(self.validators.by_picture(captions))
+            self.log.samples(self.validator.by_picture(captions))
             _logger.info("%s epoch %d: %s", state.stage.name, progress.epoch, scores)
             # Heads that train by themselves leave the captions, and so their score, as they are.
             equal = state.stage.contrasts and scores["cider"] == progress.best
@@ -292,7 +291,7 @@ class Trainer:
                 progress.best = scores["cider"]
                 self.model.save(self.run / "best")
 
-    def _dev(self, state: _StageState, corpus: str) -> Callable[[int, int], Examples]:
+    def _dev(self, state: _StageState, corpus: str) -> Show:
         """What the model is shown of a range of a corpus's dev pictures."""
         pictures: PictureSet = self.data.dev_pictures[corpus]
 
@@ -303,7 +302,7 @@ class Trainer:
             if corpus in state.dev_features:
                 features = torch.from_numpy(state.dev_features[corpus][rows]).to(self.device).float()
                 return Examples(captions, features=features, annotations=annotations)
-            pixels = torch.from_numpy(next(pictures.pixels.batches([rows]))).to(self.device)
+            pixels = torch.from_numpy(next(pictures.batches([rows]))).to(self.device)
             return Examples(captions, pixels=normalise(pixels, self.model.encoder), annotations=annotations)
 
         return show

@@ -9,80 +9,11 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from captionist.data import Example
 from captionist.model.language import encode_caption
-from captionist.training.annotations import Annotation, open_annotation
-from captionist.training.augment import may_flip
+from captionist.training.annotations import Annotation
 from captionist.training.batches import CaptionTable
 from captionist.training.groups import agreement
-from captionist.training.pictures import (
-    DecodedAhead,
-    DecodedByWorkers,
-    Pictures,
-    find_unreadable,
-    open_pixels,
-    pictures_key,
-    read_pixels,
-)
-from captionist.training.recipe import DataConfig
-
-_MOST_AHEAD = 8e9  # bytes: what `data.decode: auto` keeps of one source's pictures
-
-
-class PictureSet:
-    """Pictures, and what is known of each; all of it is made when it is first asked for, and kept on the disk."""
-
-    def __init__(
-        self, examples: Sequence[Example], resolution: int, config: DataConfig, annotations: Sequence[Annotation] = ()
-    ) -> None:
-        self.examples, self.resolution = examples, resolution
-        self._config, self._annotations = config, annotations
-
-    @cached_property
-    def key(self) -> str:
-        """Names these pictures, for caches."""
-        return pictures_key(self.examples, self.resolution)
-
-    @cached_property
-    def pixels(self) -> Pictures:
-        """The pictures, N of uint8 [R, R, 3]; all of them must be readable."""
-        if self._ahead:
-            return DecodedAhead(open_pixels(self.examples, self.resolution, self._config.cache))
-        return DecodedByWorkers(self.examples, self.resolution, self._config.workers)
-
-    def unreadable(self) -> dict[int, str]:
-        """What is wrong with those that cannot be read, by their numbers; all are decoded to find out.
-
-        Where they are decoded ahead, `pixels` of the others reads what this has kept.
-        """
-        cache, side = self._config.cache, self.resolution
-        if self._ahead:
-            return read_pixels(self.examples, side, cache).unreadable
-        return find_unreadable(self.examples, side, cache, self._config.workers)
-
-    @property
-    def _ahead(self) -> bool:
-        if self._config.decode == "auto":
-            return len(self.examples) * self.resolution**2 * 3 < _MOST_AHEAD
-        return self._config.decode == "ahead"
-
-    @cached_property
-    def annotated(self) -> dict[str, NDArray[np.float32]]:
-        """By name, float32 [N, ...]."""
-        return {a.name: open_annotation(a, self.examples, self._config.cache) for a in self._annotations}
-
-    @cached_property
-    def flippable(self) -> Tensor:
-        """bool [N]: those that may be mirrored."""
-        return torch.tensor([may_flip(example.references) for example in self.examples])
-
-    def open(self) -> None:
-        """Fill the caches, where that has not been done."""
-        _ = self.pixels, self.annotated
-
-    def annotations(self, rows: NDArray[np.int64]) -> dict[str, Tensor]:
-        """By name, float32 [B, ...] of these pictures."""
-        return {name: torch.from_numpy(array[rows]) for name, array in self.annotated.items()}
+from captionist.training.pictures import PictureSet
 
 
 class PictureSource:

@@ -19,7 +19,7 @@ from transformers import BertModel
 
 from captionist.errors import RecipeError
 from captionist.inference.class_words import words_of
-from captionist.training.pictures import open_array
+from captionist.training.cache import open_array
 
 _TOGETHER = 64  # sentences of like length that are read at once
 _LONGEST = 40  # tokens, more than a caption has

@@ -1,6 +1,5 @@
 """Kills the service with SIGKILL at random moments while feedback comes in: what was acknowledged must be there.
 
-Most kills are of `_feedback_service`, which is the service without its engine, the rest of `captionist serve` itself.
 Requests that got no answer are sent again with their Idempotency-Key, and so are some that had one. In the end the
 export must hold every acknowledged feedback once, with its picture where that was to be kept, and nothing twice.
 
@@ -9,17 +8,12 @@ SIGKILL ends a process, not the machine: what the kernel has not yet written sur
 
 import argparse
 import asyncio
-import contextlib
 import hashlib
 import json
-import os
 import random
-import signal
-import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -110,48 +104,28 @@ class Poster:
             ledger.keyed.append((comment, request))
 
 
-class Victim:
-    """A service that can be killed and comes back with the same data."""
-
-    def __init__(self, stack: ExitStack, whole: bool, **settings: Any) -> None:
-        """whole: `captionist serve` itself."""
-        self._pid_file: Path | None = None
-        command = None
-        if not whole:
-            self._pid_file = Path(stack.enter_context(_temporary_file()))
-            command = [sys.executable, "-m", "benchmarks._feedback_service", str(self._pid_file)]
-        self.service = stack.enter_context(
-            Service(command=command, secret=_SECRET, keep_pictures=True, log_level="warning", **settings)
-        )
-
-    def kill(self) -> None:
-        """SIGKILL; it is started again at once, and not waited for."""
-        if self._pid_file is None:
-            self.service.kill()
-            self.service.start()
-            return
-        pid = int(self._pid_file.read_text(encoding="ascii"))
-        os.kill(pid, signal.SIGKILL)
-        while self._pid_file.read_text(encoding="ascii") in ("", str(pid)):
-            time.sleep(0.001)
+def _kill(service: Service) -> None:
+    """SIGKILL; it is started again at once, with the same data, and not waited for."""
+    service.kill()
+    service.start()
 
 
-async def _lives(victim: Victim, ledger: Ledger, kills: int, chance: random.Random, start_seconds: float) -> None:
+async def _lives(service: Service, ledger: Ledger, kills: int, chance: random.Random, start_seconds: float) -> None:
     for _ in range(kills):
         if chance.random() < 0.1:  # as it starts
             await asyncio.sleep(chance.random() * start_seconds)
-            victim.kill()
+            _kill(service)
             continue
-        victim.service.wait_until_ready()
-        async with client(victim.service.port) as connections:
+        service.wait_until_ready()
+        async with client(service.port) as connections:
             posters = [asyncio.create_task(Poster(ledger, chance).run(connections)) for _ in range(_POSTERS)]
             await asyncio.sleep(chance.random() * 0.5)
-            victim.kill()
+            _kill(service)
             await asyncio.gather(*posters)
-    victim.service.wait_until_ready()
+    service.wait_until_ready()
     while ledger.unanswered:  # those of the last life
         comment, request = ledger.unanswered[-1]
-        async with client(victim.service.port) as connections:
+        async with client(service.port) as connections:
             answer = await connections.send(request)
         if answer.status == 201:
             ledger.acknowledged.setdefault(comment, json.loads(answer.body)["id"])
@@ -180,50 +154,26 @@ def _check(service: Service, ledger: Ledger) -> dict[str, int]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kills", type=int, default=1000, help="in all")
-    parser.add_argument("--whole", type=int, default=100, help="of them, kills of `captionist serve` with its engine")
+    parser.add_argument("--kills", type=int, default=300)
     parser.add_argument("--database", choices=("sqlite", "postgresql"), default="sqlite")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
-    result = circumstances() | {"arguments": {k: str(v) for k, v in vars(given).items()}}
-    chance = random.Random(given.seed)
-    for name, kills in (("without_engine", given.kills - given.whole), ("captionist_serve", given.whole)):
-        if not kills:
-            continue
-        with ExitStack() as stack:
-            settings = {"database_url": stack.enter_context(Postgres()).url} if given.database == "postgresql" else {}
-            ledger, begun = Ledger(), time.monotonic()
-            victim = Victim(stack, name == "captionist_serve", **settings)
-            asyncio.run(_lives(victim, ledger, kills, chance, time.monotonic() - begun))
-            result[name] = {"kills": kills, "seconds": round(time.monotonic() - begun)}
-            result[name] |= _check(victim.service, ledger)
-            write(given.json, result)
-    _show(result, given.database)
-
-
-def _show(result: dict[str, Any], database: str) -> None:
-    parts = {name: result[name] for name in ("without_engine", "captionist_serve") if name in result}
-    figures = list(next(iter(parts.values())))
-    rows = [[figure.replace("_", " "), *(str(part[figure]) for part in parts.values())] for figure in figures]
-    show(f"Feedback under SIGKILL, {database}", ["", *(name.replace("_", " ") for name in parts)], rows)
-    faults = sum(
-        part[figure]
-        for part in parts.values()
-        for figure in ("lost", "twice", "pictures_lost", "replayed_with_another_id")
-    )
+    with ExitStack() as stack:
+        settings: dict[str, Any] = {}
+        if given.database == "postgresql":
+            settings["database_url"] = stack.enter_context(Postgres()).url
+        ledger, begun = Ledger(), time.monotonic()
+        service = Service(secret=_SECRET, keep_pictures=True, log_level="warning", **settings)
+        stack.enter_context(service)
+        started = time.monotonic() - begun
+        asyncio.run(_lives(service, ledger, given.kills, random.Random(given.seed), started))
+        found = {"kills": given.kills, "seconds": round(time.monotonic() - begun)} | _check(service, ledger)
+    faults = sum(found[figure] for figure in ("lost", "twice", "pictures_lost", "replayed_with_another_id"))
+    rows = [[figure.replace("_", " "), str(value)] for figure, value in found.items()]
+    show(f"Feedback under SIGKILL, {given.database}", ["", ""], rows)
     show("", ["", "figure", "target", ""], [["lost, twice or changed", str(faults), "0", verdict(faults == 0)]])
-
-
-@contextmanager
-def _temporary_file() -> Iterator[str]:
-    path = Path(f"/tmp/captionist-victim-{os.getpid()}")
-    path.touch()
-    try:
-        yield str(path)
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            path.unlink()
+    write(given.json, circumstances() | {"arguments": {k: str(v) for k, v in vars(given).items()}} | found)
 
 
 if __name__ == "__main__":

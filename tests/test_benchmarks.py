@@ -21,7 +21,7 @@ pytestmark = pytest.mark.slow
 SMALLEST = {
     "bleu": ("corpus", "teacher forcing"),
     "collections": ("--pictures examples --count 3 --rounds 1", "3 pictures"),
-    "feedback_kills": ("--kills 3 --whole 1", "Feedback under SIGKILL"),
+    "feedback_kills": ("--kills 2", "Feedback under SIGKILL"),
     "feedback_round": ("--data corpus --pictures 2 --out round", "captionist compare"),
     "latency": ("--count 2", "Targets"),  # --base needs the whole of GPT-2's vocabulary
     "leakage": ("corpus --copies 2", "Copies of 2 dev pictures"),

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from captionist.bundle import Bundle, write_config
+from captionist.bundle import Bundle
 from captionist.errors import TrainingError
 from captionist.exporting.export import write_unscored
 from captionist.exporting.graphs import Precision, round_to_half
@@ -63,19 +63,6 @@ def test_a_bundle_gives_back_the_weights(
     for name, weights in ours.items():
         error, largest = (theirs[name] - weights).abs().max(), weights.abs().max()
         assert error <= (1e-6 if precision == "fp32" else 1e-3 if precision == "fp16" else 0.01) * largest, name
-
-
-@pytest.mark.slow
-def test_heads_of_an_older_form_are_left_out(checkpoints: Checkpoints, tmp_path: Path) -> None:
-    model = checkpoints.model()
-    model.align(ALIGNMENT)
-    bundle = write_bundle(model, tmp_path, "fp32")
-    assert bundle.config.alignment is not None
-    old = bundle.config.alignment.model_copy(update={"features": 0})
-    write_config(tmp_path, bundle.config.model_copy(update={"alignment": old}))
-    restored = load_bundle(Bundle.open(tmp_path), model.config)
-    assert restored.alignment is None
-    assert torch.equal(restored.projection.weight, model.projection.weight)
 
 
 @pytest.mark.slow

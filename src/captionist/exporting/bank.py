@@ -22,7 +22,7 @@ def usable_sentences(lines: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(" ".join(words) for words in plain if _FEWEST_WORDS <= len(words) <= _MOST_WORDS))
 
 
-def add_bank(directory: Path, sentences: Sequence[str], credit: str, settings: BankConfig | None = None) -> None:
+def add_bank(directory: Path, sentences: Sequence[str], credit: str) -> None:
     """Give a bundle that has an alignment a bank of sentences; it needs a ranker before they compete.
 
     sentences: see `usable_sentences`. credit: what the model card has to say of where they are from. Raises BundleError
@@ -40,9 +40,7 @@ def add_bank(directory: Path, sentences: Sequence[str], credit: str, settings: B
     ]
     named = ClassWords(config.detector.classes if config.detector else ())(sentences)
     write_bank(directory, sentences, np.concatenate(vectors), named)
-    # A ranker that reads what is seen belongs to these very sentences.
-    bank = (settings or BankConfig()).model_copy(update={"ranked": False})
-    bundles.write_config(directory, config.model_copy(update={"bank": bank}))
+    bundles.write_config(directory, config.model_copy(update={"bank": BankConfig()}))
     card, heading = Bundle.open(directory).model_card, bundles.TRAINING_HEADING
     before, found, after = card.partition(heading)
     told = f"## Sentences\n\nIts captions compete with {len(sentences):,} sentences of other pictures: {credit}\n\n"

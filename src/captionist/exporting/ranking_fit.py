@@ -5,8 +5,8 @@ halves tell what was gained.
 """
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -37,65 +37,29 @@ _CLEARLY = 1.0  # CIDEr-D; with some hundred pictures, less is chance
 _FEWEST = 4  # pictures of a corpus to learn from
 
 
-@dataclass(frozen=True)
-class Chosen:
-    """What a ranker gains on pictures that it has not learnt from, by CIDEr-D times 100.
-
-    pictures: how many. beam: of the first beam; chosen: of what the ranker chooses; best: of the best candidate.
-    written: how often a caption of the decoder's own is chosen.
-    """
-
-    pictures: int
-    beam: float
-    chosen: float
-    best: float
-    written: float
-
-    def line(self, corpus: str) -> str:
-        """The figures in words."""
-        return (
-            f"{corpus}, {self.pictures:,} pictures that the ranker has not learnt from: CIDEr-D {self.chosen:.1f} "
-            f"instead of {self.beam:.1f} (of the best candidates {self.best:.1f}), {self.written:.0%} of them its own"
-        )
-
-
-def add_ranker(
-    directory: Path,
-    corpora: Mapping[str, Sequence[Example]],
-    extra: Mapping[str, Sequence[Example]] | None = None,
-    retrieved: int = 10,
-    advance: Callable[[], None] = lambda: None,
-) -> dict[str, Any]:
+def add_ranker(directory: Path, corpora: Mapping[str, Sequence[Example]], retrieved: int = 10) -> dict[str, Any]:
     """Fit the ranker of a bundle that has a bank, and its confidence, and write both into it.
 
-    corpora: by name, pictures that no part of the model was trained on; half of each is learnt from. extra: more to
-    learn from, and nothing else. retrieved: how many sentences compete for a picture. advance: called after each
-    picture. Returns what scores.json should hold of it. Raises BundleError where the bundle has no
-    bank, ScoreError where a corpus has too few pictures.
+    corpora: by name, pictures that no part of the model was trained on; half of each is learnt from. retrieved: how
+    many sentences compete for a picture. Returns what scores.json should hold of it. Raises BundleError where the
+    bundle has no bank, ScoreError where a corpus has too few pictures.
     """
     captioner = Captioner(directory)
-    contests = [
-        contest
-        for name, examples in corpora.items()
-        for contest in collect(captioner, examples, name, retrieved, advance)
-    ]
+    contests = [c for name, examples in corpora.items() for c in collect(captioner, examples, name, retrieved)]
     learnt = [contest for contest in contests if calibrates(contest.picture)]
     kept = [contest for contest in contests if not calibrates(contest.picture)]
-    more = [
-        c for name, examples in (extra or {}).items() for c in collect(captioner, examples, name, retrieved, advance)
-    ]
     for name in corpora:
         if sum(c.corpus == name for c in learnt) < _FEWEST or not any(c.corpus == name for c in kept):
             raise ScoreError(
                 f"{name} has too few pictures to learn a choice from: pass a corpus of at least {4 * _FEWEST}"
             )
-    reached = {setting: _mean(_cross_fitted(learnt, more, setting)) for setting in SETTINGS}
+    reached = {setting: _mean(_cross_fitted(learnt, setting)) for setting in SETTINGS}
     first, best = SETTINGS[0], max(SETTINGS, key=lambda setting: reached[setting])
     setting = best if reached[best] > reached[first] + _CLEARLY else first
-    ranker = fit_ranker([*learnt, *more], FEATURES, setting)
+    ranker = fit_ranker(learnt, FEATURES, setting)
     ranker.save(directory)
     # A ranker is too sure of what it has learnt from: its evidence would be, too.
-    ranked = [*_cross_fitted(learnt, more, setting), *((contest, rank(ranker, contest.candidates)) for contest in kept)]
+    ranked = [*_cross_fitted(learnt, setting), *((contest, rank(ranker, contest.candidates)) for contest in kept)]
     judged = {name: [_judged(*each) for each in ranked if each[0].corpus == name] for name in corpora}
     references = {name: {example.id: example.references for example in corpora[name]} for name in corpora}
     calibration = calibrate_ranked([(references[name], judged[name]) for name in corpora])
@@ -108,39 +72,27 @@ def add_ranker(
     }
     bundles.write_config(directory, config.model_copy(update=update))
     bundles.write_checksums(directory)
-    gains = {name: asdict(_gain(ranker, [c for c in kept if c.corpus == name])) for name in corpora}
-    reliable = _reliable(judged, references, calibration)
-    told = {name: gain | {"reliability": reliable[name]} for name, gain in gains.items()}
+    told = {
+        name: _gain(ranker, [c for c in kept if c.corpus == name])
+        | {"reliability": _reliable(judged[name], references[name], calibration)}
+        for name in corpora
+    }
     return {"ranking": {"setting": asdict(setting), "corpora": told}}
 
 
 def _reliable(
-    ranked: Mapping[str, Sequence[Ranked]],
-    references: Mapping[str, Mapping[str, Sequence[str]]],
-    calibration: Calibration | None,
-) -> dict[str, dict[str, Any] | None]:
-    """How far the confidence of the best captions keeps its word, for each corpus."""
-    told: dict[str, dict[str, Any] | None] = dict.fromkeys(ranked)
+    ranked: Sequence[Ranked], references: Mapping[str, Sequence[str]], calibration: Calibration | None
+) -> dict[str, Any] | None:
+    """How far the confidence of the best captions of a corpus keeps its word."""
     if calibration is None:
-        return told
-    for name, pictures in ranked.items():
-        found = reliability(
-            {each.picture: each.cider[0] for each in pictures},
-            {each.picture: calibration.confidence(0.0, each.evidence[0]) for each in pictures},
-            calibration,
-            references[name],
-        )
-        told[name] = asdict(found) if found else None
-    return told
+        return None
+    cider = {each.picture: each.cider[0] for each in ranked}
+    confidence = {each.picture: calibration.confidence(0.0, each.evidence[0]) for each in ranked}
+    found = reliability(cider, confidence, calibration, references)
+    return asdict(found) if found else None
 
 
-def collect(
-    captioner: Captioner,
-    examples: Sequence[Example],
-    corpus: str,
-    retrieved: int,
-    advance: Callable[[], None] = lambda: None,
-) -> list[Contest]:
+def collect(captioner: Captioner, examples: Sequence[Example], corpus: str, retrieved: int) -> list[Contest]:
     """What competes for the pictures of a corpus, `retrieved` sentences each; left out are those that cannot be read.
 
     Raises BundleError where the model has no bank, ScoreError where there is not one picture.
@@ -150,7 +102,6 @@ def collect(
     options = captioner.defaults.override(retrieved=retrieved)
     contests = []
     for example, known in zip(examples, references, strict=True):
-        advance()
         try:
             encoding = captioner.encode([captioner.prepare(example.image)])
         except ImageError:
@@ -165,12 +116,12 @@ def collect(
 _RankedContest = tuple[Contest, list[tuple[int, Hypothesis]]]
 
 
-def _cross_fitted(contests: Sequence[Contest], more: Sequence[Contest], setting: Setting) -> list[_RankedContest]:
-    """Each half of the contests, ranked by what was learnt from the other one (and more)."""
+def _cross_fitted(contests: Sequence[Contest], setting: Setting) -> list[_RankedContest]:
+    """Each half of the contests, ranked by what was learnt from the other one."""
     ranked = []
     for side in (0, 1):
         learnt = [contest for contest in contests if _side(contest.picture) == side]
-        ranker = fit_ranker([*learnt, *more], FEATURES, setting)
+        ranker = fit_ranker(learnt, FEATURES, setting)
         ranked += [(c, rank(ranker, c.candidates)) for c in contests if _side(c.picture) != side]
     return ranked
 
@@ -192,12 +143,17 @@ def _side(picture: str) -> int:
     return hashlib.sha256(picture.encode()).digest()[1] % 2
 
 
-def _gain(ranker: Ranker, contests: Sequence[Contest]) -> Chosen:
-    places = [choose(ranker, contest) for contest in contests]
-    return Chosen(
-        pictures=len(contests),
-        beam=float(np.mean([contest.values[0] for contest in contests])),
-        chosen=float(np.mean([contest.values[place] for contest, place in zip(contests, places, strict=True)])),
-        best=float(np.mean([contest.values.max() for contest in contests])),
-        written=float(np.mean([c.candidates.written[place] for c, place in zip(contests, places, strict=True)])),
-    )
+def _gain(ranker: Ranker, contests: Sequence[Contest]) -> dict[str, Any]:
+    """What a ranker gains on pictures that it has not learnt from, by CIDEr-D times 100.
+
+    pictures: how many. beam: of the first beam; chosen: of what the ranker chooses; best: of the best candidate.
+    written: how often a caption of the decoder's own is chosen.
+    """
+    places = [(contest, choose(ranker, contest)) for contest in contests]
+    return {
+        "pictures": len(contests),
+        "beam": float(np.mean([contest.values[0] for contest in contests])),
+        "chosen": float(np.mean([contest.values[place] for contest, place in places])),
+        "best": float(np.mean([contest.values.max() for contest in contests])),
+        "written": float(np.mean([contest.candidates.written[place] for contest, place in places])),
+    }

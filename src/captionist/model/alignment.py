@@ -6,12 +6,12 @@ sentence head learns it from few weights, and pictures are led to where their ca
 """
 
 import math
+from typing import Any
 
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.distributed.nn.functional import all_gather
 
 from captionist.model.language import IGNORE
 
@@ -130,7 +130,7 @@ class Alignment(nn.Module):
         """
         all_images, all_sentences = images, sentences
         if dist.is_initialized() and dist.get_world_size() > 1:
-            all_images, all_sentences = (torch.cat(all_gather(each)) for each in (images, sentences))  # type: ignore[no-untyped-call]
+            all_images, all_sentences = _Gather.apply(images), _Gather.apply(sentences)  # type: ignore[no-untyped-call]
         first = dist.get_rank() * len(images) if dist.is_initialized() else 0
         here = torch.arange(len(images), device=images.device)
         found = self.scale() * torch.einsum("be,gce->bgc", images, all_sentences)
@@ -140,3 +140,19 @@ class Alignment(nn.Module):
         sentence = torch.logaddexp(own, rivals[:, None]) - own
         picture = (self.scale() * sentences @ all_images.T).logsumexp(2) - own
         return ((sentence + picture) * there / there.sum(1, keepdim=True).clamp(min=1)).sum() / 2
+
+
+class _Gather(torch.autograd.Function):
+    """All processes' rows, with gradients: float [B, E] -> float [processes * B, E]."""
+
+    @staticmethod
+    def forward(_context: Any, mine: Tensor) -> Tensor:
+        rows = [torch.empty_like(mine) for _ in range(dist.get_world_size())]
+        dist.all_gather(rows, mine.contiguous())
+        return torch.cat(rows)
+
+    @staticmethod
+    def backward(_context: Any, gradient: Tensor) -> Tensor:
+        everyones = gradient.clone()  # every process's loss is about all rows
+        dist.all_reduce(everyones)
+        return everyones.chunk(dist.get_world_size())[dist.get_rank()]

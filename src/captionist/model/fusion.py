@@ -300,9 +300,11 @@ def build_model(config: ModelConfig, captions: list[str]) -> VisionPrefixLM:
 
     Raises RecipeError where weights cannot be found.
     """
-    cut = captions if config.decoder.vocabulary == "corpus" else None
-    language = load_language(config.decoder.weights, config.decoder.dropout, cut)
-    return VisionPrefixLM(config, build_encoder(config.encoder, None), language)
+    language = load_language(config.decoder.weights, config.decoder.dropout)
+    model = VisionPrefixLM(config, build_encoder(config.encoder, None), language)
+    if config.decoder.vocabulary == "corpus":
+        model.cut_vocabulary(captions)
+    return model
 
 
 def load_model(directory: Path, dropout: float | None = None) -> VisionPrefixLM:

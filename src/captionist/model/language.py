@@ -221,21 +221,15 @@ def _merge_path(token: str, ranks: dict[tuple[str, str], int]) -> set[str]:
     return passed
 
 
-def load_language(weights: str, dropout: float, captions: list[str] | None) -> Language:
-    """GPT-2 from the hub or a directory; with `captions`, its vocabulary is cut to them (see `cut_tokenizer`)."""
+def load_language(weights: str, dropout: float) -> Language:
+    """GPT-2 from the hub or a directory. Raises RecipeError where there is none."""
     tokenizer = load_tokenizer(weights)
     try:
         source = GPT2LMHeadModel.from_pretrained(weights)
     except OSError as error:
         raise RecipeError(f"No GPT-2 weights at {weights!r}: {error}") from error
-    state, config = _from_transformers(source.state_dict()), source.config
-    if captions is not None:
-        tokenizer, kept = cut_tokenizer(tokenizer, captions)
-        state["wte.weight"] = state["wte.weight"][kept]
-        end = tokenizer.token_to_id(END_OF_TEXT)
-        config.vocab_size, config.bos_token_id, config.eos_token_id = len(kept), end, end
-    gpt2 = GPT2(config, dropout)
-    gpt2.load_state_dict(state)
+    gpt2 = GPT2(source.config, dropout)
+    gpt2.load_state_dict(_from_transformers(source.state_dict()))
     return Language(gpt2, tokenizer)
 
 

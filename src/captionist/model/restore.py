@@ -34,17 +34,12 @@ _DERIVED = (".pooling", ".transposed", ".grouping", "_Transposed")
 def load_bundle(bundle: Bundle, config: ModelConfig) -> VisionPrefixLM:
     """The model that was exported as `bundle`, with the vocabulary that the export left it.
 
-    Heads that read what GPT-2 reads, as they did at first, are left out.
-
     `config` is what the recipe says of it; its pretrained weights are read for their architecture alone. Raises
     TrainingError where the bundle holds another model, RecipeError where those cannot be found.
     """
     if bundle.config.source is not None:
         raise TrainingError(f"{bundle.path} was imported, and is not trained here: start from one of Captionist's own.")
     weights, aligned = dict(_weights(bundle)), bundle.config.alignment
-    if aligned is not None and not (aligned.features and f"{_HEADS}image_hidden.weight" in weights):
-        aligned = None  # heads of an older form, which must be trained anew
-    # The heads come last, so that a model without them is built alike.
     model = build_model(config.model_copy(update={"alignment": aligned and aligned.width}), [])
     seen = (bundle.config.image.height, *bundle.config.grid)
     if seen != (config.encoder.resolution, model.grid, model.grid):
@@ -52,7 +47,6 @@ def load_bundle(bundle: Bundle, config: ModelConfig) -> VisionPrefixLM:
             f"{bundle.path} is another model than the recipe's `model` describes: it reads {seen[0]} pixels a side as "
             f"{seen[1]} x {seen[2]} visual tokens."
         )
-    weights = {name: weight for name, weight in weights.items() if aligned or not name.startswith(_HEADS)}
     size = bundle.config.vocabulary_size
     model.use_vocabulary(Tokenizer.from_file(str(bundle.path / TOKENIZER)), [0] * size)  # all are loaded in a moment
     if aligned is not None:

@@ -42,10 +42,8 @@ from captionist.model.fusion import VisionPrefixLM, load_model
 from captionist.model.language import IGNORE, encode_caption
 from captionist.model.torch_decoder import TorchDecoder
 from captionist.training.recipe import load_recipe
-from captionist.training.train import train
-from tests.model.checkpoints import SIZE, Checkpoints
-from tests.training.corpus import NAMES, write_corpus
-from tests.training.runs import frozen, whole, write_recipe
+from tests.model.checkpoints import Checkpoints
+from tests.training.corpus import NAMES
 
 REPOSITORY = Path(__file__).parents[2]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
@@ -336,23 +334,6 @@ def test_a_disagreement_shows(bundles: Bundles, overfitted: Path) -> None:
     parity = compare(model, bundles["fp32"].path, dev)
     assert parity.logits > 0.1
     assert parity.captions < parity.pictures
-
-
-def test_clip_is_trained_and_becomes_a_bundle(checkpoints: Checkpoints, tmp_path: Path) -> None:
-    """Exporting compares graphs and model itself, and would raise."""
-    torch.set_num_threads(1)
-    encoder = checkpoints.vit("clip")
-    write_corpus(tmp_path / "corpus", train=8, dev=4)
-    recipe = write_recipe(tmp_path, checkpoints, [frozen(), whole()])
-    change = f"model.encoder={{family: clip, weights: {encoder.weights}, resolution: {encoder.resolution}}}"
-    run = train(recipe, [change], runs=tmp_path / "runs")
-    name = "encoder.vit.encoder.layers.0.self_attn.q_proj.weight"
-    before, after = (model.state_dict()[name] for model in (checkpoints.model(encoder), load_model(run / "last")))
-    assert not torch.equal(before, after)
-    bundle = export(run, tmp_path / "bundle")
-    assert bundle.config.image.mean == encoder.mean
-    assert bundle.scores["parity"]["pictures"] == 4
-    assert f"CLIP's ViT at {SIZE} pixels" in bundle.model_card
 
 
 @pytest.mark.parametrize("family", ["vit", "deit", "dinov2", "clip", "siglip", "hybrid"])

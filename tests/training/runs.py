@@ -1,5 +1,6 @@
 """Recipes of tiny runs, and a process of its own to run one in."""
 
+import csv
 import functools
 import multiprocessing
 from multiprocessing.process import BaseProcess
@@ -52,6 +53,12 @@ def write_recipe(
     path = folder / "recipe.yaml"
     path.write_text(yaml.safe_dump(recipe, sort_keys=False), encoding="utf-8")
     return path
+
+
+def read_csv(path: Path) -> list[dict[str, str]]:
+    """The lines of a run's log."""
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
 
 
 def frozen(**changes: Any) -> Json:

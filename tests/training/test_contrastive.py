@@ -1,13 +1,11 @@
 """Training to compare pictures with sentences: alone, beside captioning, and on smaller pictures."""
 
-import csv
 from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
 
-from captionist.errors import RecipeError
 from captionist.model.fusion import load_model
 from captionist.model.language import IGNORE
 from captionist.model.vision import HybridEncoder
@@ -15,15 +13,13 @@ from captionist.training.objectives import Examples, Objective
 from captionist.training.objectives.caption import Captioning
 from captionist.training.objectives.contrastive import Contrast
 from captionist.training.objectives.objective import Loss
-from captionist.training.recipe import load_recipe
 from captionist.training.train import train
 from tests.model.checkpoints import Checkpoints
-from tests.training.runs import frozen, heads, whole, write_recipe
+from tests.training.runs import frozen, heads, read_csv, whole, write_recipe
 
 
 def epochs(run: Path) -> list[dict[str, str]]:
-    with (run / "epochs.csv").open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
+    return read_csv(run / "epochs.csv")
 
 
 def test_pictures_and_their_sentences_find_each_other(overfitted: Path) -> None:
@@ -91,29 +87,3 @@ def test_smaller_pictures_train_a_hybrid(
     recipe = write_recipe(tmp_path, checkpoints, [stage], alignment=8)
     train(recipe, [f"model.encoder={encoder}"], runs=tmp_path / "runs")
     assert sides == {True: {64}, False: {64, 96}}  # what is usual is measured on pictures as they train
-
-
-@pytest.mark.parametrize(
-    ("stage", "message"),
-    [
-        (heads(accumulate=2), "whole batch"),
-        (heads(packed=False), "packed"),
-        (heads(contrastive=0.5), "contrastive is for objective caption"),
-        (heads(resolution=32), "frozen backbone"),
-        (heads(frozen=0, resolution=32), "hybrid"),
-        ({"objective": "self_critical", **frozen(naming=0.5)}, "naming is for objectives"),
-    ],
-)
-def test_what_does_not_go_together_is_refused(
-    checkpoints: Checkpoints, tmp_path: Path, stage: dict[str, object], message: str
-) -> None:
-    recipe = write_recipe(tmp_path, checkpoints, [stage], alignment=8)
-    with pytest.raises(RecipeError, match=message):
-        load_recipe(recipe)
-
-
-def test_a_contrastive_stage_needs_an_alignment(checkpoints: Checkpoints, tmp_path: Path) -> None:
-    for stage, search in ((heads(), {}), (frozen(), {"match_weight": 1.0})):
-        recipe = write_recipe(tmp_path, checkpoints, [stage], search=search)
-        with pytest.raises(RecipeError, match=r"model\.alignment"):
-            load_recipe(recipe)

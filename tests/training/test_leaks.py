@@ -9,13 +9,12 @@ import pytest
 
 from captionist import images
 from captionist.data import Example
-from captionist.errors import DataError, RecipeError
+from captionist.errors import DataError
 from captionist.model.language import load_tokenizer
 from captionist.training.dataset import Corpora
-from captionist.training.recipe import DataConfig, load_recipe
+from captionist.training.recipe import DataConfig
 from tests.model.checkpoints import Checkpoints
 from tests.pictures import patchwork, write_png
-from tests.training.runs import frozen, write_recipe
 
 
 def add(root: Path, split: str, seeds: list[int], captions: list[str] | None = None) -> None:
@@ -110,12 +109,6 @@ def test_nothing_left_is_an_error(corpus: Path, tmp_path: Path, checkpoints: Che
     config = DataConfig(root=corpus, cache=tmp_path / "cache", exclude=(tmp_path / "other",))
     with pytest.raises(DataError, match=r"nothing is left to learn from: left out 8 of 8 .* See data\.exclude"):
         read(config, checkpoints)
-
-
-def test_excluding_without_the_check_is_an_error(tmp_path: Path, checkpoints: Checkpoints) -> None:
-    recipe = write_recipe(tmp_path, checkpoints, [frozen()])  # as all of these tests, without the check
-    with pytest.raises(RecipeError, match="exclude needs leak_check: true"):
-        load_recipe(recipe, ["data.exclude=[other]"])
 
 
 def test_corrections_without_a_dev_split_train_but_for_what_is_in_dev(

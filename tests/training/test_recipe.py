@@ -1,5 +1,6 @@
 """Recipes: what is in the repository is valid, and a mistake is named."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ import yaml
 
 from captionist.errors import RecipeError
 from captionist.training.recipe import dump_recipe, load_recipe
+from tests.training.runs import frozen, heads, text
 
 RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.yaml"))
 
@@ -127,4 +129,100 @@ def test_an_unknown_key_in_the_file_is_named(base: Path, tmp_path: Path) -> None
     path = tmp_path / "recipe.yaml"
     path.write_text(yaml.safe_dump(content), encoding="utf-8")
     with pytest.raises(RecipeError, match=r"unknown option 'stages\.1\.learning_rate'"):
+        load_recipe(path)
+
+
+RICH = {
+    "name": "rich",
+    "data": {
+        "root": "corpus",
+        "teacher": "minilm",
+        "annotations": ["objects", "classes"],
+        "sources": {
+            "more": {"corpus": "more"},
+            "extra": {"text": ["extra.txt"]},
+            "grouped": {"text": ["grouped.txt"], "group": 3},
+        },
+    },
+    "model": {
+        "encoder": {"family": "hybrid", "stem_weights": "lite2", "weights": "dinov2", "resolution": 96},
+        "decoder": {"weights": "gpt2"},
+        "prefix_grid": 2,
+        "words": {"detector": "nanodet"},
+        "alignment": 8,
+    },
+    "stages": [frozen(), heads(batch_size=None, sources={"root": 2, "extra": 2}, teacher=1.0)],
+}
+"""Of everything that a recipe may hold something; no file that it names is there."""
+
+
+def first(stage: dict[str, object]) -> str:
+    return f"stages.0={json.dumps(stage)}"
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        (first(frozen(sources={"root": 2})), "either batch_size or sources"),
+        (first(frozen(batch_size=None)), "either batch_size or sources"),
+        (
+            first(frozen(batch_size=None, sources={"root": 2, "mode": 1})),
+            "no source is called mode; there are root",
+        ),
+        (first(text(batch_size=None, sources={"extra": 2, "more": 2})), "more has pictures"),
+        (first(heads(batch_size=None, sources={"root": 2, "extra": 2})), "extra has no pictures, which contrastive"),
+        (first(frozen(batch_size=None, sources={"extra": 2})), "no source has pictures"),
+        (
+            first(frozen(objective="self_critical", batch_size=None, sources={"root": 2, "extra": 2})),
+            "extra has no groups, by which self_critical",
+        ),
+        (first(frozen(invention=0.1)), "invention is for objective self_critical"),
+        (first(heads(accumulate=2)), "whole batch"),
+        (first(heads(packed=False)), "packed"),
+        (first(heads(contrastive=0.5)), "contrastive is for objective caption"),
+        (first(heads(resolution=32)), "frozen backbone"),
+        (first(heads(frozen=0, resolution=32)), "resolution must be from 64 .* to 96"),
+        (first({"objective": "self_critical", **frozen(naming=0.5)}), "naming is for objectives"),
+        (first(text(classes=0.5)), "classes is for objectives caption and contrastive"),
+        (first(frozen(judging=1.0)), "judging is for objective contrastive"),
+        (first(heads(judging=1.0, rates={"decoder": 0.1})), "the heads alone may have a rate"),
+        ("stages.0.teacher=1.0", "teacher is for objective contrastive"),
+        ("stages.1.teacher=0.0", "extra has no pictures, which contrastive needs"),
+        ("stages.1.sources={extra: 4}", "no source has pictures"),
+        ("data.teacher=null", "grouped's group needs data.teacher"),
+        ("data={root: corpus, sources: {extra: {text: [t.txt]}}}", "data.annotations objects"),
+        ("data.sources.more.group=5", "group is for text"),
+        ("data.sources.more.text=[a.txt]", "either corpus or text"),
+        ("data.sources.text={corpus: more}", "text is what every recipe has"),
+        ("data={root: corpus, exclude: [other], leak_check: false}", "exclude needs leak_check: true"),
+        ("validation.corpora={a: {corpus: more, weight: 0}}", "a weight above 0"),
+        ("model.alignment=null", r"compares pictures and sentences: give model\.alignment"),
+    ],
+)
+def test_what_does_not_go_together_is_refused(tmp_path: Path, override: str, message: str) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_text(yaml.safe_dump(RICH), encoding="utf-8")
+    assert load_recipe(path).stages
+    with pytest.raises(RecipeError, match=message):
+        load_recipe(path, [override])
+
+
+@pytest.mark.parametrize(
+    ("stage", "model", "message"),
+    [
+        (frozen(classes=0.5), {"words": None}, "need model.words"),
+        (frozen(classes=0.5), {}, "classes needs data.annotations classes"),
+        (heads(teacher=1.0), {}, "teacher needs data.teacher"),
+        (frozen(), {"alignment": None}, r"search\.match_weight needs model\.alignment"),
+        (heads(frozen=0, resolution=64), {"prefix_grid": None}, "hybrid encoder and model.prefix_grid"),
+    ],
+)
+def test_what_a_stage_needs_of_model_and_data_is_said(
+    tmp_path: Path, stage: dict[str, object], model: dict[str, object], message: str
+) -> None:
+    data = {"root": "corpus", "annotations": ["objects"]}
+    recipe = {**RICH, "data": data, "model": {**RICH["model"], **model}, "stages": [stage]}  # type: ignore[dict-item]
+    path = tmp_path / "recipe.yaml"
+    path.write_text(yaml.safe_dump(recipe | {"search": {"match_weight": 1.0}}), encoding="utf-8")
+    with pytest.raises(RecipeError, match=message):
         load_recipe(path)

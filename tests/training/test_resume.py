@@ -1,8 +1,6 @@
 """A run that is killed with SIGKILL and resumed ends with the very weights of one that was not."""
 
-import csv
 import json
-import random
 import signal
 import time
 from collections.abc import Callable
@@ -16,7 +14,7 @@ from captionist.training.recipe import Recipe, dump_recipe
 from captionist.training.train import train
 from tests.model.checkpoints import Checkpoints
 from tests.training.corpus import write_corpus
-from tests.training.runs import frozen, start, text, whole, write_recipe
+from tests.training.runs import frozen, read_csv, start, text, whole, write_recipe
 
 Moment = Callable[[Path], bool]
 PATIENCE = 300.0  # seconds; far more than any moment takes to come, even on a busy machine
@@ -98,8 +96,7 @@ def finish(recipe: Path, runs: Path) -> Path:
 
 def course(run: Path, name: str, clock: str) -> list[dict[str, str]]:
     """The lines of a log without the column that depends on the machine's speed."""
-    with (run / name).open(encoding="utf-8", newline="") as file:
-        return [{key: value for key, value in row.items() if key != clock} for row in csv.DictReader(file)]
+    return [{key: value for key, value in row.items() if key != clock} for row in read_csv(run / name)]
 
 
 def assert_same(run: Path, reference: Path) -> None:
@@ -136,20 +133,6 @@ def test_killed_at_the_worst_moments(uninterrupted: Path, checkpoints: Checkpoin
     for moment in moments:
         kill_when(recipe, runs, moment)
     assert_same(finish(recipe, runs), uninterrupted)
-
-
-@pytest.mark.slow
-def test_killed_at_random_moments(uninterrupted: Path, checkpoints: Checkpoints, tmp_path: Path) -> None:
-    recipe, runs = recipe_in(tmp_path / "killed", checkpoints), tmp_path / "killed" / "runs"
-    delays = [random.uniform(0.1, 1.5) for _ in range(4)]
-    for delay in delays:
-        process = start(recipe, runs, next(runs.glob("tiny-*"), None))
-        time.sleep(delay)
-        process.kill()
-        process.join()
-    run = finish(recipe, runs)
-    assert_same(run, uninterrupted)
-    assert not list(run.glob("*.partial")), delays
 
 
 def test_killed_before_its_recipe_is_written_it_is_no_run(

@@ -1,6 +1,5 @@
 """A stage that draws from several sources: what a step shows, weighs, keeps out and is given beside the pixels."""
 
-import csv
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,7 +25,7 @@ from captionist.training.recipe import Recipe, load_recipe
 from captionist.training.train import train
 from tests.model.checkpoints import Checkpoints
 from tests.training.corpus import write_corpus
-from tests.training.runs import frozen, heads, text, whole, write_recipe
+from tests.training.runs import frozen, read_csv, whole, write_recipe
 
 SHARES = {"root": 4, "more": 2, "extra": 3}
 
@@ -156,11 +155,6 @@ def test_pictures_of_several_sources_are_each_others_rivals(checkpoints: Checkpo
     assert together > 0.1
 
 
-def read(run: Path) -> list[dict[str, str]]:
-    with (run / "epochs.csv").open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
-
-
 def test_a_run_on_several_sources_scored_on_several_corpora(checkpoints: Checkpoints, tmp_path: Path) -> None:
     """And decoded by workers it is the same run."""
     stages = [
@@ -174,7 +168,7 @@ def test_a_run_on_several_sources_scored_on_several_corpora(checkpoints: Checkpo
     captions = json.loads((ahead / "captions.json").read_text(encoding="utf-8"))
     assert {name.partition("/")[0] for name in captions} == {"shapes", "few"}
     assert len(captions) == 16 + 3
-    for epoch in read(ahead):
+    for epoch in read_csv(ahead / "epochs.csv"):
         for measure in ("cider", "bleu_4"):
             mean = (3 * float(epoch[f"shapes/{measure}"]) + float(epoch[f"few/{measure}"])) / 4
             assert float(epoch[measure]) == pytest.approx(mean, abs=2e-3)
@@ -250,41 +244,3 @@ def test_annotations_stand_beside_pictures_and_are_simulated_for_texts(
         look(model, steps[0][0])
     with pytest.raises(RecipeError, match=r"there is no darkness; there are: .*brightness"):
         build_annotations(load_recipe(path, ["data.annotations=[darkness]"]))
-
-
-@pytest.mark.parametrize(
-    ("stage", "message"),
-    [
-        (frozen(sources={"root": 2}), "either batch_size or sources"),
-        (frozen(batch_size=None), "either batch_size or sources"),
-        (frozen(batch_size=None, sources={"root": 2, "mode": 1}), "no source is called mode; there are root, text, m"),
-        (text(batch_size=None, sources={"extra": 2, "more": 2}), "more has pictures"),
-        (heads(batch_size=None, sources={"root": 2, "extra": 2}), "extra has no pictures, which contrastive needs"),
-        (frozen(batch_size=None, sources={"extra": 2}), "no source has pictures"),
-        (
-            frozen(objective="self_critical", batch_size=None, sources={"root": 2, "extra": 2}),
-            "extra has no groups, by which self_critical",
-        ),
-        (frozen(invention=0.1), "invention is for objective self_critical"),
-    ],
-)
-def test_what_cannot_be_drawn_is_refused(
-    checkpoints: Checkpoints, tmp_path: Path, stage: dict[str, Any], message: str
-) -> None:
-    with pytest.raises(RecipeError, match=message):
-        load_recipe(mixed(tmp_path, checkpoints, stage, alignment=8))
-
-
-@pytest.mark.parametrize(
-    ("override", "message"),
-    [
-        ("data.sources.more.text=[a.txt]", "either corpus or text"),
-        ("data.sources.text={corpus: more}", "text is what every recipe has"),
-        ("validation.corpora={a: {corpus: more, weight: 0}}", "a weight above 0"),
-    ],
-)
-def test_sources_and_corpora_that_cannot_be_are_refused(
-    checkpoints: Checkpoints, tmp_path: Path, override: str, message: str
-) -> None:
-    with pytest.raises(RecipeError, match=message):
-        load_recipe(mixed(tmp_path, checkpoints, frozen()), [override])

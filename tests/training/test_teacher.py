@@ -16,7 +16,6 @@ from captionist.exporting.export import export
 from captionist.model.fusion import load_model
 from captionist.training.objectives import Examples
 from captionist.training.objectives.contrastive import Contrast, Contrastive, TaughtContrast
-from captionist.training.recipe import load_recipe
 from captionist.training.teacher import Teacher
 from captionist.training.train import train
 from tests.model.checkpoints import SIZE, Checkpoints
@@ -133,19 +132,3 @@ def test_the_sentence_head_comes_nearer_to_the_teacher(recipe: Path, weights: Pa
     assert load_model(resumed / "last").alignment.teacher is None  # type: ignore[union-attr]  # stage 1 needs none
     bundle = export(run, tmp_path / "small", "fp32")
     assert bundle.config.alignment is not None
-
-
-@pytest.mark.parametrize(
-    ("override", "message"),
-    [
-        ("data.teacher=null", "group needs data.teacher"),
-        ("data={root: corpus, sources: {texts: {text: [t.txt]}}}", "teacher needs data.teacher"),
-        ("data.sources.more={corpus: corpus, group: 5}", "group is for text"),
-        ("stages.1.teacher=1.0", "teacher is for objective contrastive"),
-        ("stages.0.teacher=0.0", "texts has no pictures, which contrastive needs"),
-        ("stages.0.sources={texts: 4}", "no source has pictures"),
-    ],
-)
-def test_what_a_teacher_needs_is_said(recipe: Path, override: str, message: str) -> None:
-    with pytest.raises(RecipeError, match=message):
-        load_recipe(recipe, [override])

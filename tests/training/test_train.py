@@ -1,6 +1,5 @@
 """`train` from a recipe to a run directory, on sixteen drawn pictures."""
 
-import csv
 import json
 import shutil
 from importlib.metadata import version
@@ -27,16 +26,11 @@ from captionist.training.recipe import load_recipe
 from captionist.training.train import train
 from tests.model.checkpoints import SIZE, Checkpoints
 from tests.training.corpus import NAMES
-from tests.training.runs import frozen, text, whole, write_recipe
-
-
-def rows(path: Path) -> list[dict[str, str]]:
-    with path.open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
+from tests.training.runs import frozen, read_csv, text, whole, write_recipe
 
 
 def losses(run: Path) -> list[float]:
-    return [float(row["loss"]) for row in rows(run / "steps.csv")]
+    return [float(row["loss"]) for row in read_csv(run / "steps.csv")]
 
 
 def test_it_learns_sixteen_pictures_word_for_word(overfitted: Path) -> None:
@@ -66,10 +60,12 @@ def test_a_run_directory_holds_everything(overfitted: Path) -> None:
     picture = cv2.imread(str(overfitted / "loss.png"))
     assert picture is not None
     assert picture.std() > 10
+    (checkpoint,) = overfitted.glob("checkpoint-*")
+    assert (checkpoint / "progress.json").is_file()
 
 
 def test_logs_tell_the_course(overfitted: Path) -> None:
-    steps, epochs = rows(overfitted / "steps.csv"), rows(overfitted / "epochs.csv")
+    steps, epochs = read_csv(overfitted / "steps.csv"), read_csv(overfitted / "epochs.csv")
     assert [int(row["step"]) for row in steps] == list(range(1, 141))
     assert [int(row["step"]) for row in epochs] == [*range(4, 121, 4), *range(121, 141)]
     assert [int(row["epoch"]) for row in epochs] == [*range(1, 31), *range(1, 21)]
@@ -89,11 +85,6 @@ def test_dev_captions_are_kept_by_picture(overfitted: Path) -> None:
     captions = json.loads((overfitted / "captions.json").read_text(encoding="utf-8"))
     assert len(captions) == 16
     assert captions["dev_red_circle.png"].strip() == "a red circle"
-
-
-def test_one_whole_checkpoint_is_left(overfitted: Path) -> None:
-    (checkpoint,) = overfitted.glob("checkpoint-*")
-    assert (checkpoint / "progress.json").is_file()
 
 
 @pytest.mark.parametrize("stage", [frozen(), whole()], ids=["frozen", "whole"])
@@ -140,17 +131,11 @@ def test_a_text_stage_teaches_language_before_pictures(checkpoints: Checkpoints,
     more.write_text("A red circle .\nA blue bar .\n\n" * 4, encoding="utf-8")
     recipe = write_recipe(tmp_path, checkpoints, [text(epochs=4), frozen()])
     run = train(recipe, [f"data.text=[{more}]"], runs=tmp_path / "runs")
-    steps = rows(run / "steps.csv")
+    steps = read_csv(run / "steps.csv")
     learnt = [float(row["loss"]) for row in steps if row["stage"] == "language"]
     assert len(learnt) == 4 * 2  # 24 captions, five to a group, two groups to a step
     assert learnt[-1] < 0.7 * learnt[0]
-    assert [row["stage"] for row in rows(run / "epochs.csv")] == ["frozen"]  # text alone has no dev score
-
-
-def test_a_run_on_text_alone_ends_with_a_model(checkpoints: Checkpoints, tmp_path: Path) -> None:
-    run = train(write_recipe(tmp_path, checkpoints, [text()]), [], runs=tmp_path / "runs")
-    load_model(run / "last")
-    assert not (run / "best").exists()
+    assert [row["stage"] for row in read_csv(run / "epochs.csv")] == ["frozen"]  # text alone has no dev score
 
 
 def test_a_text_file_that_cannot_be_read(checkpoints: Checkpoints, tmp_path: Path) -> None:
@@ -163,7 +148,7 @@ def test_limits(checkpoints: Checkpoints, tmp_path: Path) -> None:
     recipe = write_recipe(tmp_path, checkpoints, [frozen()])
     overrides = ["data.limit=8", "validation.limit=3"]
     run = train(recipe, overrides, runs=tmp_path / "runs")
-    assert len(rows(run / "steps.csv")) == 2
+    assert len(read_csv(run / "steps.csv")) == 2
     assert len(json.loads((run / "captions.json").read_text(encoding="utf-8"))) == 3
 
 
@@ -175,22 +160,17 @@ def test_the_best_epoch_is_kept_and_the_average_is_what_is_scored(checkpoints: C
     average = torch.load(checkpoint / "state.pt", weights_only=True)["average"]["projection.weight"]
     assert torch.equal(last, average)
     assert not torch.equal(last, model)
-    scores = [float(row["cider"]) for row in rows(run / "epochs.csv")]
+    scores = [float(row["cider"]) for row in read_csv(run / "epochs.csv")]
     assert torch.equal(best, last) is (scores[1] > scores[0])
 
 
 def test_two_runs_in_one_process_have_their_own_logs(checkpoints: Checkpoints, tmp_path: Path) -> None:
     recipe = write_recipe(tmp_path, checkpoints, [text()])
     first, second = (train(recipe, [], runs=tmp_path / name) for name in ("a", "b"))
+    load_model(first / "last")
+    assert not (first / "best").exists()  # text alone has no dev score
     lines = [(run / "train.log").read_text(encoding="utf-8").count("million parameters") for run in (first, second)]
     assert lines == [1, 1]
-
-
-@pytest.mark.parametrize("override", ["model.encoder.weights", "model.decoder.weights"])
-def test_missing_weights_are_named(checkpoints: Checkpoints, tmp_path: Path, override: str) -> None:
-    recipe = write_recipe(tmp_path, checkpoints, [frozen()])
-    with pytest.raises(RecipeError, match="no-such-weights"):
-        train(recipe, [f"{override}={tmp_path / 'no-such-weights'}"], runs=tmp_path / "runs")
 
 
 def test_a_run_may_go_on_from_another_ones_model(checkpoints: Checkpoints, tmp_path: Path) -> None:
@@ -211,7 +191,7 @@ def test_a_run_may_go_on_from_a_bundle(checkpoints: Checkpoints, tmp_path: Path)
     bundle = export(first, tmp_path / "bundle")
     second = train(recipe, [f"start={bundle.path}"], runs=tmp_path / "b")
     assert losses(second)[0] < 0.9 * losses(first)[0]
-    assert rows(second / "epochs.csv")[0]["cider"] == rows(first / "epochs.csv")[-1]["cider"]
+    assert read_csv(second / "epochs.csv")[0]["cider"] == read_csv(first / "epochs.csv")[-1]["cider"]
     weights = bundle.path / "weights.bin"
     content = weights.read_bytes()
     weights.write_bytes(content[: len(content) // 2])
@@ -238,7 +218,7 @@ def test_a_run_may_go_on_from_the_mean_of_several(checkpoints: Checkpoints, tmp_
     run = train(recipe, [mean, "stages.0.epochs=0", "model.decoder.dropout=0.5"], runs=tmp_path)
     for name, weights in load_file(run / "best" / "model.safetensors").items():
         assert torch.allclose(weights, (one[name] + two[name]) / 2, atol=1e-6), name
-    assert [row["epoch"] for row in rows(run / "epochs.csv")] == ["0"]
+    assert [row["epoch"] for row in read_csv(run / "epochs.csv")] == ["0"]
     history = _history(run)
     assert [part.name for part in history] == [first.name, *(start.parent.name for start in starts), run.name]
     model = load_model(run / "best")
@@ -251,12 +231,12 @@ def test_visual_tokens_learn_to_name_what_captions_say(
     checkpoints: Checkpoints, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(dataset, "_FEWEST", 2)  # the corpus is small
-    recipe = write_recipe(tmp_path, checkpoints, [frozen(epochs=4)])
+    recipe = write_recipe(tmp_path, checkpoints, [frozen(epochs=8)])
     plain = train(recipe, [], runs=tmp_path / "plain")
     naming = train(recipe, ["stages.0.naming=1.0"], runs=tmp_path / "naming")
     added = [both - alone for both, alone in zip(losses(naming), losses(plain), strict=True)]
     assert added[0] > 0.3
-    assert added[-1] < 0.8 * added[0]
+    assert sum(added[-4:]) < 0.9 * sum(added[:4])
 
 
 def test_dev_captions_are_searched_for_as_the_recipe_says(checkpoints: Checkpoints, tmp_path: Path) -> None:

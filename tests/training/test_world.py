@@ -1,6 +1,5 @@
 """A world in small: words seen, texts without pictures, and from a recipe to a bundle that chooses, by two commands."""
 
-import csv
 import json
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,6 @@ import torch
 from captionist import Captioner
 from captionist.bundle import BANK_SENTENCES
 from captionist.data import open_corpus
-from captionist.errors import RecipeError
 from captionist.exporting.export import export
 from captionist.model.config import WordsConfig
 from captionist.model.fusion import VisionPrefixLM, build_model, load_model
@@ -22,7 +20,7 @@ from captionist.training.recipe import load_recipe
 from captionist.training.train import train
 from tests.model.checkpoints import SIZE, Checkpoints
 from tests.training.corpus import NAMES, write_corpus
-from tests.training.runs import frozen, heads, text, write_recipe
+from tests.training.runs import frozen, heads, read_csv, write_recipe
 
 TEXTS = [
     *(f"a {colour} {shape} on a dark field" for colour, shape in NAMES),
@@ -116,23 +114,6 @@ def test_only_pictures_teach_the_classifier(model: VisionPrefixLM) -> None:
     assert loss == pytest.approx(float(-0.5 * (some["classes"] * found.log()).sum()), rel=1e-4)
 
 
-@pytest.mark.parametrize(
-    ("stage", "changes", "message"),
-    [
-        (world(), {"data.annotations": ["classes"]}, "words needs data.annotations objects"),
-        (world(), {"data.annotations": ["objects"]}, "classes needs data.annotations classes"),
-        (world(), {"model.words": None}, "need model.words"),
-        (text(classes=0.5), {}, "classes is for objectives caption and contrastive"),
-    ],
-)
-def test_what_words_need_is_said(
-    checkpoints: Checkpoints, tmp_path: Path, stage: Json, changes: Json, message: str
-) -> None:
-    path = write_world(tmp_path, checkpoints, stage)
-    with pytest.raises(RecipeError, match=message):
-        load_recipe(path, [f"{key}={json.dumps(value)}" for key, value in changes.items()])
-
-
 @pytest.fixture(scope="module")
 def run(checkpoints: Checkpoints, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("world")
@@ -157,8 +138,7 @@ def test_all_of_it_trains(run: Path) -> None:
     assert trained.words.offsets.abs().max() > 0
     for mine, theirs in ((trained.words.facts, begun.words.facts), (trained.words.classifier, begun.words.classifier)):
         assert not torch.allclose(mine.weight, theirs.weight)
-    with (run / "epochs.csv").open(encoding="utf-8", newline="") as file:
-        last = list(csv.DictReader(file))[-1]
+    last = read_csv(run / "epochs.csv")[-1]
     assert float(last["image_to_text_10"]) > 0  # the heads see objects, too
 
 

@@ -12,7 +12,7 @@ by row are not done in this way.
 """
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -58,43 +58,38 @@ def weights_beside(path: Path) -> Path:
 
 def quantize_convolutions(path: Path, feeds: Sequence[Feed]) -> None:
     """Rewrite an encoder's graph in place. feeds: its inputs for train pictures."""
+    # Clip (ReLU6) belongs to the convolution before it: its bounds become the range of the output.
+    _quantize(
+        path, feeds, ["Conv", "Clip"], lambda nodes: [node.name for node in nodes if node.op_type == "Conv"][:_KEPT]
+    )
+
+
+def quantize_detector(path: Path, scenes: Sequence[NDArray[np.uint8]]) -> None:
+    """Rewrite the detector's graph in place. scenes: train pictures, uint8 [h, w, 3] each.
+
+    What gives scores and distances stays in float32, which is more exact and costs little.
+    """
+
+    def heads(nodes: Sequence[onnx.NodeProto]) -> list[str]:
+        results = {name for node in nodes if node.op_type == "Split" for name in node.input}
+        return [node.name for node in nodes if node.op_type == "Conv" and results & set(node.output)]
+
+    _quantize(path, [{"scene": scene[None]} for scene in scenes], ["Conv"], heads)
+
+
+def _quantize(
+    path: Path, feeds: Sequence[Feed], kinds: list[str], kept: Callable[[Sequence[onnx.NodeProto]], list[str]]
+) -> None:
+    """Put a graph's nodes of these kinds into integers, but for those whose names are `kept`."""
     quant_pre_process(path, path, skip_symbolic_shape=True)
-    nodes = onnx.load(path, load_external_data=False).graph.node
-    convolutions = [node.name for node in nodes if node.op_type == "Conv"]
     with _quiet():
         quantize_static(
             path,
             path,
             _Feeds(feeds),
             quant_format=QuantFormat.QDQ,
-            # Clip (ReLU6) belongs to the convolution before it: its bounds become the range of the output.
-            op_types_to_quantize=["Conv", "Clip"],
-            nodes_to_exclude=convolutions[:_KEPT],
-            per_channel=True,
-            reduce_range=True,
-            activation_type=QuantType.QUInt8,
-            weight_type=QuantType.QInt8,
-        )
-
-
-def quantize_detector(path: Path, scenes: Sequence[NDArray[np.uint8]]) -> None:
-    """Rewrite the detector's graph in place. scenes: train pictures, uint8 [h, w, 3] each.
-
-    Weights have seven bits: without VNNI a processor adds two products up in 16 bits, and larger ones would saturate.
-    What gives scores and distances stays in float32, which is more exact and costs little.
-    """
-    quant_pre_process(path, path, skip_symbolic_shape=True)
-    nodes = onnx.load(path).graph.node
-    results = {name for node in nodes if node.op_type == "Split" for name in node.input}
-    heads = [node.name for node in nodes if node.op_type == "Conv" and results & set(node.output)]
-    with _quiet():
-        quantize_static(
-            path,
-            path,
-            _Feeds([{"scene": scene[None]} for scene in scenes]),
-            quant_format=QuantFormat.QDQ,
-            op_types_to_quantize=["Conv"],
-            nodes_to_exclude=heads,
+            op_types_to_quantize=kinds,
+            nodes_to_exclude=kept(onnx.load(path, load_external_data=False).graph.node),
             per_channel=True,
             reduce_range=True,
             activation_type=QuantType.QUInt8,

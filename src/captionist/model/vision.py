@@ -34,6 +34,8 @@ _MODEL_TYPES = {
 class Encoder(nn.Module):
     """Pixels float [B, 3, H, W] -> visual tokens float [B, grid * grid, width], row by row from the top left."""
 
+    settings: Any
+    """Those of the transformer, as transformers has them."""
     grid: int
     width: int
     feature_width: int
@@ -56,12 +58,13 @@ class Encoder(nn.Module):
         raise NotImplementedError
 
     def neck_parameters(self) -> list[nn.Parameter]:
-        """The neck's parameters; all others are the backbone's."""
-        raise NotImplementedError
+        """The neck's parameters: all that are not the backbone's."""
+        backbone = {parameter for module in self.backbone_modules() for parameter in module.parameters()}
+        return [parameter for parameter in self.parameters() if parameter not in backbone]
 
     def architecture(self) -> dict[str, Any]:
         """What `build_encoder` needs, beside the configuration, to rebuild this encoder without its weights."""
-        raise NotImplementedError
+        return dict(self.settings.to_dict())
 
     def forward(self, pixels: Tensor) -> Tensor:
         return self.neck(self.backbone(pixels))
@@ -74,7 +77,7 @@ class VitEncoder(Encoder):
         super().__init__()
         self.vit = vit
         self._drop_unused()
-        settings: Any = vit.config
+        settings = self.settings = vit.config
         if config.resolution % settings.patch_size:
             raise RecipeError(
                 f"model.encoder.resolution is {config.resolution}, which patches of {settings.patch_size} pixels "
@@ -105,13 +108,6 @@ class VitEncoder(Encoder):
 
     def _layers(self) -> nn.ModuleList:
         return next(module for module in self.vit.modules() if isinstance(module, nn.ModuleList))
-
-    def neck_parameters(self) -> list[nn.Parameter]:
-        return []
-
-    def architecture(self) -> dict[str, Any]:
-        settings: Any = self.vit.config
-        return dict(settings.to_dict())
 
 
 class ClipEncoder(VitEncoder):
@@ -178,12 +174,6 @@ class HybridEncoder(Encoder):
 
     def backbone_modules(self) -> list[nn.Module]:
         return [self.stem.stem, *self.stem.blocks, self.stem.head]
-
-    def neck_parameters(self) -> list[nn.Parameter]:
-        return [self.positions, *self.embed.parameters(), *self.blocks.parameters(), *self.norm.parameters()]
-
-    def architecture(self) -> dict[str, Any]:
-        return dict(self.settings.to_dict())
 
     def load_pretrained(self, config: HybridConfig) -> None:
         """Start the stem from ImageNet, the blocks and positions from the DINOv2 checkpoint (its last blocks)."""

@@ -37,15 +37,17 @@ Floats = NDArray[np.float32]
 
 
 class _Donors:
-    """Captioned pictures by what their captions name."""
+    """What a network saw in captioned pictures, by what their captions name."""
 
-    def __init__(self) -> None:
+    def __init__(self, weights: Path) -> None:
+        """weights: the network's."""
+        self.version = hashlib.sha256(weights.read_bytes()).hexdigest()[:8]
         self.arrays: Floats = np.zeros((0,), np.float32)
         self.by_class: dict[int, list[int]] = defaultdict(list)
         self.by_noun: dict[str, list[int]] = defaultdict(list)
 
     def learn(self, examples: Sequence[Example], arrays: Floats) -> None:
-        """examples: N of them; arrays: float32 [N, ...], what was seen in each."""
+        """examples: N of them; arrays: float32 [N, ...], what was seen in each, for `simulate` to draw from."""
         self.arrays = arrays
         for row, example in enumerate(examples):
             for number in np.flatnonzero(_class_words(example.references).any(0)):
@@ -73,7 +75,7 @@ def _nouns(text: str) -> list[str]:
 _KNOWN = frozenset(NOUNS)
 
 
-class Objects:
+class Objects(_Donors):
     """Of each of the detector's classes its score, count and surest box; see `inference.detector.Detector`."""
 
     name = "objects"
@@ -81,8 +83,7 @@ class Objects:
 
     def __init__(self, nanodet: Path) -> None:
         self._nanodet = nanodet
-        self.version = hashlib.sha256(nanodet.read_bytes()).hexdigest()[:8]
-        self._donors = _Donors()
+        super().__init__(nanodet)
         self._named: list[tuple[int, int]] = []
 
     @cached_property
@@ -98,20 +99,19 @@ class Objects:
         return self._detector(images.squeeze(picture, images.scene_shape(*picture.shape[:2])))
 
     def learn(self, examples: Sequence[Example], arrays: Floats) -> None:
-        """What was seen in pictures with captions, float32 [N, 80, 6], for `simulate` to draw from."""
-        self._donors.learn(examples, arrays)
-        self._named = [(row, number) for number, rows in self._donors.by_class.items() if number for row in rows]
+        super().learn(examples, arrays)
+        self._named = [(row, number) for number, rows in self.by_class.items() if number for row in rows]
 
     def simulate(self, sentence: str, rng: np.random.Generator) -> Floats:
         """float32 [80, 6], as in a picture that names the same; this sentence's classes are as sure as named ones."""
-        objects: Floats = self._donors.arrays[self._donors.draw(sentence, rng)].copy()
+        objects: Floats = self.arrays[self.draw(sentence, rng)].copy()
         named = _class_words([sentence])[0]
         for number in np.flatnonzero(named):
-            rows = self._donors.by_class[int(number)]
+            rows = self.by_class[int(number)]
             if len(rows) >= _FEWEST:
-                objects[number] = self._donors.arrays[rows[rng.integers(len(rows))], number]
+                objects[number] = self.arrays[rows[rng.integers(len(rows))], number]
             elif self._named:  # of a rare class as of any other
-                objects[number] = self._donors.arrays[self._named[rng.integers(len(self._named))]]
+                objects[number] = self.arrays[self._named[rng.integers(len(self._named))]]
         for number in np.flatnonzero(~named & (objects[:, 0] > _ALARM)):
             if rng.random() < _QUIET:
                 objects[number, 0] *= rng.uniform(0.2, 0.8)
@@ -119,7 +119,7 @@ class Objects:
         return objects
 
 
-class Classes:
+class Classes(_Donors):
     """The probabilities of ImageNet's classes, by EfficientNet-Lite2 as it was published."""
 
     name = "classes"
@@ -127,8 +127,7 @@ class Classes:
 
     def __init__(self, weights: Path) -> None:
         self._weights = weights
-        self.version = hashlib.sha256(weights.read_bytes()).hexdigest()[:8]
-        self._donors = _Donors()
+        super().__init__(weights)
 
     @cached_property
     def _classifier(self) -> tuple[stem.EfficientNetLite2, torch.Tensor, torch.Tensor]:
@@ -148,13 +147,9 @@ class Classes:
             found: Floats = F.linear(features, weight, bias).softmax(1)[0].numpy()
         return found
 
-    def learn(self, examples: Sequence[Example], arrays: Floats) -> None:
-        """What was seen in pictures with captions, float32 [N, 1000], for `simulate` to draw from."""
-        self._donors.learn(examples, arrays)
-
     def simulate(self, sentence: str, rng: np.random.Generator) -> Floats:
         """float32 [1000], of a picture that names the same."""
-        found: Floats = self._donors.arrays[self._donors.draw(sentence, rng)]
+        found: Floats = self.arrays[self.draw(sentence, rng)]
         return found
 
 

@@ -1,11 +1,11 @@
-"""BERT's layer (Devlin et al. 2019) as GIT and BLIP have it: norms behind, not before."""
+"""BERT's layers (Devlin et al. 2019) as GIT and BLIP have it: norms behind, not before."""
 
 from collections.abc import Sequence
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
-from captionist.exporting.public.decoder import Layer
+from captionist.exporting.public.decoder import Decoder, Layer
 
 
 class BertLayer(Layer):
@@ -40,7 +40,19 @@ class BertLayer(Layer):
         return fed
 
 
-def embed(embeddings: Any, tokens: Tensor, positions: Tensor) -> Tensor:
-    """The sum of both embeddings, normed: int64 [B, T] and [T] -> float [B, T, D]."""
-    x: Tensor = embeddings.LayerNorm(embeddings.word_embeddings(tokens) + embeddings.position_embeddings(positions))
-    return x
+class BertDecoder(Decoder):
+    """Around transformers' `GitModel` or `BlipTextModel`, and what makes logits of its states."""
+
+    def __init__(self, bert: Any, head: nn.Module, begin: int, crossing: bool) -> None:
+        layers = [BertLayer(layer) for layer in bert.encoder.layer]
+        super().__init__(layers, bert.config.num_attention_heads, begin, crossing)
+        self.embeddings, self.head = bert.embeddings, head
+
+    def embed(self, tokens: Tensor, positions: Tensor) -> Tensor:
+        words, places = self.embeddings.word_embeddings(tokens), self.embeddings.position_embeddings(positions)
+        x: Tensor = self.embeddings.LayerNorm(words + places)
+        return x
+
+    def logits(self, x: Tensor) -> Tensor:
+        scores: Tensor = self.head(x)
+        return scores

@@ -3,23 +3,13 @@
 from collections.abc import Sequence
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import VisionEncoderDecoderModel
 
 from captionist.exporting.public.decoder import Decoder, Layer
-from captionist.exporting.public.family import Model, one_id, pair
+from captionist.exporting.public.family import Model, Tower, one_id, pair
 
 _TOWERS = ("vit", "deit", "swin")
-
-
-class _Encoder(nn.Module):
-    def __init__(self, model: VisionEncoderDecoderModel) -> None:
-        super().__init__()
-        self.tower, self.projection = model.encoder, getattr(model, "enc_to_dec_proj", nn.Identity())
-
-    def forward(self, pixels: Tensor) -> Tensor:
-        projected: Tensor = self.projection(self.tower(pixels).last_hidden_state)
-        return projected
 
 
 def _product(x: Tensor, weights: Any) -> Tensor:
@@ -79,7 +69,7 @@ def take_apart(model: VisionEncoderDecoderModel) -> Model:
     height, width = pair(encoder.patch_size)
     merged = 2 ** (len(encoder.depths) - 1) if encoder.model_type == "swin" else 1
     return Model(
-        encoder=_Encoder(model),
+        encoder=Tower(model.encoder, getattr(model, "enc_to_dec_proj", None)),
         decoder=_Decoder(model, one_id("begin token", generation.bos_token_id if start is None else start)),
         image=pair(encoder.image_size),
         cell=(height * merged, width * merged),

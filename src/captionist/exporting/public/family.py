@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from torch import nn
+from torch import Tensor, nn
 
 from captionist.exporting.public.decoder import Decoder
 
@@ -22,6 +22,18 @@ class Model:
     cell: tuple[int, int]
     eos: int
     positions: int
+
+
+class Tower(nn.Module):
+    """An encoder of transformers, and what brings its states to the decoder's width, if that is needed."""
+
+    def __init__(self, tower: nn.Module, projection: nn.Module | None = None) -> None:
+        super().__init__()
+        self.tower, self.projection = tower, projection or nn.Identity()
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        tokens: Tensor = self.projection(self.tower(pixels).last_hidden_state)
+        return tokens
 
 
 def pair(size: int | list[int] | tuple[int, int]) -> tuple[int, int]:

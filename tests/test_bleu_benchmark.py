@@ -5,7 +5,7 @@ import pytest
 
 from benchmarks.bleu import score, teacher_forced
 from captionist.captioner import Captioner
-from captionist.data import Example, clean_caption
+from captionist.data import Example
 from captionist.evaluation.bleu import bleu
 from captionist.evaluation.tokenize import tokenize
 from tests.pictures import write_png
@@ -45,17 +45,3 @@ def test_every_mistake_moves_the_figures_as_it_does_in_the_wild(captioner: Capti
     assert smoothed[3] > 0
     texts = [tokenize(text) for text in teacher_forced(examples, captioner)]
     assert tuple(forced) == pytest.approx(bleu(references, texts))
-
-
-def test_teacher_forcing_asks_for_each_next_token_after_the_references_own(
-    captioner: Captioner, examples: list[Example]
-) -> None:
-    example = examples[1]
-    tokens = captioner.tokenizer.encode(" " + clean_caption(example.references[0], captioner.bundle.config.lowercase))
-    step = captioner.decoder.prefill(captioner.encode([captioner.prepare(example.image)]).visual_tokens)
-    expected = []
-    for token in tokens[: captioner.decoder.max_tokens]:
-        expected.append(int(step.logits.argmax()))
-        step = captioner.decoder.step(np.array([token]), step.state)
-    alone, among_others = teacher_forced([example], captioner)[0], teacher_forced(examples, captioner)[1]
-    assert alone == among_others == captioner.tokenizer.decode(expected)

@@ -27,7 +27,6 @@ from captionist.model.restore import load_bundle
 from harness.hub import FAMILIES, Family, save
 from tests.conftest import Run
 from tests.exporting.test_public_decoders import EXAMPLES
-from tests.exporting.test_public_decoders import theirs as logits_of_transformers
 
 LONGEST = 24
 
@@ -102,21 +101,6 @@ def test_every_family_writes_what_transformers_writes(family: Family, tmp_path: 
     model = save(tmp_path / "hub", family)
     import_model(str(tmp_path / "hub"), tmp_path / "bundle", "fp32")
     same_captions(model, tmp_path / "hub", Captioner(tmp_path / "bundle"), 50)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("family", ["git", "blip", "vit-gpt2"])
-@torch.inference_mode()
-def test_in_full_size_first_words_have_the_logits_of_transformers(family: Family, tmp_path: Path) -> None:
-    """All vocabularies, widths and layers are those of the models on the hub."""
-    model: Any = save(tmp_path / "hub", family, full=True)
-    captioner = Captioner(import_model(str(tmp_path / "hub"), tmp_path / "bundle", "fp32").path)
-    prepared = [captioner.prepare(picture) for picture in photographs(2)]
-    first = captioner.decoder.prefill(captioner.encode(prepared).visual_tokens).logits
-    pixels = torch.from_numpy(np.stack([each.pixels for each in prepared]))
-    begin = torch.full((2, 1), captioner.bundle.config.decoder.bos_id)
-    expected = logits_of_transformers(family, model, pixels, begin)[:, -1].numpy()
-    np.testing.assert_allclose(first, expected, atol=1e-4 * max(1, np.abs(expected).max()))
 
 
 @pytest.mark.slow

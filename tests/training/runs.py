@@ -3,13 +3,17 @@
 import csv
 import functools
 import multiprocessing
+from collections.abc import Sequence
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import yaml
+from numpy.typing import NDArray
 
+from captionist.data import Example
 from captionist.training.train import train
 from tests.model.checkpoints import MEAN, SIZE, STD, Checkpoints, make_checkpoints
 from tests.training.corpus import write_corpus
@@ -53,6 +57,29 @@ def write_recipe(
     path = folder / "recipe.yaml"
     path.write_text(yaml.safe_dump(recipe, sort_keys=False), encoding="utf-8")
     return path
+
+
+class NameLength:
+    """An annotation: how long a picture's name is, or a sentence, and something drawn."""
+
+    name: str = "length"
+    shape: tuple[int, ...] = (2,)
+    version: str = "1"
+
+    def __init__(self) -> None:
+        self.computed, self.heard = 0, list[str]()
+        self.learnt: tuple[int, tuple[int, ...]] = 0, ()
+
+    def compute(self, example: Example) -> NDArray[np.float32]:
+        self.computed += 1
+        return np.full(self.shape, len(example.image.name), np.float32)
+
+    def learn(self, examples: Sequence[Example], arrays: NDArray[np.float32]) -> None:
+        self.learnt = len(examples), arrays.shape
+
+    def simulate(self, sentence: str, rng: np.random.Generator) -> NDArray[np.float32]:
+        self.heard.append(sentence)
+        return (len(sentence) + rng.random(self.shape) / 2).astype(np.float32)
 
 
 def read_csv(path: Path) -> list[dict[str, str]]:

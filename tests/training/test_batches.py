@@ -2,11 +2,10 @@
 
 import numpy as np
 import pytest
-import torch
 
 from captionist.errors import TrainingError
 from captionist.model.language import IGNORE
-from captionist.training.batches import CaptionTable, check_shares, epoch_batches, share, uniform_draws
+from captionist.training.batches import CaptionTable, check_shares, epoch_batches, share
 from captionist.training.objectives.objective import count_tokens
 from captionist.training.stage import Stage
 from tests.training.runs import frozen, heads
@@ -20,19 +19,6 @@ def test_an_epoch_is_a_permutation(size: int, batch_size: int, batches: int) -> 
     seen = np.concatenate(found)
     assert len(set(seen.tolist())) == len(seen)
     assert set(seen.tolist()) <= set(range(size))
-
-
-def test_what_is_left_out_changes_from_epoch_to_epoch() -> None:
-    seen = {int(i) for epoch in range(20) for batch in epoch_batches(7, 3, (1, 0, epoch)) for i in batch}
-    assert seen == set(range(7))
-
-
-def test_the_key_determines_the_order() -> None:
-    def order(*key: int) -> list[int]:
-        return [int(i) for batch in epoch_batches(50, 5, key) for i in batch]
-
-    assert order(1, 2, 3) == order(1, 2, 3)
-    assert len({tuple(order(*key)) for key in ((1, 2, 3), (1, 2, 4), (1, 3, 3), (2, 2, 3))}) == 4
 
 
 @pytest.mark.parametrize("processes", [1, 2, 3])
@@ -64,15 +50,6 @@ def test_uneven_shares_of_as_many_parts_are_taken() -> None:
     check_shares(Stage.model_validate(frozen(batch_size=5, accumulate=2)), {"root": 5}, 2)
 
 
-def test_draws_follow_from_the_key_alone() -> None:
-    draws = uniform_draws((1, 2, 3), 50, 7)
-    assert draws.shape == (50, 7)
-    assert 0 <= float(draws.min()) < 0.1 < 0.9 < float(draws.max()) < 1
-    assert torch.equal(draws, uniform_draws((1, 2, 3), 50, 7))
-    assert not torch.equal(draws, uniform_draws((1, 2, 4), 50, 7))
-    assert len(set(map(tuple, draws.tolist()))) == 50
-
-
 def test_a_table_is_filled_to_the_longest() -> None:
     table = CaptionTable([[[5, 6, 7], [8]], [[9, 0]], [[1, 2, 3, 4, 5, 6]]])
     assert len(table) == 3
@@ -81,11 +58,6 @@ def test_a_table_is_filled_to_the_longest() -> None:
         [[9, 0, IGNORE], [IGNORE] * 3],
         [[5, 6, 7], [8, IGNORE, IGNORE]],
     ]
-
-
-def test_every_batch_has_room_for_the_most_captions() -> None:
-    table = CaptionTable([[[1]], [[2], [3], [4]]])
-    assert table.rows(np.array([0])).tolist() == [[[1], [IGNORE], [IGNORE]]]
 
 
 def test_unpacked_every_caption_has_a_row_and_knows_its_picture() -> None:

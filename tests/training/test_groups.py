@@ -2,12 +2,12 @@
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from captionist.training.groups import agreement, find_groups
 from captionist.training.seen import Floats
 from captionist.training.sources import TextSource
 from tests.model.checkpoints import Checkpoints
+from tests.training.runs import NameLength
 
 TEXTS = ["a dog", "a red circle", "the dog", "a circle in red", "a dog on green grass", "a man"]
 
@@ -51,28 +51,8 @@ def test_a_caption_that_says_what_the_others_say_counts_more() -> None:
     assert agreement([["a dog"], ["a cat"]]) == [[0.7], [0.7]]
 
 
-class Heard:
-    """Keeps what it is asked to simulate."""
-
-    name, version = "heard", "1"
-    shape: tuple[int, ...] = (1,)
-
-    def __init__(self) -> None:
-        self.sentences: list[str] = []
-
-    def compute(self, _example: object) -> NDArray[np.float32]:
-        raise AssertionError
-
-    def learn(self, _examples: object, _arrays: object) -> None:
-        raise AssertionError
-
-    def simulate(self, sentence: str, _rng: np.random.Generator) -> NDArray[np.float32]:
-        self.sentences.append(sentence)
-        return np.zeros(1, np.float32)
-
-
 def test_a_group_is_one_example(checkpoints: Checkpoints) -> None:
-    heard, tokenizer = Heard(), checkpoints.model().tokenizer
+    heard, tokenizer = NameLength(), checkpoints.model().tokenizer
     source = TextSource("t", TEXTS, tokenizer, 16, 0.5, annotations=[heard], groups=[[0, 2, 4], [1, 3], [5]])
     table = source.table(True)
     assert len(table) == 3
@@ -82,7 +62,7 @@ def test_a_group_is_one_example(checkpoints: Checkpoints) -> None:
     assert weights[0].tolist() == pytest.approx([0.35, 0, 0])
     assert (weights[1] > 0).tolist() == [True, True, False]
     source.annotations(np.array([1, 2]), (0,), np.array([0, 1]))
-    assert heard.sentences == ["a red circle a circle in red", "a man"]
+    assert heard.heard == ["a red circle a circle in red", "a man"]
     longest = max(range(6), key=lambda number: len(tokenizer.encode(" " + TEXTS[number]).ids))
     short = TextSource(
         "t", TEXTS, tokenizer, len(tokenizer.encode(" " + TEXTS[longest]).ids) - 1, groups=[[longest], [0]]

@@ -16,7 +16,7 @@ from captionist.training.pictures import normalise
 from captionist.training.recipe import load_recipe
 from captionist.training.train import train
 from tests.model.checkpoints import Checkpoints
-from tests.training.runs import frozen, whole, write_recipe
+from tests.training.runs import whole, write_recipe
 
 
 @pytest.fixture(scope="module")
@@ -117,9 +117,3 @@ def test_it_raises_the_expected_reward(tmp_path: Path, checkpoints: Checkpoints)
         write_recipe(tmp_path, checkpoints, [whole(epochs=5), whole() | critical]), [], runs=tmp_path / "after"
     )
     assert mean_reward(after) > 1.2 * mean_reward(before)
-
-
-def test_it_trains_on_frozen_features(tmp_path: Path, checkpoints: Checkpoints) -> None:
-    stage = frozen(objective="self_critical", name="critical")
-    run = train(write_recipe(tmp_path, checkpoints, [frozen(), stage]), [], runs=tmp_path / "runs")
-    assert load_model(run / "last").prefix_length == 4

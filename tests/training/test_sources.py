@@ -1,17 +1,13 @@
 """A stage that draws from several sources: what a step shows, weighs, keeps out and is given beside the pixels."""
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from captionist.data import Example
 from captionist.errors import RecipeError
 from captionist.model.fusion import VisionPrefixLM
 from captionist.model.language import IGNORE
@@ -25,7 +21,7 @@ from captionist.training.recipe import Recipe, load_recipe
 from captionist.training.train import train
 from tests.model.checkpoints import Checkpoints
 from tests.training.corpus import write_corpus
-from tests.training.runs import frozen, read_csv, whole, write_recipe
+from tests.training.runs import NameLength, frozen, read_csv, whole, write_recipe
 
 SHARES = {"root": 4, "more": 2, "extra": 3}
 
@@ -198,49 +194,29 @@ def test_no_source_teaches_what_scores_the_run(checkpoints: Checkpoints, tmp_pat
     assert list(corpora.dev()) == ["scoring"]
 
 
-class Brightness:
-    """What a picture's mean colour is; a text's is drawn."""
-
-    name, shape, version = "brightness", (2, 3), "1"
-    computed = 0
-    learnt: tuple[int, tuple[int, ...]] = (0, ())
-
-    def compute(self, example: Example) -> NDArray[np.float32]:
-        Brightness.computed += 1
-        return np.full(self.shape, len(example.image.name), np.float32)
-
-    def learn(self, examples: Sequence[Example], arrays: NDArray[np.float32]) -> None:
-        Brightness.learnt = len(examples), arrays.shape
-
-    def simulate(self, sentence: str, rng: np.random.Generator) -> NDArray[np.float32]:
-        return (len(sentence) + rng.random(self.shape) / 2).astype(np.float32)
-
-
 def test_annotations_stand_beside_pictures_and_are_simulated_for_texts(
     checkpoints: Checkpoints, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: VisionPrefixLM
 ) -> None:
-    monkeypatch.setitem(ANNOTATIONS, "brightness", lambda _recipe: Brightness())
+    made = NameLength()
+    monkeypatch.setitem(ANNOTATIONS, "length", lambda _recipe: made)
     path = mixed(tmp_path, checkpoints, frozen(batch_size=None, sources={"root": 4, "extra": 3}))
-    recipe = load_recipe(path, ["data.annotations=[brightness]"])
+    recipe = load_recipe(path, ["data.annotations=[length]"])
     steps = [batch for (batch,) in feed(recipe, model).epoch(0, 0)]
-    assert Brightness.computed == 24  # of all train pictures, those that no stage draws from among them
-    assert Brightness.learnt == (24, (24, 2, 3))
+    # Of all train pictures, those that no stage draws from among them, and once for good.
     again = [batch for (batch,) in feed(recipe, model).epoch(0, 0)]
-    assert Brightness.computed == 24  # once for good
+    assert (made.computed, made.learnt) == (24, (24, (24, 2)))
     names = [example.image.name for example in Corpora(recipe.data).train(model.tokenizer)["root"]]
     simulated = []
     for (pictures, texts), (_, same) in zip(steps, again, strict=True):
         assert pictures.rows is not None
-        expected = torch.tensor([float(len(names[row])) for row in pictures.rows])
-        assert torch.equal(pictures.annotations["brightness"], expected.view(-1, 1, 1).expand(-1, 2, 3))
-        drawn = texts.annotations["brightness"]
-        assert torch.equal(drawn, same.annotations["brightness"])
+        assert pictures.annotations["length"].tolist() == [[len(names[row])] * 2 for row in pictures.rows]
+        drawn = texts.annotations["length"]
+        assert torch.equal(drawn, same.annotations["length"])
         sentences = [model.tokenizer.decode([t for t in row[0].tolist() if t != IGNORE]) for row in texts.captions]
-        lengths = torch.tensor([float(len(sentence.strip())) for sentence in sentences])
-        assert ((drawn >= lengths.view(-1, 1, 1)) & (drawn < lengths.view(-1, 1, 1) + 0.5)).all()
-        simulated += drawn[:, 0, 0].tolist()
+        assert [int(value) for value in drawn[:, 0]] == [len(sentence.strip()) for sentence in sentences]
+        simulated += drawn[:, 0].tolist()
     assert len(set(simulated)) == len(simulated)
-    with pytest.raises(TypeError, match="brightness"):  # it is an argument that this model does not have
+    with pytest.raises(TypeError, match="length"):  # it is an argument that this model does not have
         look(model, steps[0][0])
-    with pytest.raises(RecipeError, match=r"there is no darkness; there are: .*brightness"):
+    with pytest.raises(RecipeError, match=r"there is no darkness; there are: .*length"):
         build_annotations(load_recipe(path, ["data.annotations=[darkness]"]))

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
 
 from captionist import images
 from captionist.data import Example
@@ -21,7 +20,7 @@ from captionist.training.train import train
 from tests.model.checkpoints import SIZE, Checkpoints
 from tests.pictures import write_png
 from tests.training.corpus import write_corpus
-from tests.training.runs import frozen, whole, write_recipe
+from tests.training.runs import NameLength, frozen, whole, write_recipe
 from tests.training.test_leaks import add
 
 
@@ -106,22 +105,6 @@ def test_those_of_all_sources_and_dev_corpora_are_named_at_once(
     assert len(json.loads((run / "captions.json").read_text(encoding="utf-8"))) == 16 + 3
 
 
-class NameLength:
-    """An annotation."""
-
-    name: str = "length"
-    shape: tuple[int, ...] = (1,)
-    version: str = "1"
-
-    def compute(self, example: Example) -> NDArray[np.float32]:
-        return np.array([len(example.image.name)], np.float32)
-
-    def learn(self, _examples: object, _arrays: NDArray[np.float32]) -> None: ...
-
-    def simulate(self, sentence: str, rng: np.random.Generator) -> NDArray[np.float32]:
-        raise NotImplementedError
-
-
 @pytest.mark.parametrize("decode", ["ahead", "workers"])
 def test_what_is_known_of_the_others_stays_beside_them(tmp_path: Path, checkpoints: Checkpoints, decode: str) -> None:
     path, _ = of_several(tmp_path, checkpoints)
@@ -135,7 +118,7 @@ def test_what_is_known_of_the_others_stays_beside_them(tmp_path: Path, checkpoin
         (rows,) = pictures.batches([np.arange(len(pictures.examples))])
         for row, length, example in zip(rows, pictures.annotated["length"], pictures.examples, strict=True):
             assert np.array_equal(row, images.squeeze(images.decode(example.image), (SIZE, SIZE)))
-            assert length == len(example.image.name)
+            assert (length == len(example.image.name)).all()
 
 
 def test_what_cannot_be_compared_is_named_for_all_sources_at_once(tmp_path: Path, checkpoints: Checkpoints) -> None:

@@ -74,10 +74,9 @@ def vit(onnx_bytes: bytes, out: pathlib.Path) -> None:
     }
     config = Dinov2Config(hidden_size=384, num_hidden_layers=12, num_attention_heads=6, image_size=518, patch_size=14)
     model = Dinov2Model(config)
-    new_names = any("q_proj" in key for key in model.state_dict())
     tensors = {}
     for key, value in state.items():
-        for old, new in rename.items() if new_names else ():
+        for old, new in rename.items():
             key = key.replace(old, new)
         tensors[key] = torch.from_numpy(np.array(value))
     model.load_state_dict(tensors, strict=True)

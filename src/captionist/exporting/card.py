@@ -101,41 +101,39 @@ def _stage(stage: Stage) -> str:
 def _scores(scores: dict[str, Any]) -> str:
     if "note" in scores:
         return str(scores["note"])
-    table = _table(scores)
     recall = [f"{Recall(**scores['recall']).line()}."] if scores["recall"] else []
-    told = "\n\n".join([table, *scores["notes"], *recall])
-    parity = scores["parity"]
+    told, parity = "\n\n".join([_table(scores), *scores["notes"], *recall]), scores["parity"]
     text = f"""On the {scores["pictures"]:,} pictures of {scores["corpus"]} {scores["split"]}; {scores["tokenisation"]}.
 
 {told}
 
 Greedy captions agree with the torch model on {parity["captions"]} of {parity["pictures"]} pictures; the largest
-difference of a logit is {parity["logits"]:.1g}.
+difference of a logit is {parity["logits"]:.1g}."""
+    return text + _details(scores, scores["corpus"], scores["split"])
 
-`captionist evaluate --data {scores["corpus"]} --split {scores["split"]}` prints these figures."""
-    return text + _mistakes(scores) + _failures(scores) + _confidence(scores)
+
+def _others(scores: dict[str, Any]) -> str:
+    return "".join(
+        f"""
+
+## Scores on {corpus}
+
+On its {found["pictures"]:,} {scores["split"]} pictures:
+
+{_table(found)}{_details(found, corpus, scores["split"])}"""
+        for corpus, found in scores.get("others", {}).items()
+    )
+
+
+def _details(scores: dict[str, Any], corpus: str, split: str) -> str:
+    command = f"\n\n`captionist evaluate --data {corpus} --split {split}` prints these figures."
+    return command + _mistakes(scores) + _failures(scores) + _confidence(scores)
 
 
 def _table(scores: dict[str, Any]) -> str:
     measures = Scores.model_validate({name: scores[name] for name in Scores.model_fields}).measures()
     rows = [f"| {name} | {m.value:.1f} | {m.low:.1f} to {m.high:.1f} |" for name, m in measures.items()]
     return "\n".join(["| score | value | 95 % interval |", "|---|---|---|", *rows])
-
-
-def _others(scores: dict[str, Any]) -> str:
-    told = ""
-    for corpus, found in scores.get("others", {}).items():
-        told += f"""
-
-## Scores on {corpus}
-
-On its {found["pictures"]:,} {scores["split"]} pictures:
-
-{_table(found)}
-
-`captionist evaluate --data {corpus} --split {scores["split"]}` prints these figures."""
-        told += _mistakes(found) + _failures(found) + _confidence(found)
-    return told
 
 
 def _bank(recipe: Recipe) -> str:

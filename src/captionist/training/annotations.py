@@ -6,8 +6,7 @@ of theirs might have had. A recipe names those that it wants in `data.annotation
 """
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +14,6 @@ from numpy.typing import NDArray
 from captionist.data import Example
 from captionist.errors import RecipeError
 from captionist.training import seen
-from captionist.training.cache import open_array, pictures_key
 from captionist.training.recipe import Recipe
 
 
@@ -48,17 +46,3 @@ def build_annotations(recipe: Recipe) -> tuple[Annotation, ...]:
             known = ", ".join(ANNOTATIONS) or "none"
             raise RecipeError(f"data.annotations: there is no {name}; there are: {known}.")
     return tuple(ANNOTATIONS[name](recipe) for name in recipe.data.annotations)
-
-
-def open_annotation(annotation: Annotation, examples: Sequence[Example], cache: Path) -> NDArray[np.float32]:
-    """The annotation of each picture: float32 [N, ...], memory-mapped.
-
-    Raises what `Annotation.compute` raises, TrainingError where there is no room for them.
-    """
-
-    def fill(array: NDArray[Any]) -> None:
-        for row, example in zip(array, examples, strict=True):
-            row[...] = annotation.compute(example)
-
-    path = cache / f"{annotation.name}-{annotation.version}-{pictures_key(examples, 0)}.npy"
-    return open_array(path, np.float32, (len(examples), *annotation.shape), fill)

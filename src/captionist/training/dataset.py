@@ -182,22 +182,17 @@ def readable(
 
     Raises DataError where more than `data.max_unreadable` of all of them cannot, or none of a source or dev corpus can.
     """
-    splits = (("train", train, config), ("dev", dev, _few(config)))
-    unreadable = {
-        (split, name): PictureSet(examples, resolution, how).unreadable()
-        for split, found, how in splits
-        for name, examples in found.items()
-    }
-    total = sum(len(examples) for _, found, _ in splits for examples in found.values())
-    _report([said for some in unreadable.values() for said in some.values()], total, config)
-    kept: dict[str, dict[str, tuple[Example, ...]]] = {"train": {}, "dev": {}}
-    for split, found, _ in splits:
-        for name, examples in found.items():
-            kept[split][name] = _without(examples, unreadable[split, name])
-            if examples and not kept[split][name]:
-                where = config.root if name == ROOT else name
-                raise DataError(f"{where}: not one of the {len(examples):,} {split} pictures can be read.")
-    return kept["train"], kept["dev"]
+    sets = {("train", name): PictureSet(examples, resolution, config) for name, examples in train.items()}
+    sets |= {("dev", name): PictureSet(examples, resolution, _few(config)) for name, examples in dev.items()}
+    unreadable = {key: pictures.unreadable() for key, pictures in sets.items()}
+    messages = [said for some in unreadable.values() for said in some.values()]
+    _report(messages, sum(map(len, sets.values())), config)
+    kept = {key: _without(pictures.examples, unreadable[key]) for key, pictures in sets.items()}
+    for (split, name), pictures in sets.items():
+        if pictures.examples and not kept[split, name]:
+            where = config.root if name == ROOT else name
+            raise DataError(f"{where}: not one of the {len(pictures):,} {split} pictures can be read.")
+    return {name: kept["train", name] for name in train}, {name: kept["dev", name] for name in dev}
 
 
 def _few(config: DataConfig) -> DataConfig:

@@ -30,7 +30,7 @@ from captionist.training.logs import RunLog
 from captionist.training.objectives import Batch, Examples, Objective, build_objective, look
 from captionist.training.optim import WeightAverage, learning_rate, prepare_stage
 from captionist.training.pictures import PictureSet, normalise
-from captionist.training.progress import Reporter
+from captionist.training.progress import StageBar
 from captionist.training.recipe import Recipe
 from captionist.training.sharding import (
     bring_up_to_date,
@@ -85,10 +85,10 @@ class Trainer:
 
     def train(self) -> None:
         """Run to the end of the last stage. Raises TrainingError where the loss is not finite."""
-        with Reporter(self.main) as reporter:
+        with StageBar(self.main) as bar:
             for index in range(self.progress.stage, len(self.recipe.stages)):
                 state = self._begin(self.recipe.stages[index], index)
-                self._stage(state, index, reporter)
+                self._stage(state, index, bar)
                 self.accelerator.free_memory()
         if self.log:
             self.model.save(self.run / "last")
@@ -162,23 +162,23 @@ class Trainer:
             )
             state.dev_features = {name: backbone.features(pictures) for name, pictures in dev.items()}
 
-    def _stage(self, state: _StageState, index: int, reporter: Reporter) -> None:
-        stage, progress = state.stage, self.progress
+    def _stage(self, state: _StageState, index: int, bar: StageBar) -> None:
+        stage, progress, steps = state.stage, self.progress, state.feed.steps
+        bar.begin(stage.name, steps * stage.epochs, progress.epoch * steps + progress.step)
         while True:
             if progress.to_validate:
                 self._validate(state)
             if progress.epoch == stage.epochs:
                 break
-            self._epoch(state, index, reporter)
+            self._epoch(state, index, bar)
         if state.average:  # the next stage goes on from the averaged weights
             state.average.settle(state.trained)
         bring_up_to_date(self.model, state.trained)
         self.progress = progress.model_copy(update={"stage": index + 1, "epoch": 0, "step": 0})
 
-    def _epoch(self, state: _StageState, index: int, reporter: Reporter) -> None:
+    def _epoch(self, state: _StageState, index: int, bar: StageBar) -> None:
         stage, feed, progress = state.stage, state.feed, self.progress
         steps = feed.steps * stage.epochs
-        reporter.stage(stage.name, steps, progress.epoch * feed.steps + progress.step)
         for model in (self.model, state.trained):
             model.train(state.objective.dropout)
         since, examples = time.monotonic(), 0
@@ -189,7 +189,7 @@ class Trainer:
             progress.step += 1
             progress.total_steps += 1
             examples += sum(feed.sizes.values())
-            reporter.advance(loss)
+            bar.step(loss)
             if self.log and (progress.total_steps % self.recipe.log_every == 0):
                 speed = examples / (time.monotonic() - since)
                 self.log.step(

@@ -17,7 +17,7 @@ from captionist.data import Example
 from captionist.errors import ImageError
 from captionist.inference.threads import available_cores
 from captionist.model.vision import Encoder
-from captionist.training.annotations import Annotation, open_annotation
+from captionist.training.annotations import Annotation
 from captionist.training.augment import may_flip
 from captionist.training.cache import open_array, open_record, pictures_key
 from captionist.training.recipe import DataConfig
@@ -111,8 +111,17 @@ class PictureSet:
 
     @cached_property
     def annotated(self) -> dict[str, NDArray[np.float32]]:
-        """By name, float32 [N, ...]."""
-        return {a.name: open_annotation(a, self.examples, self._config.cache) for a in self._annotations}
+        """By name, float32 [N, ...], memory-mapped. Raises what `Annotation.compute` raises."""
+        found, key = {}, pictures_key(self.examples, 0)
+        for annotation in self._annotations:
+
+            def fill(array: NDArray[np.float32], annotation: Annotation = annotation) -> None:
+                for row, example in zip(array, self.examples, strict=True):
+                    row[...] = annotation.compute(example)
+
+            path = self._config.cache / f"{annotation.name}-{annotation.version}-{key}.npy"
+            found[annotation.name] = open_array(path, np.float32, (len(self), *annotation.shape), fill)
+        return found
 
     @cached_property
     def flippable(self) -> Tensor:

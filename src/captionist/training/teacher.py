@@ -48,20 +48,16 @@ class Teacher:
 
     def vectors(self, source: str, rows: NDArray[np.int64], count: int) -> Tensor:
         """Unit vectors of the captions of a source's examples, zeros where one has fewer: float32 [B, count, W]."""
-        first, vectors = self._of(source)
+        if source not in self._sources:
+            references = self._references[source]
+            first = np.cumsum([0, *map(len, references)])  # where each example's vectors begin
+            self._sources[source] = first, self.read([text for texts in references for text in texts])
+        first, vectors = self._sources[source]
         found = torch.zeros(len(rows), count, self.width)
         for place, row in enumerate(rows):
             own = torch.from_numpy(np.array(vectors[first[row] : first[row + 1]], np.float32))
             found[place, : len(own)] = own
         return found
-
-    def _of(self, source: str) -> tuple[NDArray[np.int64], NDArray[np.float16]]:
-        """Where each example's vectors begin, int64 [N + 1], and all of them."""
-        if source not in self._sources:
-            references = self._references[source]
-            first = np.cumsum([0, *map(len, references)])
-            self._sources[source] = first, self.read([text for texts in references for text in texts])
-        return self._sources[source]
 
     def read(self, sentences: Sequence[str]) -> NDArray[np.float16]:
         """Unit vectors of N sentences: float16 [N, W], memory-mapped."""

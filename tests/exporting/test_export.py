@@ -130,17 +130,6 @@ def test_heads_say_what_the_model_says(
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
-def test_a_captioner_opens_it(bundles: Bundles, examples: list[ImageFile], precision: Precision) -> None:
-    captioner = Captioner(bundles[precision].path, threads=1)
-    written = [captioner.caption(path).text for path in examples]
-    told = dict(zip((path.name for path in examples), written, strict=True))
-    right = [told[f"dev_{colour}_{shape}.png"] == f"A {colour} {shape}." for colour, shape in NAMES]
-    assert sum(right) >= 15
-    attention = captioner.caption(examples[0]).word_attention
-    assert [entry.weights.shape for entry in attention] == [(2, 2)] * 3
-
-
-@pytest.mark.parametrize("precision", PRECISIONS)
 def test_a_bundle_is_whole_and_tells_what_it_is(bundles: Bundles, precision: Precision) -> None:
     bundle = bundles[precision]
     assert bundle.verify() >= 8

@@ -87,6 +87,19 @@ class Checkpoints:
         return build_model(self.config(encoder or self.vit(), prefix_grid), []).eval()
 
 
+def plain_forward(model: VisionPrefixLM, prefix: Tensor, caption: list[int]) -> tuple[Tensor, Tensor]:
+    """Plain causal attention of one picture over [prefix | begin | caption], with nothing cached.
+
+    prefix float [1, P, D]. Returns logits float [len(caption) + 1, V] and what the last token looks at, float
+    [layers, heads, S].
+    """
+    text = model.decoder.wte(torch.tensor([[model.end_id, *caption]]))
+    length = prefix.shape[1] + text.shape[1]
+    mask = torch.ones(length, length, dtype=torch.bool).tril()
+    hidden, _, attention = model.decoder(torch.cat((prefix, text), 1), torch.arange(length), mask)
+    return model.decoder.logits(hidden[0, prefix.shape[1] :]), torch.stack(attention)[:, 0, :, -1]
+
+
 def make_checkpoints(root: Path) -> Checkpoints:
     torch.manual_seed(0)
     shape = {

@@ -17,7 +17,7 @@ from captionist.training.objectives import Examples, Objective
 from captionist.training.objectives.caption import Captioning
 from captionist.training.objectives.naming import Naming
 from captionist.training.pictures import normalise
-from tests.model.checkpoints import CAPTIONS, VIT_FAMILIES, Checkpoints
+from tests.model.checkpoints import CAPTIONS, VIT_FAMILIES, Checkpoints, plain_forward
 from tests.pictures import patchwork
 
 FAMILIES = (*VIT_FAMILIES, "hybrid")
@@ -47,13 +47,7 @@ def tokens(model: VisionPrefixLM, *captions: str) -> list[list[int]]:
 
 
 def full_logits(model: VisionPrefixLM, pixels: Tensor, caption: list[int]) -> Tensor:
-    """float [len(caption) + 1, V] of one picture, by plain causal attention over [prefix | begin | caption]."""
-    prefix = model.encode(pixels)
-    text = model.decoder.wte(torch.tensor([[model.end_id, *caption]]))
-    length = prefix.shape[1] + text.shape[1]
-    mask = torch.ones(length, length, dtype=torch.bool).tril()
-    hidden, _, _ = model.decoder(torch.cat((prefix, text), 1), torch.arange(length), mask)
-    return model.decoder.logits(hidden[0, prefix.shape[1] :])
+    return plain_forward(model, model.encode(pixels), caption)[0]
 
 
 def caption_loss(
@@ -212,17 +206,13 @@ def test_the_attention_is_that_of_the_newest_token(model: VisionPrefixLM) -> Non
     caption, pixels = tokens(model, CAPTIONS[0])[0][:3], pictures(model, 1)
     with torch.inference_mode():
         prefix = model.encode(pixels)
-        text = model.decoder.wte(torch.tensor([[model.end_id, *caption]]))
-        length = prefix.shape[1] + text.shape[1]
-        mask = torch.ones(length, length, dtype=torch.bool).tril()
-        _, _, layers = model.decoder(torch.cat((prefix, text), 1), torch.arange(length), mask)
+        everything = plain_forward(model, prefix, caption)[1].mean((0, 1))
         decoded = model.prefill(prefix)
         shared, none = (torch.tensor([0]), decoded.keys, decoded.values), model.no_tokens(decoded.keys, 1)
         keys = values = none
         for token in caption:
             decoded = model.step(torch.tensor([token]), *shared, keys, values)
             keys, values = decoded.keys, decoded.values
-    everything = torch.stack(layers)[:, 0, :, -1].mean((0, 1))
     assert float(everything.sum()) == pytest.approx(1, abs=1e-5)
     assert torch.allclose(decoded.attention[0], everything[: model.prefix_length], atol=1e-6)
 

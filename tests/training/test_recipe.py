@@ -123,15 +123,6 @@ def test_a_missing_file_and_a_directory(tmp_path: Path) -> None:
             load_recipe(path)
 
 
-def test_an_unknown_key_in_the_file_is_named(base: Path, tmp_path: Path) -> None:
-    content = yaml.safe_load(base.read_text(encoding="utf-8"))
-    content["stages"][1]["learning_rate"] = 0.1
-    path = tmp_path / "recipe.yaml"
-    path.write_text(yaml.safe_dump(content), encoding="utf-8")
-    with pytest.raises(RecipeError, match=r"unknown option 'stages\.1\.learning_rate'"):
-        load_recipe(path)
-
-
 RICH = {
     "name": "rich",
     "data": {

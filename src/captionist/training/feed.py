@@ -1,9 +1,8 @@
 """Cuts a stage's sources into batches, for one process: what each step sees follows from the seed and its number."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
-from typing import NamedTuple
+from functools import cached_property, lru_cache
 
 import numpy as np
 import torch
@@ -18,13 +17,6 @@ from captionist.training.objectives import Batch, Examples
 from captionist.training.pictures import normalise
 from captionist.training.sources import Source
 from captionist.training.stage import Stage
-
-
-class Portion(NamedTuple):
-    """Some of a source's share of a step: rows int64 [B] of its table, and their places int64 [B] in the share."""
-
-    rows: NDArray[np.int64]
-    places: NDArray[np.int64]
 
 
 @dataclass
@@ -58,62 +50,61 @@ class Feed:
 
     def epoch(self, epoch: int, begin: int) -> Iterator[tuple[Batch, ...]]:
         """This process's part of each step of an epoch from step `begin` on, in parts for gradient accumulation."""
-        plans = [self._plan(number, epoch, begin) for number in range(len(self.sources))]
-        pixels = [self._pixels(source, plan) for source, plan in zip(self.sources, plans, strict=True)]
-        for step in range(begin, self.steps):
+        steps = range(epoch * self.steps + begin, (epoch + 1) * self.steps)
+        pixels = [self._pixels(number, steps) for number in range(len(self.sources))]
+        for step in steps:
             columns = []
             for number, source in enumerate(self.sources):
-                key = self._step_key(number, epoch * self.steps + step)
+                key = self._key(number, step)
                 draws = uniform_draws(key, self.sizes[source.name], 1 + AUGMENT_DRAWS + self.draws)
-                portions = plans[number][step - begin]
-                columns.append([self._examples(source, p, draws[p.places], key, pixels[number]) for p in portions])
+                columns.append(
+                    [self._examples(source, *rows, draws, key, pixels[number]) for rows in self._rows(number, step)]
+                )
             yield _rows_of(columns)
 
-    def _step_key(self, number: int, step: int) -> tuple[int, ...]:
+    def _key(self, number: int, step: int) -> tuple[int, ...]:
         """Names what is random for a source in a step; the first one's are as they were when it was the only one."""
         return (*self.key, step, *((number,) if number else ()))
 
-    def _plan(self, number: int, epoch: int, begin: int) -> list[list[Portion]]:
-        """Each step's portions of a source. It goes round in an order that is drawn anew for each round."""
-        source = self.sources[number]
-        size = self.sizes[source.name]
-        rounds: dict[int, list[NDArray[np.int64]]] = {}
-        plan = []
-        for step in range(begin, self.steps):
-            length = max(len(source.table(self.stage.packed)) // size, 1)
-            turn, place = divmod(epoch * self.steps + step, length)
-            if turn not in rounds:
-                rounds = {turn: epoch_batches(len(source.table(self.stage.packed)), size, self._step_key(number, turn))}
-            batch = rounds[turn][place]
-            parts = share(np.arange(size), self.process, self.processes, self.stage.accumulate)
-            plan.append([Portion(batch[places], places) for places in parts])
-        return plan
+    def _rows(self, number: int, step: int) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+        """This process's parts of a source's share of a step: int64 [B] rows of its table, and places in the share.
 
-    def _pixels(self, source: Source, plan: list[list[Portion]]) -> Iterator[NDArray[np.uint8]]:
-        """The pictures of all these portions, in that order; of texts and of frozen features none are needed."""
+        A source goes round in an order that is drawn anew for each round.
+        """
+        source = self.sources[number]
+        count, size = len(source.table(self.stage.packed)), self.sizes[source.name]
+        turn, place = divmod(step, max(count // size, 1))
+        batch = _round(count, size, self._key(number, turn))[place]
+        return [
+            (batch[part], part) for part in share(np.arange(size), self.process, self.processes, self.stage.accumulate)
+        ]
+
+    def _pixels(self, number: int, steps: Iterable[int]) -> Iterator[NDArray[np.uint8]]:
+        """A source's pictures of all these steps, in that order; of texts and of frozen features none are needed."""
+        source = self.sources[number]
         if source.pictures is None or source.name in self.features:
             return iter(())
         table = source.table(self.stage.packed)
-        wanted = [table.pictures(portion.rows) for portions in plan for portion in portions]
-        return source.pictures.batches(wanted)
+        return source.pictures.batches([table.pictures(rows) for step in steps for rows, _ in self._rows(number, step)])
 
     def _examples(
         self,
         source: Source,
-        portion: Portion,
+        numbers: NDArray[np.int64],
+        places: NDArray[np.int64],
         draws: Tensor,
         key: tuple[int, ...],
         pixels: Iterator[NDArray[np.uint8]],
     ) -> Examples:
         table = source.table(self.stage.packed)
-        weights, rows = table.weights(portion.rows), table.pictures(portion.rows)
+        weights, rows, draws = table.weights(numbers), table.pictures(numbers), draws[places]
         found = self._features(source.name, rows, draws[:, 0])
         return Examples(
-            captions=table.rows(portion.rows).to(self.device),
+            captions=table.rows(numbers).to(self.device),
             weights=None if weights is None else weights.to(self.device),
             pixels=self._prepare(source, next(pixels), rows, draws) if source.pictures and found is None else None,
             features=found,
-            annotations={n: a.to(self.device) for n, a in source.annotations(rows, key, portion.places).items()},
+            annotations={n: a.to(self.device) for n, a in source.annotations(rows, key, places).items()},
             draws=draws[:, 1 + AUGMENT_DRAWS :],
             source=source.name,
             rows=rows,
@@ -139,6 +130,9 @@ class Feed:
             side = (self.stage.resolution, self.stage.resolution)
             normalised = F.interpolate(normalised, side, mode="bilinear", antialias=True)
         return normalised
+
+
+_round = lru_cache(8)(epoch_batches)  # of some sources; the same for all steps of a round
 
 
 def _rows_of(columns: list[list[Examples]]) -> tuple[Batch, ...]:

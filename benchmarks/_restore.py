@@ -15,7 +15,7 @@ _RECIPE = Path("recipes/captionist-small.yaml")  # which describes the embedded 
 def restore(bundle: Bundle) -> VisionPrefixLM:
     """The model, in evaluation mode."""
     model = load_bundle(bundle, load_recipe(_RECIPE).model).eval()
-    model.encoder.settings._attn_implementation = "sdpa"  # type: ignore[union-attr]  # as others run it
+    model.encoder.settings._attn_implementation = "sdpa"  # as others run it
     return model
 
 

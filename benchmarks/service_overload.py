@@ -8,10 +8,7 @@ import argparse
 import asyncio
 import random
 import statistics
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -31,34 +28,6 @@ _CLIENTS = 32
 _FLAT = 1.05  # the last quarter's memory to the second one's
 
 
-class Memory:
-    """Resident bytes of the service, sampled each half second."""
-
-    def __init__(self, service: Service) -> None:
-        self._service = service
-        self.samples: list[float] = []
-        self._ended = threading.Event()
-
-    @contextmanager
-    def watched(self) -> Iterator[None]:
-        thread = threading.Thread(target=self._watch)
-        thread.start()
-        try:
-            yield
-        finally:
-            self._ended.set()
-            thread.join()
-
-    def _watch(self) -> None:
-        while not self._ended.wait(0.5):
-            self.samples.append(self._service.rss() / 1e6)
-
-    def quarter(self, number: int) -> float:
-        """The median of a quarter of the time, counted from 0."""
-        size = len(self.samples) // 4
-        return statistics.median(self.samples[number * size : (number + 1) * size])
-
-
 def main() -> None:
     given = _arguments()
     result = circumstances() | {"arguments": {k: str(v) for k, v in vars(given).items()}}
@@ -67,10 +36,9 @@ def main() -> None:
         uvloop.run(closed_loop(service.port, requests, _CLIENTS, 3))  # warm
         before, others_before = _capacity(service, requests)
         moderate = uvloop.run(open_loop(service.port, lambda c: c.choice(requests), 0.7 * before, given.seconds))
-        memory, idle, elsewhere = Memory(service), service.rss() / 1e6, Elsewhere(service)
-        with memory.watched():
-            load, tally = uvloop.run(_overload(service.port, requests, given.factor * before, given.seconds))
-            others = elsewhere.cores()
+        idle, memory, elsewhere = service.rss() / 1e6, list[float](), Elsewhere(service)
+        load, tally = uvloop.run(_overload(service, requests, given.factor * before, given.seconds, memory))
+        others, quarter = elsewhere.cores(), len(memory) // 4
         time.sleep(1)
         left = {name: service.metric(f"captionist_{name}") for name in ("admitted_pictures", "queue_depth_pictures")}
         after, others_after = _capacity(service, requests)
@@ -103,10 +71,10 @@ def main() -> None:
         },
         "memory_mb": {
             "before": idle,
-            "second_quarter": memory.quarter(1),
-            "last_quarter": memory.quarter(3),
-            "peak": max(memory.samples),
-            "samples": [round(sample) for sample in memory.samples],
+            "second_quarter": statistics.median(memory[quarter : 2 * quarter]),
+            "last_quarter": statistics.median(memory[-quarter:]),
+            "peak": max(memory),
+            "samples": [round(sample) for sample in memory],
         },
     }
     _show(result)
@@ -131,28 +99,32 @@ def _capacity(service: Service, requests: list[bytes]) -> tuple[float, float]:
     return load.goodput, elsewhere.cores()
 
 
-async def _overload(port: int, requests: list[bytes], rate: float, seconds: float) -> tuple[Load, Tally]:
-    """Of 200 requests one is a bomb: refused by its size, or as large as the service allows and slow to decode."""
+async def _overload(
+    service: Service, requests: list[bytes], rate: float, seconds: float, memory: list[float]
+) -> tuple[Load, Tally]:
+    """Of 200 requests one is a bomb: refused by its size, or as large as the service allows and slow to decode.
+
+    memory: gets the service's resident megabytes, twice a second.
+    """
     bombs = [caption_request(png_of_zeros(30_000, 30_000)), caption_request(png_of_zeros(7000, 7000))]
+    port, tally, until = service.port, Tally(), time.monotonic() + seconds
 
     def choose(chance: random.Random) -> bytes:
         return chance.choice(bombs if chance.random() < 0.005 else requests)
 
-    return await asyncio.wait_for(_with_hostile(port, requests, choose, rate, seconds), seconds + 120)
+    async def watch() -> None:
+        while time.monotonic() < until:
+            memory.append(service.rss() / 1e6)
+            await asyncio.sleep(0.5)
 
-
-async def _with_hostile(
-    port: int, requests: list[bytes], choose: Callable[[random.Random], bytes], rate: float, seconds: float
-) -> tuple[Load, Tally]:
-    tally, until = Tally(), time.monotonic() + seconds
-    others = [
-        *(slow_headers(port, until, tally) for _ in range(20)),
-        *(slow_bodies(port, until, tally) for _ in range(10)),
-        hang_ups(port, until, tally, requests, 2, random.Random(1)),
-    ]
-    async with asyncio.TaskGroup() as group:
+    async with asyncio.timeout(seconds + 120), asyncio.TaskGroup() as group:
         load = group.create_task(open_loop(port, choose, rate, seconds))
-        for other in others:
+        for other in (
+            watch(),
+            *(slow_headers(port, until, tally) for _ in range(20)),
+            *(slow_bodies(port, until, tally) for _ in range(10)),
+            hang_ups(port, until, tally, requests, 2, random.Random(1)),
+        ):
             group.create_task(other)
     return load.result(), tally
 
@@ -185,7 +157,11 @@ def _show(result: dict[str, Any]) -> None:
     ]
     show(f"Overload, {result['machine']}, {result['cores']} cores", ["", "figure", "target", ""], rows)
     parts = {name: result[name] for name in ("capacity", "others_cores", "at_70_percent", "overload", "memory_mb")}
-    told = [[f"{part}: {name}", str(value)] for part, found in parts.items() for name, value in found.items()]
+    told = [
+        [f"{part}: {name}", f"{value:.4g}" if isinstance(value, float) else str(value)]
+        for part, found in parts.items()
+        for name, value in found.items()
+    ]
     show("All that was measured", ["", ""], [row for row in told if not row[0].endswith("samples")])
 
 

@@ -11,7 +11,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -81,11 +81,14 @@ def main() -> None:
                 process.pause()
             rounds.append(figures)
     medians = {
-        name: {figure: _median(each[name][figure] for each in rounds) for figure in rounds[0][name]}
+        name: {figure: statistics.median(each[name][figure] for each in rounds) for figure in rounds[0][name]}
         for name in rounds[0]
     }
     ratios = {
-        name: {figure: _median(each["service"][figure] / each[name][figure] for each in rounds) for figure in shared}
+        name: {
+            figure: statistics.median(each["service"][figure] / each[name][figure] for each in rounds)
+            for figure in shared
+        }
         for name in medians
         if name != "service" and (shared := medians[name].keys() & {"throughput", "p99_ms"})
     }
@@ -162,10 +165,6 @@ def _measure(process: HttpProcess, requests: Sequence[bytes], given: argparse.Na
         "others_cores": elsewhere.cores(),
         "rss_mb": process.rss() / 1e6,
     }
-
-
-def _median(values: Iterable[float]) -> float:
-    return statistics.median(values)
 
 
 def _show(result: dict[str, Any], medians: dict[str, dict[str, float]], ratios: dict[str, dict[str, float]]) -> None:

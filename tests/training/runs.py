@@ -3,7 +3,7 @@
 import csv
 import functools
 import multiprocessing
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
@@ -126,16 +126,21 @@ def overfit(folder: Path) -> Path:
     return train(recipe, [], runs=folder / "runs")
 
 
-def start(recipe: Path, runs: Path, resume: Path | None = None) -> BaseProcess:
-    """Train in a process of its own, which may be killed.
+def start(target: Callable[..., object], *arguments: Any) -> BaseProcess:
+    """Run what trains in a process of its own, which may be killed.
 
     It is forked from a server that has imported everything, as importing takes longer than these runs do.
     """
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.training.runs"])
-    process = context.Process(target=_train, args=(recipe, runs, resume))
+    context.set_forkserver_preload(["tests.training.runs", "tests.training.launched"])
+    process = context.Process(target=target, args=arguments)
     process.start()
     return process
+
+
+def go_on(recipe: Path, runs: Path) -> BaseProcess:
+    """Begin a run, or resume the one that there is, in a process of its own."""
+    return start(_train, recipe, runs, next(runs.glob("tiny-*"), None))
 
 
 def _train(recipe: Path, runs: Path, resume: Path | None) -> None:

@@ -20,7 +20,7 @@ from captionist.model.language import load_tokenizer
 from captionist.training.dataset import Corpora
 from captionist.training.recipe import load_recipe
 from captionist.training.train import train
-from tests.model.checkpoints import Checkpoints, make_checkpoints
+from tests.model.checkpoints import Checkpoints
 from tests.training.corpus import NAMES, caption, draw
 from tests.training.runs import whole, write_recipe
 
@@ -47,11 +47,6 @@ def write_noisy_corpus(root: Path, new: int, others: int) -> Path:
         (root / f"Flickr_8k.{split}Images.txt").write_text("\n".join(names), encoding="utf-8")
     (root / "Flickr8k.token.txt").write_text("".join(rows), encoding="utf-8")
     return root
-
-
-@pytest.fixture(scope="module")
-def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Checkpoints:
-    return make_checkpoints(tmp_path_factory.mktemp("checkpoints"))
 
 
 @pytest.fixture(scope="module")

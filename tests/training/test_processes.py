@@ -1,7 +1,6 @@
 """Two processes, as `accelerate launch` starts them, train what one does: by DDP and FSDP, killed and resumed too."""
 
 import json
-import multiprocessing
 import os
 import signal
 import subprocess
@@ -15,7 +14,7 @@ from captionist.training.checkpoint import latest_checkpoint, read_progress
 from tests.model.checkpoints import Checkpoints
 from tests.training import launched
 from tests.training.corpus import write_corpus
-from tests.training.runs import frozen, heads, whole, write_recipe
+from tests.training.runs import frozen, heads, start, whole, write_recipe
 
 pytestmark = pytest.mark.slow
 
@@ -26,11 +25,8 @@ FSDP = ("--use_fsdp", "--fsdp_version", "2")
 
 
 def alone(recipe: Path, runs: Path, kill_at: int | None = None) -> None:
-    """Train, or go on, in one process; forked from a server that has imported everything already."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.training.runs", "tests.training.launched"])
-    process = context.Process(target=launched.main, args=(recipe, runs, kill_at))
-    process.start()
+    """Train, or go on, in one process."""
+    process = start(launched.main, recipe, runs, kill_at)
     process.join(PATIENCE)
     assert process.exitcode == (-signal.SIGKILL if kill_at else 0)
 
@@ -88,14 +84,14 @@ def recipe(checkpoints: Checkpoints, tmp_path_factory: pytest.TempPathFactory) -
     sources["extra"] = {"text": [str(folder / "text.txt")]}
     before = write_recipe(folder, checkpoints, [whole(epochs=10)], alignment=8).rename(folder / "before.yaml")
     alone(before, folder / "before")
-    start = next((folder / "before").glob("tiny-*")) / "last"
+    begun = next((folder / "before").glob("tiny-*")) / "last"
     stages = [
         heads(epochs=1, batch_size=4),
         frozen(augment=True, views=2, naming=0.2, batch_size=None, sources={"root": 4, "extra": 2, "more": 2}),
         whole(name="critical", objective="self_critical", samples=3, augment=True, warmup=0),
         whole(epochs=2, augment=True, accumulate=2, average=0.9, keep=0.2),
     ]
-    changes: dict[str, Any] = {"alignment": 8, "checkpoint_every": 2, "start": str(start)}
+    changes: dict[str, Any] = {"alignment": 8, "checkpoint_every": 2, "start": str(begun)}
     return write_recipe(folder, checkpoints, stages, **changes, sources=sources)
 
 

@@ -14,7 +14,7 @@ from captionist.training.recipe import Recipe, dump_recipe
 from captionist.training.train import train
 from tests.model.checkpoints import Checkpoints
 from tests.training.corpus import write_corpus
-from tests.training.runs import frozen, read_csv, start, text, whole, write_recipe
+from tests.training.runs import frozen, go_on, read_csv, text, whole, write_recipe
 
 Moment = Callable[[Path], bool]
 PATIENCE = 300.0  # seconds; far more than any moment takes to come, even on a busy machine
@@ -75,7 +75,7 @@ def scored(epochs: int) -> Moment:
 
 def kill_when(recipe: Path, runs: Path, moment: Moment) -> None:
     """Start or resume the run, and kill it at that moment."""
-    process = start(recipe, runs, next(runs.glob("tiny-*"), None))
+    process = go_on(recipe, runs)
     deadline = time.monotonic() + PATIENCE
     while not any(moment(run) for run in runs.glob("tiny-*")):
         assert process.is_alive(), f"it ended with {process.exitcode} before the moment came"
@@ -87,7 +87,7 @@ def kill_when(recipe: Path, runs: Path, moment: Moment) -> None:
 
 
 def finish(recipe: Path, runs: Path) -> Path:
-    process = start(recipe, runs, next(runs.glob("tiny-*"), None))
+    process = go_on(recipe, runs)
     process.join(PATIENCE)
     assert process.exitcode == 0
     (run,) = runs.glob("tiny-*")

@@ -130,7 +130,9 @@ class PictureSet:
 
     def open(self) -> None:
         """Fill the caches, where that has not been done."""
-        _ = self.annotated, self._ahead and self._pixels
+        _ = self.annotated
+        if self._ahead:
+            _ = self._pixels
 
     def annotations(self, rows: NDArray[np.int64]) -> dict[str, Tensor]:
         """By name, float32 [B, ...] of these pictures."""

@@ -2,14 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from captionist.model.fusion import VisionPrefixLM
-from captionist.training.objectives.examples import Batch, Seen
+from captionist.training.objectives.examples import Batch, Examples, Seen
 from captionist.training.objectives.judging import Writer
 from captionist.training.objectives.objective import Objective
 from captionist.training.teacher import Teacher
@@ -46,32 +45,23 @@ class TaughtContrast:
     def __call__(self, model: VisionPrefixLM, seen: Sequence[Seen]) -> Tensor:
         alignment = model.alignment
         assert alignment is not None  # the recipe has been checked
-        both = [self._sentences(model, one) for one in seen]
-        pictured = [(one, vectors) for one, vectors in zip(seen, both, strict=True) if one.examples.pictured]
-        images = _images(model, [one for one, _ in pictured])
-        contrast = self.own * alignment.loss(images, _joined([vectors.own for _, vectors in pictured]))
-        contrast = contrast + alignment.loss(images, _joined([vectors.taught for _, vectors in pictured]))
-        there = torch.cat([vectors.own.flatten(0, 1).any(1) for vectors in both])
-        own = torch.cat([vectors.own.flatten(0, 1) for vectors in both])[there]
-        taught = torch.cat([vectors.taught.flatten(0, 1) for vectors in both])[there].detach()
-        apart = 1 - (own * taught).sum(1).mean() + _RELATIONS * F.mse_loss(own @ taught.T, taught @ taught.T)
+        own = [alignment.sentences(one.examples.captions) for one in seen]
+        taught = [alignment.taught(self._vectors(one.examples)) for one in seen]
+        pictured = [place for place, one in enumerate(seen) if one.examples.pictured]
+        images = _images(model, [seen[place] for place in pictured])
+        contrast = self.own * alignment.loss(images, _joined([own[place] for place in pictured]))
+        contrast = contrast + alignment.loss(images, _joined([taught[place] for place in pictured]))
+        all_own, all_taught = (torch.cat([each.flatten(0, 1) for each in vectors]) for vectors in (own, taught))
+        there = all_own.any(1)
+        mine, theirs = all_own[there], all_taught[there].detach()
+        apart = 1 - (mine * theirs).sum(1).mean() + _RELATIONS * F.mse_loss(mine @ theirs.T, theirs @ theirs.T)
         return contrast + self.distillation * len(images) * apart
 
-    def _sentences(self, model: VisionPrefixLM, seen: Seen) -> "_Sentences":
-        examples, alignment = seen.examples, model.alignment
-        assert alignment is not None
+    def _vectors(self, examples: Examples) -> Tensor:
+        """The teacher's, of each caption."""
         assert examples.rows is not None
-        vectors = self.teacher.vectors(examples.source, examples.rows, examples.captions.shape[1])
-        return _Sentences(
-            alignment.sentences(examples.captions), alignment.taught(vectors.to(examples.captions.device))
-        )
-
-
-class _Sentences(NamedTuple):
-    """float [B, C, E] both, of the sentence head and of the teacher."""
-
-    own: Tensor
-    taught: Tensor
+        found = self.teacher.vectors(examples.source, examples.rows, examples.captions.shape[1])
+        return found.to(examples.captions.device)
 
 
 _RELATIONS = 10.0  # of how near sentences are to each other, beside where they are

@@ -1,6 +1,7 @@
 """The queue and the batcher, with a model whose speed the tests decide."""
 
 import asyncio
+import random
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -307,4 +308,59 @@ def test_closing_finishes_what_is_queued_and_admits_nothing_more(batcher: Batche
         return [await first, await second]
 
     assert asyncio.run(run()) == ["0", "1"]
+    assert not batcher.alive
+
+
+class Hasty(Slow):
+    """Takes a little while for everything, and fails now and then."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.random = random.Random(0)
+        self.fails = lambda _: self.random.random() < 0.1
+
+    def prepare(self, picture: bytes, name: str) -> NDArray[np.float32]:
+        time.sleep(self.random.uniform(0, 0.004))
+        return super().prepare(picture, name)
+
+    def encode(self, pixels: list[NDArray[np.float32]]) -> NDArray[np.float32]:
+        time.sleep(self.random.uniform(0, 0.008))
+        return super().encode(pixels)
+
+
+def test_giving_up_in_every_phase_leaves_nothing_behind(notes: Notes) -> None:
+    chance, outcomes = random.Random(1), set[str]()
+    batcher = start(Hasty(), notes, engines=2, max_delay=0.002, max_queue=400, deadline=300)
+    complaints: list[dict[str, Any]] = []
+
+    async def one(number: int) -> None:
+        options = SearchOptions(num_beams=chance.choice((1, 2)))
+        picture = b"bad" if number % 10 == 0 else str(number).encode()
+        try:
+            with batcher.room(1):
+                patience = chance.choice((300, 300, 0.02, 0.001, -1))
+                described = await batcher.caption(picture, "a", options, time.monotonic() + patience)
+            assert described.caption.text == str(number)
+            outcomes.add("described")
+        except (NotAnImageError, TimeoutError, RuntimeError, asyncio.CancelledError, OverloadedError) as error:
+            outcomes.add(type(error).__name__)
+
+    async def run() -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _, context: complaints.append(context))
+        tasks = []
+        for number in range(1, 501):
+            tasks.append(asyncio.create_task(one(number)))
+            if chance.random() < 0.5:
+                loop.call_later(chance.uniform(0, 0.2), tasks[-1].cancel)
+            if number % 25 == 0:
+                await asyncio.sleep(0.01)
+        await asyncio.gather(*tasks, return_exceptions=True)
+        assert batcher.admitted == 0
+        await asyncio.to_thread(batcher.close)
+
+    asyncio.run(run(), debug=True)
+    assert complaints == []
+    assert {"described", "NotAnImageError", "TimeoutError", "RuntimeError"} <= outcomes
+    assert batcher.waiting == 0
     assert not batcher.alive

@@ -19,7 +19,7 @@ from schemathesis.specs.openapi.checks import positive_data_acceptance
 from captionist.server.app import create_app
 from captionist.server.problems import MEDIA_TYPE, PROBLEMS
 from captionist.server.settings import Settings
-from tests.server.hostile_pictures import samples
+from tests.images.samples import SAMPLES
 from tests.server.serving import Running, running
 
 # The routes are collected before any service runs, so this document is made without one.
@@ -35,7 +35,7 @@ API = schemathesis.openapi.from_dict(
         {"seed": 1, "generation": {"max-examples": 20, "deterministic": True, "database": "none"}}
     ),
 )
-PICTURE = samples()["png"]
+PICTURE = SAMPLES["png"]
 
 
 @pytest.fixture(scope="module")

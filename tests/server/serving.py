@@ -1,11 +1,14 @@
 """A service in a process of its own, and what can be sent to it byte for byte."""
 
 import json
+import signal
 import socket
 from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any
+
+import httpx2
 
 from harness.processes import HOST, Service
 from tests.tools import wait_until
@@ -18,7 +21,7 @@ class Running(Service):
     """A service with its data in a directory, which is asked nothing before the tests do."""
 
     def __init__(
-        self, directory: Path, environment: Mapping[str, str] | None = None, *arguments: str, **settings: Any
+        self, directory: Path, *arguments: str, environment: Mapping[str, str] | None = None, **settings: Any
     ) -> None:
         super().__init__(*arguments, data_dir=directory / "data", environment=environment, **settings)
 
@@ -26,6 +29,18 @@ class Running(Service):
         wait_until(lambda: self.process.poll() is not None or '"address": ' in self.log.read_text())
         if self.process.poll() is not None:
             raise self.fail("the service ended")
+
+    def ask(self, path: str, body: bytes | None = None, method: str = "", **headers: str) -> httpx2.Response:
+        """A request to it; by default a POST of a picture where there is a body, else a GET."""
+        method = method or ("GET" if body is None else "POST")
+        given = {"Content-Type": "image/jpeg"} | headers
+        encoded = {name.encode(): value.encode("latin-1") for name, value in given.items()}
+        return httpx2.request(method, self.url + path, content=body, headers=encoded, timeout=PATIENCE)
+
+    def stop(self, number: int = signal.SIGTERM) -> None:
+        """Send a signal, after which it must end by itself, and with success."""
+        self.process.send_signal(number)
+        assert self.process.wait(PATIENCE) == 0
 
     @property
     def lines(self) -> list[dict[str, Any]]:
@@ -52,6 +67,3 @@ class Running(Service):
             except ConnectionError:
                 pass  # it hung up while we were still sending
             return received
-
-
-running = Running

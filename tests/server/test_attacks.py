@@ -18,7 +18,7 @@ from captionist.server.schemas import CaptionRequest
 from captionist.server.settings import ApiKey
 from tests.server.conftest import Serve, caption_id
 from tests.server.hostile import request
-from tests.server.serving import PATIENCE, Running, running
+from tests.server.serving import PATIENCE, Running
 
 JPEG = {"Content-Type": "image/jpeg"}
 
@@ -114,7 +114,7 @@ def test_nothing_is_held_for_a_client_that_is_gone(serve: Serve, dog: bytes, whe
 @pytest.fixture(scope="module")
 def impatient(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     """A service that waits a second for what clients send."""
-    with running(tmp_path_factory.mktemp("impatient"), body_timeout="1") as started:
+    with Running(tmp_path_factory.mktemp("impatient"), body_timeout="1") as started:
         yield started
 
 

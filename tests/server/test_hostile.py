@@ -23,7 +23,7 @@ from tests.server.hostile import (
     hostile_requests,
     request,
 )
-from tests.server.serving import Running, running
+from tests.server.serving import Running
 
 ADMIN_KEY = "the-key-of-an-administrator"
 MOST_BYTES = 4000
@@ -40,7 +40,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
         {"name": "client", "sha256": sha256(KEY.encode()).hexdigest()},
         {"name": "admin", "sha256": sha256(ADMIN_KEY.encode()).hexdigest(), "admin": True},
     ]
-    with running(
+    with Running(
         tmp_path_factory.mktemp("hostile"),
         api_keys=json.dumps(keys),
         fetch_urls="true",

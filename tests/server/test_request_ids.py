@@ -10,7 +10,7 @@ from starlette.datastructures import Headers
 
 from captionist.server.aws import trace_root
 from captionist.server.request_ids import request_id
-from tests.server.serving import Running, running
+from tests.server.serving import Running
 
 ROOT = "1-67891233-abcdef012345678912345678"
 NEW = re.compile(r"[0-9a-f]{32}")
@@ -87,7 +87,7 @@ def test_an_answer_names_the_request_as_the_load_balancer_does(client: TestClien
 
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    with running(tmp_path_factory.mktemp("ids")) as started:
+    with Running(tmp_path_factory.mktemp("ids")) as started:
         yield started
 
 

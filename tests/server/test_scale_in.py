@@ -3,10 +3,8 @@
 import asyncio
 import json
 import math
-import signal
 import threading
 import time
-import urllib.request
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -18,7 +16,7 @@ from structlog.testing import capture_logs
 from captionist.errors import SettingsError
 from captionist.server.aws import scale_in
 from captionist.server.aws.scale_in import ScaleInProtection, agent_uri
-from tests.server.serving import Running, running
+from tests.server.serving import Running
 from tests.server.test_run import start
 from tests.tools import wait_until
 
@@ -225,20 +223,12 @@ def test_outside_of_ecs_the_setting_is_refused(monkeypatch: pytest.MonkeyPatch, 
     assert "ECS_AGENT_URI" in refused.stderr
 
 
-def caption(service: Running, picture: bytes) -> int:
-    request = urllib.request.Request(f"{service.url}/v1/captions", picture, {"Content-Type": "image/jpeg"})
-    with urllib.request.urlopen(request, timeout=60) as response:
-        found: int = response.status
-        return found
-
-
 def test_a_real_service_protects_itself_and_gives_it_up_as_it_stops(tmp_path: Path, dog: bytes, agent: Agent) -> None:
-    with running(tmp_path, {"ECS_AGENT_URI": agent.uri}, scale_in_protection="true") as service:
-        assert caption(service, dog) == 200
+    with Running(tmp_path, environment={"ECS_AGENT_URI": agent.uri}, scale_in_protection="true") as service:
+        assert service.ask("/v1/captions", dog).status_code == 200
         wait_until(lambda: agent.asked)
         assert agent.wanted == [True]
-        service.process.send_signal(signal.SIGTERM)
-        assert service.process.wait(30) == 0
+        service.stop()
         assert agent.wanted == [True, False]
         assert [line["protected"] for line in service.lines if line["event"] == "scale-in protection"] == [True, False]
 
@@ -247,12 +237,11 @@ def test_a_real_service_protects_itself_and_gives_it_up_as_it_stops(tmp_path: Pa
 def test_a_real_service_serves_and_stops_in_time_with_an_agent_that_hangs(
     tmp_path: Path, dog: bytes, agent: Agent
 ) -> None:
-    with running(tmp_path, {"ECS_AGENT_URI": agent.uri}, scale_in_protection="true") as service:
-        assert caption(service, dog) == 200
+    with Running(tmp_path, environment={"ECS_AGENT_URI": agent.uri}, scale_in_protection="true") as service:
+        assert service.ask("/v1/captions", dog).status_code == 200
         wait_until(lambda: agent.asked)
         agent.hangs.set()
-        assert caption(service, dog) == 200
-        service.process.send_signal(signal.SIGTERM)
-        assert service.process.wait(40) == 0
+        assert service.ask("/v1/captions", dog).status_code == 200
+        service.stop()
         assert agent.wanted[-1] is False
         assert sum(line["event"] == "scale-in protection fails" for line in service.lines) == 1

@@ -144,7 +144,7 @@ class _ThisMachine(PublicOnlyBackend):
 
 def test_a_url_that_may_be_fetched_is_a_picture_like_others(serve: Serve, sentences: list[str]) -> None:
     client = serve(fetch_urls=True)
-    client.app.state.service.fetcher = Fetcher(1_000_000, PATIENCE, _ThisMachine())  # type: ignore[attr-defined]
+    client.app.state.service.bodies.fetcher = Fetcher(1_000_000, PATIENCE, _ThisMachine())  # type: ignore[attr-defined]
     handler = partial(http.server.SimpleHTTPRequestHandler, directory=EXAMPLES)
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()

@@ -82,21 +82,15 @@ async function request(path, { method = "GET", headers = {}, body, signal } = {}
 }
 
 async function send(path, options, signal) {
-  const late = new AbortController();
-  const timer = setTimeout(() => late.abort(), TIMEOUT);
-  const stop = () => late.abort();
-  signal?.addEventListener("abort", stop);
-  if (signal?.aborted) stop();
+  const late = AbortSignal.timeout(TIMEOUT);
+  const signals = AbortSignal.any(signal ? [late, signal] : [late]);
   try {
-    return await fetch(path, { ...options, signal: late.signal, credentials: "omit", cache: "no-store" });
+    return await fetch(path, { ...options, signal: signals, credentials: "omit", cache: "no-store" });
   } catch (error) {
     if (signal?.aborted) throw error; // the person took the picture away: nothing to report
-    throw late.signal.aborted
+    throw late.aborted
       ? new Problem({ type: "timeout", title: "The server did not answer", detail: "It may be very busy." })
       : unreachable();
-  } finally {
-    clearTimeout(timer);
-    signal?.removeEventListener("abort", stop);
   }
 }
 

@@ -120,15 +120,13 @@ def test_every_metric_of_the_service_is_shown() -> None:
     assert ours == {re.sub(r"_(bucket|count|sum|total)$", "", name) for name in shown if name.startswith("captionist_")}
 
 
-def test_grafana_is_told_of_the_dashboards_and_of_prometheus() -> None:
+def test_grafana_knows_how_often_prometheus_scrapes() -> None:
     sources = yaml.safe_load((GRAFANA / "provisioning" / "datasources" / "prometheus.yaml").read_text())
     scrape = yaml.safe_load((ROOT / "deploy" / "prometheus" / "prometheus.yml").read_text())["global"][
         "scrape_interval"
     ]
     assert [source["type"] for source in sources["datasources"]] == ["prometheus"]
     assert sources["datasources"][0]["jsonData"]["timeInterval"] == scrape
-    providers = yaml.safe_load((GRAFANA / "provisioning" / "dashboards" / "captionist.yaml").read_text())["providers"]
-    assert [provider["options"]["path"] for provider in providers] == ["/var/lib/grafana/dashboards"]
 
 
 def test_there_was_traffic_of_every_kind(stage: Stage) -> None:

@@ -1,12 +1,14 @@
-"""A service in a process of its own, and what can be sent to it byte for byte."""
+"""A service in a process of its own, what can be sent to it byte for byte, and servers that it asks."""
 
 import json
 import signal
 import socket
+import threading
 from collections.abc import Mapping
 from contextlib import closing
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import httpx2
 
@@ -67,3 +69,40 @@ class Running(Service):
             except ConnectionError:
                 pass  # it hung up while we were still sending
             return received
+
+
+class StandIn:
+    """An HTTP server on loopback that stands for one which the service asks. A context."""
+
+    def __init__(self) -> None:
+        stand_in = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                status, sent = stand_in.answer(self, body)
+                self.send_response(status)
+                self.send_header("Content-Length", str(len(sent)))
+                self.end_headers()
+                self.wfile.write(sent)
+
+            do_PUT = do_POST  # noqa: N815 - the name is the library's
+
+            def log_message(self, *_: Any) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer((HOST, 0), Handler)
+        self.server.daemon_threads = True
+        self.url = f"http://{HOST}:{self.server.server_address[1]}"
+        threading.Thread(target=self.server.serve_forever, args=(0.05,), daemon=True).start()
+
+    def answer(self, request: BaseHTTPRequestHandler, body: bytes) -> tuple[int, bytes]:
+        """Status and body. It may take longer than anybody waits."""
+        raise NotImplementedError
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.server.shutdown()
+        self.server.server_close()

@@ -117,14 +117,6 @@ def test_models_are_listed_as_each_client_expects(openai_client: OpenAI, ollama_
     assert caught.value.status_code == 404
 
 
-def test_our_own_list_of_models_is_as_before(service: Running) -> None:
-    request = urllib.request.Request(f"{service.url}/v1/models", headers={"Authorization": f"Bearer {KEY}"})
-    with urllib.request.urlopen(request) as response:
-        listed = json.load(response)
-    assert listed["models"][0]["name"] == "captionist-small"
-    assert listed["limits"]["max_pictures"] == 3
-
-
 def test_urls_are_fetched_where_the_operator_allows_it_and_never_from_inside(serve: Serve) -> None:
     client = serve(fetch_urls=True)
     asked = {"messages": messages("http://127.0.0.1:1/dog.jpg")}

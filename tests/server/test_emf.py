@@ -94,7 +94,7 @@ def test_the_lines_of_a_service_tell_what_it_did(tmp_path: Path, dog: bytes) -> 
 
 def test_the_log_may_be_silent_or_readable(tmp_path: Path) -> None:
     """Only errors are logged, and those as text; the metrics are still JSON, each on a line of its own."""
-    settings = {"emf_interval": "0.1", "log_level": "error", "log_format": "text", "emf_namespace": "A/b"}
+    settings: dict[str, Any] = {"emf_interval": "0.1", "log_level": "error", "log_format": "text", "emf_namespace": "A/b"}
     with Service(data_dir=tmp_path, **settings) as service:
         wait_until(lambda: service.log.read_text().count("\n") >= 20)
         assert service.terminate(60) == 0

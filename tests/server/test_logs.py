@@ -38,7 +38,7 @@ def lines(tmp_path_factory: pytest.TempPathFactory, dog: bytes) -> list[dict[str
     """What is logged of requests of many kinds."""
     keys = [key.model_dump(exclude_none=True) for key in KEYS]
     keys[1]["rate"] = "1/hour"
-    settings = {"api_keys": json.dumps(keys), "emf_interval": "0.5", "max_queue": "1"}
+    settings: dict[str, Any] = {"api_keys": keys, "emf_interval": "0.5", "max_queue": "1"}
     with Running(tmp_path_factory.mktemp("logs"), **settings) as service:
 
         def ask(body: bytes, key: str, **headers: str) -> None:

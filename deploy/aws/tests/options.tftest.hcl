@@ -68,11 +68,11 @@ run "the_least_that_must_be_set" {
     error_message = "Tasks must be taken away also where no requests come at all."
   }
   assert {
-    condition     = aws_cloudwatch_metric_alarm.no_healthy_task.treat_missing_data == "breaching" && aws_cloudwatch_metric_alarm.no_healthy_task.threshold == 1
+    condition     = aws_cloudwatch_metric_alarm.this["no-healthy-task"].treat_missing_data == "breaching" && aws_cloudwatch_metric_alarm.this["no-healthy-task"].threshold == 1
     error_message = "Somebody must be told when there is no task at all."
   }
   assert {
-    condition     = aws_cloudwatch_metric_alarm.missing_tasks.datapoints_to_alarm == 5 && aws_cloudwatch_metric_alarm.missing_tasks.evaluation_periods == 15
+    condition     = aws_cloudwatch_metric_alarm.this["missing-tasks"].datapoints_to_alarm == 5 && aws_cloudwatch_metric_alarm.this["missing-tasks"].evaluation_periods == 15
     error_message = "Tasks that crash again and again must be told of."
   }
   assert {

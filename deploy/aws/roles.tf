@@ -49,7 +49,7 @@ data "aws_iam_policy_document" "execution" {
   }
   statement {
     actions   = ["secretsmanager:GetSecretValue"]
-    resources = concat([module.signing.arn, aws_secretsmanager_secret.api_keys.arn], module.database_password[*].arn)
+    resources = concat([aws_secretsmanager_secret.api_keys.arn], values(aws_secretsmanager_secret.made_up)[*].arn)
   }
 }
 

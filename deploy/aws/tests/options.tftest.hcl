@@ -170,7 +170,7 @@ run "no_database" {
     database = false
   }
   assert {
-    condition     = length(aws_db_instance.this) == 0 && length(module.database_password) == 0 && output.final_snapshot == null
+    condition     = length(aws_db_instance.this) == 0 && !contains(keys(local.made_up), "database") && output.final_snapshot == null
     error_message = "There must be no database, and no password of one."
   }
   assert {

@@ -65,7 +65,7 @@ def instances(metric: str, **values: str) -> dict[str, str]:
 
 STORE = 'captionist_feedback_store_failures_total{job="captionist"}'
 ERRORS, SLOW = "CaptionistErrorBudgetBurn", "CaptionistLatencyBudgetBurn"
-PAGE, HOUR, QUARTER, DAY, DAYS = 'severity="page"', 'window="1h"', 'window="6h"', 'window="1d"', 'window="3d"'
+PAGE, HOUR, QUARTER, DAYS = 'severity="page"', 'window="1h"', 'window="6h"', 'window="3d"'
 
 CASES = [
     Case("one in ten fails, and both fast windows page", "1m", requests("0+90x420", "0+10x420"),
@@ -74,14 +74,13 @@ CASES = [
          [Expected("30m", ERRORS, False, HOUR)]),
     Case("no traffic is no failure", "1m", requests("0x600", "0x600"), [Expected("9h", ERRORS, False)]),
     Case("two in a hundred fail for days, and only tickets are filed", "30m", requests("0+9800x200", "0+200x200"),
-         [Expected("40h", ERRORS, False, PAGE), Expected("40h", ERRORS, True, DAY),
-          Expected("90h", ERRORS, True, DAYS)]),
+         [Expected("40h", ERRORS, False, PAGE), Expected("40h", ERRORS, True, DAYS)]),
     Case("one in a thousand fails, which is allowed", "30m", requests("0+9990x200", "0+10x200"),
          [Expected("90h", ERRORS, False)]),
     Case("nearly all are slow, and both fast windows page", "1m", durations("0+10x420", "0+100x420"),
          [Expected("80m", SLOW, True, HOUR), Expected("7h", SLOW, True, QUARTER)]),
     Case("a fifth is slow for days, and only tickets are filed", "30m", durations("0+800x200", "0+1000x200"),
-         [Expected("40h", SLOW, False, PAGE), Expected("40h", SLOW, True, DAY), Expected("90h", SLOW, True, DAYS)]),
+         [Expected("40h", SLOW, False, PAGE), Expected("40h", SLOW, True, DAYS)]),
     Case("one in fifty is slow, which is allowed", "30m", durations("0+980x200", "0+1000x200"),
          [Expected("90h", SLOW, False)]),
 

@@ -25,8 +25,6 @@ from captionist.server.settings import load_settings
 from captionist.server.telemetry import REJECTIONS, Telemetry
 from harness.processes import Service
 from tests.server.serving import Running
-from tests.server.test_batching import Slow, ask, busy, queued
-from tests.server.test_batching import start as start_batcher
 from tests.tools import wait_until
 
 COUNTS = ("Captions", "Requests", "Errors", "Rejections", "FeedbackGood", "FeedbackBad", "FeedbackStoreFailures")
@@ -94,7 +92,12 @@ def test_the_lines_of_a_service_tell_what_it_did(tmp_path: Path, dog: bytes) -> 
 
 def test_the_log_may_be_silent_or_readable(tmp_path: Path) -> None:
     """Only errors are logged, and those as text; the metrics are still JSON, each on a line of its own."""
-    settings: dict[str, Any] = {"emf_interval": "0.1", "log_level": "error", "log_format": "text", "emf_namespace": "A/b"}
+    settings: dict[str, Any] = {
+        "emf_interval": "0.1",
+        "log_level": "error",
+        "log_format": "text",
+        "emf_namespace": "A/b",
+    }
     with Service(data_dir=tmp_path, **settings) as service:
         wait_until(lambda: service.log.read_text().count("\n") >= 20)
         assert service.terminate(60) == 0
@@ -128,15 +131,18 @@ def telemetry() -> Telemetry:
     return Telemetry(Bundle.open().config, "0")
 
 
-class Idle:
-    """Stands in for a batcher that has nothing to do."""
+class Areas:
+    """Stands in for a batcher: pictures waiting and admitted over time, in picture-seconds."""
+
+    def __init__(self) -> None:
+        self.told = (0.0, 0.0)
 
     def areas(self) -> tuple[float, float]:
-        return 0.0, 0.0
+        return self.told
 
 
 def embedded(telemetry: Telemetry, batcher: Any = None, written: list[str] | None = None) -> EmbeddedMetrics:
-    watched: Any = batcher or Idle()
+    watched: Any = batcher or Areas()
     write = (written if written is not None else []).append
     return EmbeddedMetrics(telemetry.registry, watched, write, interval=60, namespace="N", service="s")
 
@@ -149,39 +155,17 @@ def line_of(metrics: EmbeddedMetrics) -> dict[str, Any]:
     return parsed(line, "N")
 
 
-def test_the_queue_is_measured_through_all_of_the_interval(telemetry: Telemetry) -> None:
-    model = Slow()
-    batcher = start_batcher(model, telemetry)
-    begun = time.monotonic()
+def test_the_queue_is_measured_through_all_of_the_interval(
+    monkeypatch: pytest.MonkeyPatch, telemetry: Telemetry
+) -> None:
+    now, batcher = 1000.0, Areas()
+    monkeypatch.setattr(emf, "time", SimpleNamespace(monotonic=lambda: now, time_ns=time.time_ns))
     metrics = embedded(telemetry, batcher)
-
-    async def run() -> tuple[float, float]:
-        """Seconds for which all four were there for certain, and for which any can have been."""
-        came = time.monotonic()
-        async with busy(batcher, model):
-            waiting = [asyncio.create_task(ask(batcher, number)) for number in (1, 2, 3)]
-            await queued(batcher, 3)
-            full = time.monotonic()
-            await asyncio.sleep(0.3)
-            stayed = time.monotonic() - full
-        await asyncio.gather(*waiting)
-        assert batcher.waiting == batcher.admitted == 0
-        present = time.monotonic() - came
-        await asyncio.sleep(0.1)
-        return stayed, present
-
-    try:
-        inside = time.monotonic()
-        stayed, present = asyncio.run(run())
-        inside = time.monotonic() - inside
-        line = line_of(metrics)
-        interval = time.monotonic() - begun
-        for name, most in (("QueueDepth", 3), ("Admitted", 4)):
-            assert most * stayed / interval - 0.001 <= line[name] <= most * present / inside + 0.001
-        assert line_of(metrics)["QueueDepth"] == 0
-    finally:
-        model.gate.set()
-        batcher.close()
+    now, batcher.told = 1010.0, (25.0, 40.0)
+    line = line_of(metrics)
+    assert (line["QueueDepth"], line["Admitted"]) == (2.5, 4.0)
+    now += 10
+    assert line_of(metrics)["QueueDepth"] == 0
 
 
 def test_of_many_durations_a_hundred_stand_for_all(telemetry: Telemetry) -> None:

@@ -1,6 +1,5 @@
 """docs/logs.md keeps its word: its tables and its queries, held against what a service has really logged."""
 
-import json
 import re
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path

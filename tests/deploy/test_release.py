@@ -12,10 +12,8 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml
 
 import captionist
 from captionist.bundle import Bundle
@@ -168,42 +166,6 @@ def test_make_release_says_what_is_wrong_and_changes_nothing(clone: Path) -> Non
     lines = run(clone, *command, expect=1).splitlines()
     assert [line.split()[1] for line in lines if line.startswith("FAIL")] == ["tree:", "changelog:"]
     assert len(lines) == len(release.CHECKS)
-
-
-def test_there_are_workflows() -> None:
-    assert set(WORKFLOWS) == {"check.yml", "test.yml", "image.yml", "release.yml", "deploy.yml"}
-
-
-@pytest.mark.parametrize("name", sorted(WORKFLOWS))
-def test_every_job_has_its_own_rights_and_a_time_limit(name: str) -> None:
-    workflow: dict[str, Any] = yaml.safe_load(WORKFLOWS[name].read_text(encoding="utf-8"))
-    assert workflow["permissions"] == {}
-    assert workflow["concurrency"]["group"].startswith(f"{WORKFLOWS[name].stem}-")  # or it would wait for its caller
-    for job in workflow["jobs"].values():
-        assert job["permissions"]
-        assert "uses" in job or job["timeout-minutes"] <= 90
-        for step in job.get("steps", []):
-            if step.get("uses", "").startswith("actions/checkout@"):
-                assert step["with"]["persist-credentials"] is False
-
-
-@pytest.mark.parametrize("name", sorted(WORKFLOWS))
-def test_every_action_is_pinned_and_its_version_named(name: str) -> None:
-    text = WORKFLOWS[name].read_text(encoding="utf-8")
-    used = re.findall(r"^ *(?:- )?uses: *(.+)$", text, re.MULTILINE)
-    assert len(used) == len(re.findall(r"\buses:", text))
-    for action in used:
-        assert re.fullmatch(r"[\w./-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+", action) or action.startswith("./.github/")
-    assert not re.search(r"AWS_(SECRET_)?ACCESS_KEY|secrets\.|https?://", text)
-
-
-def test_an_action_is_the_same_everywhere() -> None:
-    pins: dict[str, set[str]] = {}
-    for path in WORKFLOWS.values():
-        for action, pin in re.findall(r"uses: ([\w./-]+)@(.+)", path.read_text(encoding="utf-8")):
-            pins.setdefault(action, set()).add(pin)
-    assert pins
-    assert all(len(found) == 1 for found in pins.values())
 
 
 def test_the_workflows_set_variables_that_terraform_has() -> None:

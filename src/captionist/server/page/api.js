@@ -103,7 +103,7 @@ async function read(response) {
 }
 
 async function problemOf(response) {
-  const wait = secondsToWait(response.headers.get("Retry-After"));
+  const wait = Number.parseInt(response.headers.get("Retry-After")) || null; // the service gives seconds, not a date
   const type = response.headers.get("Content-Type") ?? "";
   if (type.startsWith("application/problem+json")) {
     try {
@@ -122,11 +122,4 @@ function unreachable() {
     title: "The server cannot be reached",
     detail: "Is it running, and are you connected to it?",
   });
-}
-
-/** Retry-After is a number of seconds or a date. */
-function secondsToWait(header) {
-  if (!header) return null;
-  const seconds = /^\d+$/.test(header) ? Number(header) : (Date.parse(header) - Date.now()) / 1000;
-  return Number.isFinite(seconds) ? Math.max(1, Math.ceil(seconds)) : null;
 }

@@ -128,11 +128,11 @@ def _graphs(
         "out_bias": out_bias,
         "scale": np.array((WIDTH // HEADS) ** -0.5, np.float32),
         "split_heads": np.array([0, -1, HEADS, WIDTH // HEADS]),
-        "one_query": np.array([0, 1, WIDTH]),
-        "flat": np.array([0, WIDTH]),
+        "joined": np.array([0, 0, WIDTH]),
         "layer_axis": np.array([1]),
-        "position_axis": np.array([2]),
-        "heads_axis": np.array([1]),
+        "place_axis": np.array([2]),
+        "one": np.array([1]),
+        "never": np.array(-1e9, np.float32),
         "visual_start": np.array([0]),
         "visual_end": np.array([prefix]),
     }
@@ -164,11 +164,12 @@ def _graphs(
         helper.make_node("Concat", ["visual_tokens", "newest"], ["added"], axis=1),
         *_keys_and_values("keys", "values"),
         *_attend("keys", "values"),
+        helper.make_node("Squeeze", ["all_logits", "layer_axis"], ["logits"]),
+        helper.make_node("Squeeze", ["all_attention", "layer_axis"], ["attention"]),
     ]
     begin["one_one"] = np.array([1, 1])
     step = [
-        helper.make_node("Gather", ["embeddings", "tokens"], ["row"]),
-        helper.make_node("Unsqueeze", ["row", "layer_axis"], ["added"]),
+        helper.make_node("Gather", ["embeddings", "tokens"], ["added"]),
         helper.make_node("Identity", ["added"], ["newest"]),
         *_keys_and_values("new_keys", "new_values"),
         helper.make_node("Concat", ["keys", "new_keys"], ["keys_out"], axis=3),
@@ -178,6 +179,8 @@ def _graphs(
         helper.make_node("Concat", ["own_prefix_keys", "keys_out"], ["whole_keys"], axis=3),
         helper.make_node("Concat", ["own_prefix_values", "values_out"], ["whole_values"], axis=3),
         *_attend("whole_keys", "whole_values"),
+        helper.make_node("Identity", ["all_logits"], ["logits"]),
+        helper.make_node("Identity", ["all_attention"], ["attention"]),
     ]
     cache: Shape = ["R", 1, HEADS, "S", WIDTH // HEADS]
     prefix_cache: Shape = ["B", 1, HEADS, prefix + 1, WIDTH // HEADS]
@@ -199,14 +202,14 @@ def _graphs(
             step,
             shared,
             {
-                "tokens": ["R"],
+                "tokens": ["R", "T"],
                 "picture": ["R"],
                 "prefix_keys": prefix_cache,
                 "prefix_values": prefix_cache,
                 "keys": cache,
                 "values": cache,
             },
-            scores | {"keys_out": cache, "values_out": cache},
+            {name: ["R", "T", size[-1]] for name, size in scores.items()} | {"keys_out": cache, "values_out": cache},
         ),
     }
 
@@ -271,7 +274,7 @@ def _keys_and_values(keys: str, values: str) -> list[onnx.NodeProto]:
 
 
 def _attend(keys: str, values: str) -> list[onnx.NodeProto]:
-    """The newest position looks at all of the cache -> `logits` and `attention`."""
+    """The newest positions look at all of the cache up to themselves -> `all_logits` and `all_attention`."""
     return [
         helper.make_node("MatMul", ["newest", "query"], ["query_flat"]),
         helper.make_node("Reshape", ["query_flat", "split_heads"], ["query_split"]),
@@ -281,17 +284,25 @@ def _attend(keys: str, values: str) -> list[onnx.NodeProto]:
         helper.make_node("Transpose", ["all_keys"], ["keys_turned"], perm=[0, 1, 3, 2]),
         helper.make_node("MatMul", ["query_heads", "keys_turned"], ["products"]),
         helper.make_node("Mul", ["products", "scale"], ["scaled"]),
-        helper.make_node("Softmax", ["scaled"], ["weights"], axis=-1),
+        # Of a matrix [T, S + T], what is right of the diagonal that ends in its last corner.
+        helper.make_node("Shape", ["scaled"], ["square"], start=2, end=4),
+        helper.make_node("Shape", ["scaled"], ["new"], start=2, end=3),
+        helper.make_node("Shape", ["scaled"], ["whole"], start=3, end=4),
+        helper.make_node("Sub", ["whole", "new"], ["earlier"]),
+        helper.make_node("Add", ["earlier", "one"], ["diagonal_row"]),
+        helper.make_node("Squeeze", ["diagonal_row"], ["diagonal"]),
+        helper.make_node("Expand", ["never", "square"], ["nowhere"]),
+        helper.make_node("Trilu", ["nowhere", "diagonal"], ["later"], upper=1),
+        helper.make_node("Add", ["scaled", "later"], ["masked"]),
+        helper.make_node("Softmax", ["masked"], ["weights"], axis=-1),
         helper.make_node("MatMul", ["weights", "all_values"], ["context_heads"]),
         helper.make_node("Transpose", ["context_heads"], ["context_split"], perm=[0, 2, 1, 3]),
-        helper.make_node("Reshape", ["context_split", "one_query"], ["context"]),
+        helper.make_node("Reshape", ["context_split", "joined"], ["context"]),
         helper.make_node("Add", ["context", "newest"], ["hidden"]),
-        helper.make_node("Reshape", ["hidden", "flat"], ["hidden_row"]),
-        helper.make_node("MatMul", ["hidden_row", "out"], ["unbiased"]),
-        helper.make_node("Add", ["unbiased", "out_bias"], ["logits"]),
-        helper.make_node("Squeeze", ["weights", "position_axis"], ["weights_row"]),
-        helper.make_node("ReduceMean", ["weights_row", "heads_axis"], ["looks"], keepdims=0),
-        helper.make_node("Slice", ["looks", "visual_start", "visual_end", "layer_axis"], ["attention"]),
+        helper.make_node("MatMul", ["hidden", "out"], ["unbiased"]),
+        helper.make_node("Add", ["unbiased", "out_bias"], ["all_logits"]),
+        helper.make_node("ReduceMean", ["weights", "layer_axis"], ["looks"], keepdims=0),
+        helper.make_node("Slice", ["looks", "visual_start", "visual_end", "place_axis"], ["all_attention"]),
     ]
 
 

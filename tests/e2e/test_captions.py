@@ -156,3 +156,10 @@ def test_a_picture_beyond_the_limits_is_made_smaller_first(page: Page, tmp_path:
     large.write_bytes(cv2.imencode(".png", noise)[1].tobytes())
     assert large.stat().st_size > 20_000_000
     expect(captioned(page, large).locator(".note")).to_contain_text("Sent as a JPEG of 2700")
+
+
+def test_the_api_is_described_by_a_page_of_the_services_own(visit: Visit, service: Service) -> None:
+    page = visit(service)
+    page.goto(f"{service.url}/docs")
+    page.get_by_text("/v1/captions", exact=True).first.click()
+    expect(page.get_by_role("button", name="Try it out").first).to_be_visible()

@@ -19,7 +19,7 @@ from captionist.server.instrumentation import Instrumentation
 from captionist.server.observers import at_work
 from captionist.server.overload import RefuseOverload
 from captionist.server.problems import Problem
-from captionist.server.routes import captions, feedback, health, models, ollama, openai, page
+from captionist.server.routes import captions, feedback, health, models, ollama, openai, page, reference
 from captionist.server.schemas import CaptionRequest, FeedbackRequest, ProblemDocument
 from captionist.server.service import Service
 from captionist.server.settings import PREFIX, Settings
@@ -58,7 +58,7 @@ def create_app(service: Service) -> FastAPI:
         description=DESCRIPTION.strip(),
         lifespan=lifespan,
         redirect_slashes=False,  # they would lead to whatever Host the request names
-        docs_url=None,  # its page would be drawn with scripts from elsewhere
+        docs_url=None,  # its page would be drawn with scripts from elsewhere; ours is routes/reference.py
         redoc_url=None,
         openapi_url="/openapi.json",
         # Ours are made by `Instrumentation`, which also sees what is refused before it is routed.
@@ -70,9 +70,10 @@ def create_app(service: Service) -> FastAPI:
         for module in (openai, ollama):
             app.include_router(module.router)  # before our own, as OpenAI's list of models says more than ours
             app.state.error_formats |= module.ERROR_FORMATS
-    for module in (captions, feedback, models, health, page):
+    for module in (captions, feedback, models, health, page, reference):
         app.include_router(module.router)
     app.mount("/page", page.PageFiles())
+    app.mount("/docs", reference.files())
     app.add_middleware(Head)
     app.add_middleware(RefuseOverload, batcher=service.batcher)  # inside of CORS, so that a page can read the refusal
     if service.settings.cors_origins:
@@ -112,7 +113,7 @@ async def _http_error(request: Request, error: Exception) -> JSONResponse:
     """What the framework itself refuses."""
     assert isinstance(error, HTTPException)
     if error.status_code == 404:
-        problem = Problem("not-found", "Nothing is here: the API is described in /openapi.json.")
+        problem = Problem("not-found", "Nothing is here: the API is described at /docs, and in /openapi.json.")
     elif error.status_code == 405:
         problem = Problem("method-not-allowed", f"{request.method} is not for this resource.")
     else:

@@ -4,10 +4,15 @@ import json
 import signal
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from captionist.cli import main
+
+if TYPE_CHECKING:
+    from captionist import Captioner
 
 # A job in the background ignores Ctrl-C, and so would every process that it starts, those that tests interrupt, too.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -38,3 +43,32 @@ def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> 
         return Outcome(int(left.value.code or 0), out, err)
 
     return call
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny bundle that compares pictures with sentences, too."""
+    from tests.tiny_bundle import write_tiny_bundle
+
+    return write_tiny_bundle(tmp_path_factory.mktemp("bundle") / "tiny", aligned=True)
+
+
+@pytest.fixture(scope="session")
+def unaligned(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny bundle that only captions; its captions are those of `model`."""
+    from tests.tiny_bundle import write_tiny_bundle
+
+    return write_tiny_bundle(tmp_path_factory.mktemp("bundle") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def captioner(unaligned: Path) -> "Captioner":
+    from captionist import Captioner
+
+    return Captioner(unaligned, threads=1)
+
+
+@pytest.fixture
+def no_java(monkeypatch: pytest.MonkeyPatch) -> None:
+    """METEOR takes seconds to start and has tests of its own; its absence is a note among the scores."""
+    monkeypatch.setenv("PATH", "")

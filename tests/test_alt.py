@@ -13,7 +13,6 @@ from captionist.alt import html, markdown
 from captionist.alt.documents import read_document
 from tests.conftest import Run
 from tests.pictures import write_png
-from tests.tiny_bundle import write_tiny_bundle
 
 PAGE = (
     "\ufeff<!DOCTYPE html>\r\n<title>caf\u00e9 <img src=no.png></title>\n"
@@ -24,11 +23,6 @@ PAGE = (
     '<img src="data:image/gif;base64,R0" data-src="a.png"><picture><source srcset="no.webp"><img src=b.png></picture>'
     '<img srcset="b.png 1x, no.png 2x"><img src="https://example.org/x.png"><img src="//example.org/x.png"><img>'
 )
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_tiny_bundle(tmp_path_factory.mktemp("bundle") / "tiny")
 
 
 @pytest.fixture

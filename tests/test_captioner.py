@@ -25,11 +25,6 @@ from tests.tiny_bundle import GRID, write_tiny_bundle
 
 
 @pytest.fixture(scope="module")
-def captioner(tmp_path_factory: pytest.TempPathFactory) -> Captioner:
-    return Captioner(write_tiny_bundle(tmp_path_factory.mktemp("bundle") / "tiny"), threads=1)
-
-
-@pytest.fixture(scope="module")
 def aligned(tmp_path_factory: pytest.TempPathFactory) -> Captioner:
     return Captioner(write_tiny_bundle(tmp_path_factory.mktemp("bundle") / "aligned", aligned=True), threads=2)
 

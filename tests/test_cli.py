@@ -23,11 +23,6 @@ from tests.tiny_bundle import SENTENCES, write_tiny_bundle
 COMMAND = [sys.executable, "-m", "captionist.cli"]
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_tiny_bundle(tmp_path_factory.mktemp("bundle") / "tiny")
-
-
 def write_jpeg(path: Path) -> Path:
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
     path.write_bytes(cv2.imencode(".jpg", noise)[1].tobytes())
@@ -202,7 +197,7 @@ def test_models_are_shown_and_verified(run: Run, model: Path, tmp_path: Path) ->
     assert shown.code == 0
     assert '"cider": 0.0' in shown.out
     assert "# tiny" in shown.out
-    assert "7 files match" in run("model", "verify", model).out
+    assert "9 files match" in run("model", "verify", model).out
     assert run("model", "list").code == 0
     copy = write_tiny_bundle(tmp_path / "copy")
     (copy / "scores.json").write_text("{}")

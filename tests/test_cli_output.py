@@ -20,15 +20,9 @@ from captionist.images import decode
 from captionist.several import holds_several
 from tests.conftest import Run
 from tests.pictures import patchwork, write_png
-from tests.tiny_bundle import write_tiny_bundle
 
 COMMAND = [sys.executable, "-m", "captionist.cli"]
 ENCODINGS = "ascii latin-1 cp1252 cp437 koi8-r shift_jis euc_jp big5 gb18030 iso2022_jp utf-7 utf-8-sig utf-16 utf-32"
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_tiny_bundle(tmp_path_factory.mktemp("bundle") / "tiny", aligned=True)
 
 
 @pytest.mark.parametrize("encoding", [*ENCODINGS.split(), "cp037"])

@@ -18,11 +18,6 @@ COMMAND = [sys.executable, "-m", "captionist.cli"]
 LONG = "x" * 300  # more than file systems take
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_tiny_bundle(tmp_path_factory.mktemp("bundle") / "tiny", aligned=True)
-
-
 @pytest.fixture
 def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for seed, name in enumerate(["a.png", "b.png"]):

@@ -18,16 +18,6 @@ COMMAND = [sys.executable, "-m", "captionist.cli"]
 SENTENCES = ["A brown dog.", "two children on the beach", "A cat sleeps near a window."]
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_tiny_bundle(tmp_path_factory.mktemp("bundle") / "tiny", aligned=True)
-
-
-@pytest.fixture(scope="module")
-def unaligned(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_tiny_bundle(tmp_path_factory.mktemp("bundle") / "unaligned")
-
-
 @pytest.fixture
 def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder of 20 pictures, below the current one."""

@@ -15,18 +15,12 @@ from captionist.inference.encoding import Encoding, Prepared
 from captionist.inference.engine import Engine
 from tests.conftest import Run
 from tests.pictures import patchwork, write_png
-from tests.tiny_bundle import write_tiny_bundle
 
 FATAL = np.zeros((48, 64, 3), np.uint8)
 """At this picture the engine fails, whatever comes with it."""
 PLACE = 5
 ERRORS = [RuntimeException("[ONNXRuntimeError] : 6 : out of luck"), MemoryError("no room")]
 Fail = Callable[..., None]
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_tiny_bundle(tmp_path_factory.mktemp("bundle") / "tiny", aligned=True)
 
 
 @pytest.fixture(params=[1, 4], autouse=True)

@@ -41,7 +41,7 @@ ALLOWED = {
     "xmp": set(),
     "collection": {"captioner", "captions", "errors", "images", "inference", "options", "ownfiles", "paths", "sources"},
     "data": {"errors", "images", "paths"},
-    "evaluation": {"bundle", "captioner", "captions", "data", "errors", "images", "inference"},
+    "evaluation": {"bundle", "captioner", "captions", "data", "errors", "faults", "images", "inference"},
     "model": {"bundle", "errors", "images", "inference"},
     "training": {"bundle", "data", "errors", "evaluation", "faults", "images", "inference", "model", "options", "paths"}
     | {"system"},

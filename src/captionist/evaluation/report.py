@@ -150,12 +150,10 @@ def _plot_section(rows: Sequence[ReportRow]) -> str:
 
 
 def _reliability_section(reliability: Reliability) -> str:
-    captions = sum(group.captions for group in reliability.bins)
+    line = reliability.line()
     caption = (
-        f"Confidence against the share of acceptable captions, on {captions:,} pictures that calibrated nothing. "
-        f"Acceptable: a CIDEr-D of at least {reliability.accepted_cider:.1f}, as three of four people's captions have. "
-        f"Expected calibration error {reliability.error:.3f}; of an acceptable caption and another, the acceptable one "
-        f"is the more confident in {reliability.discrimination:.0%} of cases."
+        f"{line[0].upper()}{line[1:]}. Acceptable: a CIDEr-D of at least {reliability.accepted_cider:.1f}, as three of "
+        "four people's captions have."
     )
     return f"""<h2>Confidence</h2>
 <div class="plots">

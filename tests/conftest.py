@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from captionist.cli import main
+from tests.pictures import write_png
 
 if TYPE_CHECKING:
     from captionist import Captioner
@@ -72,3 +73,22 @@ def captioner(unaligned: Path) -> "Captioner":
 def no_java(monkeypatch: pytest.MonkeyPatch) -> None:
     """METEOR takes seconds to start and has tests of its own; its absence is a note among the scores."""
     monkeypatch.setenv("PATH", "")
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """A folder of three pictures, and one that is hidden."""
+    for seed, name in enumerate(["a.png", "b.png", "sub/a.png", ".hidden.png"]):
+        write_png(tmp_path / "photos" / name, seed)
+    return tmp_path / "photos"
+
+
+@pytest.fixture
+def corpus(tmp_path: Path) -> Path:
+    """Six pictures in Kaggle's layout of Flickr8k."""
+    rows = ["image,caption"]
+    for seed in range(6):
+        write_png(tmp_path / "corpus" / "Images" / f"{seed}.jpg", seed)
+        rows += [f"{seed}.jpg,{text}" for text in ("a dog runs", "two children play", "a man rides", "a cat sleeps")]
+    (tmp_path / "corpus" / "captions.txt").write_text("\n".join(rows) + "\n")
+    return tmp_path / "corpus"

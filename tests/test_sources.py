@@ -81,16 +81,6 @@ def test_a_file_is_taken_once_however_often_it_is_named() -> None:
     assert names(find("b.jpg", "./b.jpg", "*.jpg", ".", os.path.abspath("b.jpg")))[:2] == ["b.jpg", "./a.png"]  # noqa: PTH100
 
 
-@pytest.mark.usefixtures("here")
-def test_what_leads_to_nothing_is_an_error_each() -> None:
-    found = find("empty", "*.bmp", "b.jpg")
-    assert names(found) == ["b.jpg"]
-    assert [(name, "holds no pictures" in text or "no file matches" in text) for name, text in found.errors] == [
-        ("empty", True),
-        ("*.bmp", True),
-    ]
-
-
 def test_pipes_in_a_folder_are_left_alone_and_dead_links_are_not(here: Path) -> None:
     os.mkfifo(here / "empty" / "pipe.jpg")
     (here / "empty" / "link.jpg").symlink_to("nowhere.jpg")

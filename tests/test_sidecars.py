@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from captionist.errors import CaptionistError, SidecarError
+from captionist.errors import SidecarError
 from captionist.sidecars import Outcome, Sidecars
 from captionist.xmp import Xmp
 from tests.conftest import Run
@@ -269,7 +269,7 @@ def test_what_may_not_be_written_is_an_error(picture: Path) -> None:
         "Sidecars().write(pathlib.Path(sys.argv[1]), 'A dog.')"
     )
     done = subprocess.run([*unprivileged(), sys.executable, "-c", code, picture], capture_output=True, text=True)
-    assert f"{CaptionistError.__name__}: {sidecar} cannot be written (it is read-only)" in done.stderr
+    assert f"{SidecarError.__name__}: {sidecar} cannot be written (it is read-only)" in done.stderr
     assert sidecar.read_text() == LIGHTROOM
 
 

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 
-from captionist.errors import EmptyImageError
 from captionist.sources import Found, Source, find_sources
 
 
@@ -110,8 +109,3 @@ def test_standard_input_is_read_once() -> None:
     assert found.sources == [Source("-", b"picture")]
     assert len(reads) == 1
     assert found.sources[0].stem == "stdin"
-
-
-def test_a_message_names_its_picture_once() -> None:
-    assert Source("./a.jpg", Path("./a.jpg")).message(EmptyImageError("a.jpg: no bytes")) == "no bytes"
-    assert Source("-", b"").message(EmptyImageError("<bytes>: no bytes")) == "no bytes"

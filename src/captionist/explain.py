@@ -1,7 +1,6 @@
 """A caption shown on its picture: one heat map for every word."""
 
 import os
-from contextlib import suppress
 from pathlib import Path
 
 import cv2
@@ -10,6 +9,7 @@ from numpy.typing import NDArray
 
 from captionist.captions import Caption
 from captionist.errors import CaptionistError
+from captionist.files import replacing
 from captionist.images import encode_jpeg
 from captionist.ownfiles import SHEET_START
 
@@ -125,14 +125,8 @@ class SheetFolder:
         self._taken.add(name.casefold())
         path = self._folder / f"{name}.jpg"
         jpeg = encode_jpeg(sheet)
-        part = path.with_name(f".captionist-{os.getpid()}.part")  # a name that is never too long
-        try:
-            part.write_bytes(SHEET_START + jpeg[2:])
-            part.replace(path)
-        except OSError as error:
-            with suppress(OSError):
-                part.unlink()
-            raise CaptionistError(f"{path} cannot be written ({error.strerror})") from error
+        with replacing(path) as file:
+            file.write(SHEET_START + jpeg[2:])
         return path
 
 

@@ -36,11 +36,6 @@ class Source:
         """What a file made from this picture may be called, without an extension."""
         return "stdin" if isinstance(self.image, bytes) else self.image.stem
 
-    def message(self, error: ImageError) -> str:
-        """What an error of this picture says, without the name that `images.decode` puts before it."""
-        label = "<bytes>" if isinstance(self.image, bytes) else str(self.image)
-        return str(error).removeprefix(f"{label}: ")
-
 
 @dataclass(slots=True)
 class Found:

@@ -11,7 +11,7 @@ from urllib.parse import unquote, urlsplit
 from captionist.alt import html, markdown
 from captionist.alt.gaps import Gap
 from captionist.errors import DocumentError
-from captionist.files import replace_file
+from captionist.files import replacing
 from captionist.paths import isfile
 
 _HTML, _MARKDOWN = {".html", ".htm", ".xhtml"}, {".md", ".markdown"}
@@ -67,8 +67,7 @@ class Document:
         return "".join(whole).encode("utf-8", "surrogateescape")
 
     def replace(self, filled: bytes) -> None:
-        """Write the file. Raises DocumentError where it is not as it was read any more; CaptionistError as
-        `replace_file`."""
+        """Write the file. Raises DocumentError, also where it is not as it was read any more."""
         path = Path(self.name)
         try:
             same = path.read_bytes() == self.data
@@ -76,7 +75,8 @@ class Document:
             same = False
         if not same:
             raise DocumentError("it was changed while its pictures were described, and is left alone: run again")
-        replace_file(path, filled)
+        with replacing(path, DocumentError) as file:
+            file.write(filled)
 
 
 def is_document(name: str) -> bool:

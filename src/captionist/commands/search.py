@@ -136,6 +136,7 @@ def search(
 
 def _bring_up_to_date(out: Path, captioner: "Captioner", sources: "Sequence[Source]") -> int:
     """Write the index of these pictures; returns how many cannot be read."""
+    from captionist.images import reason
     from captionist.index import ImageIndex, IndexedPicture, Stamp
     from captionist.inference.sharing import paired
 
@@ -154,7 +155,7 @@ def _bring_up_to_date(out: Path, captioner: "Captioner", sources: "Sequence[Sour
             for source, result in paired(fresh, results):
                 if result.error is not None:
                     failures += 1
-                    print_error(source.name, source.message(result.error), as_json=False)
+                    print_error(source.name, reason(result.error, source.image), as_json=False)
                 if result.embedding is not None:
                     pictures[source.name] = IndexedPicture(source.name, result.embedding, stamps[source.name])
                 advance()

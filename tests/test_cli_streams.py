@@ -1,16 +1,11 @@
 """The command line as a process among others: its streams, terminals, signals, and what it leaves behind."""
 
-import contextlib
-import fcntl
 import json
 import os
-import pty
 import re
 import signal
-import struct
 import subprocess
 import sys
-import termios
 from pathlib import Path
 
 import cv2
@@ -19,6 +14,7 @@ import pytest
 
 from tests.conftest import Run
 from tests.pictures import write_png
+from tests.tools import on_a_terminal
 
 COMMAND = [sys.executable, "-m", "captionist.cli"]
 
@@ -159,21 +155,6 @@ def test_libraries_in_c_write_no_lines_of_their_own(model: Path, photos: Path) -
     lines = subprocess.run(command, capture_output=True, text=True).stderr.splitlines()[:-1]
     assert lines
     assert all(line.startswith(f"{photos}/") for line in lines)
-
-
-def on_a_terminal(*command: str | Path, columns: int = 80) -> tuple[int, bytes]:
-    """The exit code, and all that the command writes to a terminal of that width."""
-    ours, theirs = pty.openpty()
-    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
-    environment = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
-    process = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, env=environment | {"TERM": "xterm"})
-    os.close(theirs)
-    screen = b""
-    with contextlib.suppress(OSError):  # how Linux says that the other end was closed
-        while part := os.read(ours, 65536):
-            screen += part
-    os.close(ours)
-    return process.wait(), screen
 
 
 def lines_of(screen: bytes) -> list[bytes]:

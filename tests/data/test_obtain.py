@@ -146,9 +146,7 @@ def test_other_bytes_are_refused(download: Download, server: FileServer, tmp_pat
 
 
 @pytest.mark.parametrize("published", [False])
-def test_without_a_checksum_the_first_run_s_counts(
-    download: Download, server: FileServer, tmp_path: Path
-) -> None:
+def test_without_a_checksum_the_first_run_s_counts(download: Download, server: FileServer, tmp_path: Path) -> None:
     assert download().returncode == 0
     record = tmp_path / "corpus" / "downloads" / f"{PICTURES}.sha256"
     found = hashlib.sha256(server.files[BASE + PICTURES]).hexdigest()

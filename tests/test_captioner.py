@@ -33,12 +33,6 @@ def text_of(caption: Caption) -> tuple[str, ...]:
     return (caption.text, *(other.text for other in caption.alternatives))
 
 
-def test_bytes_path_and_array_give_one_caption(captioner: Captioner, tmp_path: Path) -> None:
-    path = write_png(tmp_path / "a.png", 1)
-    captions = [captioner.caption(source).text for source in (path, str(path), path.read_bytes(), patchwork(1))]
-    assert len(set(captions)) == 1
-
-
 def test_the_picture_decides_the_caption(captioner: Captioner) -> None:
     assert len({captioner.caption(patchwork(seed)).text for seed in range(8)}) >= 4
 

@@ -173,12 +173,6 @@ def test_a_model_without_sentences_has_no_candidates(tmp_path: Path) -> None:
         captioner.candidates(captioner.encode([captioner.prepare(PICTURES[0])]), captioner.defaults)
 
 
-@pytest.mark.parametrize(("retrieved", "allowed"), [(-1, "at least 0"), (51, "at most 50")])
-def test_wrong_numbers_are_refused(for_others: Captioner, retrieved: int, allowed: str) -> None:
-    with pytest.raises(ValueError, match=f"retrieved must be {allowed}"):
-        for_others.caption(PICTURES[0], retrieved=retrieved)
-
-
 @pytest.mark.parametrize("missing", [BANK_SENTENCES, RANKER])
 def test_a_bundle_needs_all_parts(tmp_path: Path, missing: str) -> None:
     path = bundle_with(tmp_path / "tiny", linear(cosine=1.0))

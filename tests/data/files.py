@@ -26,7 +26,7 @@ def write_files(root: Path, files: Files) -> None:
             path.write_bytes(content if isinstance(content, bytes) else content.encode())
 
 
-def pictures(folder: str, *names: str) -> Files:
+def pictures(folder: str, *names: str) -> dict[str, str | bytes | None]:
     return {f"{folder}/{name}": PICTURE for name in names}
 
 

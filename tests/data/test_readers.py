@@ -2,6 +2,7 @@
 
 import random
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -29,7 +30,7 @@ HASH = "80/10/10 by a hash of the file name"
 KAGGLE = "image,caption\n" + "".join(f"{name},Kaggle's caption .\n" for name in ABCD)
 
 
-def original(folder: str, text: str, end: str = "\n") -> Files:
+def original(folder: str, text: str, end: str = "\n") -> dict[str, str | bytes | None]:
     """Flickr8k as it came out."""
     files = {
         "Flickr8k.token.txt": tokens("b.jpg", "a.jpg", "c.jpg", "d.jpg"),
@@ -42,7 +43,7 @@ def original(folder: str, text: str, end: str = "\n") -> Files:
     }
 
 
-def published(year: str) -> Files:
+def published(year: str) -> dict[str, str | bytes | None]:
     """COCO as it came out."""
     images, captions = {9: "9.jpg", 25: "25.jpg"}, [(25, "A giraffe."), (9, "A plate."), (25, "Two giraffes.\n")]
     return {
@@ -53,7 +54,7 @@ def published(year: str) -> Files:
     }
 
 
-def archive(folder: str) -> Files:
+def archive(folder: str) -> dict[str, str]:
     """All of Karpathy's files, as `unzip caption_datasets.zip` leaves them."""
     theirs = [entry(name, split, "Karpathy's .") for name, split in zip(ABCD, ("train", "val", "test"), strict=False)]
     return {
@@ -70,7 +71,7 @@ PUBLISHED = {
 }  # fmt: skip
 FLICKR30K = {"a.jpg": "Two men , one | tall .", "b.jpg": "A dog ."}
 FOLDERS = ("validation", "valid", "val", "dev")
-Layout = tuple[Files, str, str, dict[str, tuple[str, ...]]]
+Layout = tuple[Files, str, str, Mapping[str, tuple[str, ...]]]
 LAYOUTS: dict[str, Layout] = {
     **{f"flickr8k, {folder} {text}": (original(folder, text), "flickr8k", SPLIT_FILES, ORIGINAL)
        for folder, text in (("Images", ""), ("Flicker8k_Dataset", "Flickr8k_text/"), ("Flickr8k_Dataset", ""))},
@@ -172,7 +173,7 @@ LAYOUTS: dict[str, Layout] = {
 
 @pytest.mark.parametrize(("files", "format", "origin", "expected"), LAYOUTS.values(), ids=LAYOUTS)
 def test_every_layout_is_read(
-    tmp_path: Path, files: Files, format: str, origin: str, expected: dict[str, tuple[str, ...]]
+    tmp_path: Path, files: Files, format: str, origin: str, expected: Mapping[str, tuple[str, ...]]
 ) -> None:
     write_files(tmp_path, files)
     corpus = open_corpus(tmp_path)

@@ -36,13 +36,6 @@ def test_document_frequencies_stay_those_of_the_corpus() -> None:
     np.testing.assert_array_equal(of_some, of_all[10:13])
 
 
-def test_the_reference_itself_scores_ten_and_nothing_shared_scores_zero() -> None:
-    references = [[["a", "black", "cat", "sleeps"]], [["one", "dog", "runs", "away"]]]
-    scores = CiderD(references).score([references[0][0], ["nobody", "is", "to", "be", "seen"]], references)
-
-    np.testing.assert_allclose(scores, [10, 0])
-
-
 def test_an_empty_corpus_is_an_error() -> None:
     with pytest.raises(ScoreError, match="document frequencies"):
         CiderD([])

@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 
-from captionist.errors import ImageError
+from captionist.errors import ImageError, ImageNotFoundError
 from captionist.ownfiles import TABLE_LOCK, TABLE_MANIFEST, is_own_file
 from captionist.paths import absolute, exists, isdir, isfile
 
@@ -57,7 +57,7 @@ def is_companion(name: str) -> bool:
 
 def find_sources(
     arguments: Sequence[str],
-    read_stdin: Callable[[], bytes],
+    read_stdin: Callable[[], bytes] | str,
     skips: Callable[[str], bool] = is_companion,
     wanted: str = "pictures",
 ) -> Found:
@@ -66,7 +66,7 @@ def find_sources(
     A folder gives its files, sub-folders included, sorted by name, without hidden folders and without the files whose
     names `skips` says yes to, which are counted. A name with *, ? or [ that is not a file itself is a glob, where **
     crosses folders; as with the shell's globs, what it matches is named, whatever it is. `-` is the bytes of one
-    picture from `read_stdin`, which is called at most once; it may raise ImageError. What Captionist wrote (sheets,
+    picture from `read_stdin`, which is called at most once and may raise ImageError; in its place, why there is none. What Captionist wrote (sheets,
     tables, indexes, and where the output goes now) is passed over, so that a command can be given again. wanted: what
     messages call the files.
     """
@@ -101,6 +101,8 @@ def find_sources(
             if STDIN not in seen:
                 seen.add(STDIN)
                 try:
+                    if isinstance(read_stdin, str):
+                        raise ImageNotFoundError(read_stdin)
                     found.sources.append(Source(STDIN, read_stdin()))
                 except ImageError as error:
                     found.errors.append((STDIN, str(error)))

@@ -66,9 +66,9 @@ def find_sources(
     A folder gives its files, sub-folders included, sorted by name, without hidden folders and without the files whose
     names `skips` says yes to, which are counted. A name with *, ? or [ that is not a file itself is a glob, where **
     crosses folders; as with the shell's globs, what it matches is named, whatever it is. `-` is the bytes of one
-    picture from `read_stdin`, which is called at most once and may raise ImageError; in its place, why there is none. What Captionist wrote (sheets,
-    tables, indexes, and where the output goes now) is passed over, so that a command can be given again. wanted: what
-    messages call the files.
+    picture from `read_stdin`, which is called at most once and may raise ImageError; where it is a text, it says why
+    standard input is not read. What Captionist wrote (sheets, tables, indexes, and where the output goes now) is
+    passed over, so that a command can be given again. wanted: what messages call the files.
     """
     found = Found()
     seen: set[str] = set()

@@ -53,12 +53,8 @@ def alt(
     from captionist.alt.documents import gather, is_document, read_document, root_of
     from captionist.sources import find_sources
 
-    found = find_sources(
-        paths,
-        "a page must lie beside its pictures: name a file",
-        lambda name: not is_document(name),
-        "pages of HTML or Markdown",
-    )
+    no_stdin = "a page must lie beside its pictures: name a file"
+    found = find_sources(paths, no_stdin, lambda name: not is_document(name), "pages of HTML or Markdown")
     errors, documents = found.errors, list["Document"]()
     for source in found.sources:
         try:

@@ -10,7 +10,7 @@ import pytest
 from markdown_it import MarkdownIt
 
 from captionist.alt import html, markdown
-from captionist.alt.documents import read_document
+from captionist.alt.documents import gather, read_document
 from tests.conftest import Run
 from tests.pictures import write_png
 
@@ -177,19 +177,10 @@ def test_pictures_that_cannot_be_read_are_a_line_each(run: Run, model: Path, sit
     assert (site / "p.md").read_text().count("![](") == 4
 
 
-def test_a_picture_is_described_once(model: Path, site: Path) -> None:
-    """Counted where pictures are opened."""
+def test_a_picture_is_described_once(site: Path) -> None:
     (site / "index.html").write_text("<img src=a.png>\n<img src='./a.png'>\n<img src=/a.png>\n")
-    code = (
-        "import sys, captionist.captioner as c\n"
-        "prepare = c.Captioner.prepare\n"
-        "c.Captioner.prepare = lambda *a, **k: (print('opened'), prepare(*a, **k))[1]\n"
-        "from captionist.cli import main\nmain(sys.argv[1:])"
-    )
-    command: list[str | Path] = [sys.executable, "-c", code, "alt", site, "--model", model]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert done.stdout.count("opened") == 1
-    assert done.stdout.count("+<img alt=") == 3
+    ((picture,), elsewhere) = gather([read_document("site/index.html", site)])
+    assert (len(picture.uses), picture.place, elsewhere) == (3, "site/index.html:1", 0)
 
 
 def test_root_says_where_a_site_begins(run: Run, model: Path, site: Path) -> None:

@@ -2,7 +2,6 @@
 
 import os
 import subprocess
-import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from captionist.alt import html, markdown
 from captionist.alt.documents import gather, read_document
 from tests.conftest import Run
 from tests.pictures import write_png
+from tests.tools import command
 
 PAGE = (
     "\ufeff<!DOCTYPE html>\r\n<title>caf\u00e9 <img src=no.png></title>\n"
@@ -142,11 +142,9 @@ def test_old_encodings_and_missing_line_ends_are_kept(model: Path, site: Path) -
     page = site / "old.html"
     before = b"<meta charset=latin1>\r<p>caf\xe9 <img src=a.png>\xff"
     page.write_bytes(before)
-    command: list[str | Path] = [sys.executable, "-m", "captionist.cli", "alt", page, "--model", model]
-    diff = subprocess.run(
-        command, capture_output=True, check=True, env=os.environ | {"PYTHONIOENCODING": "ascii"}
-    ).stdout
-    subprocess.run([*command, "--write"], capture_output=True, check=True)
+    environment = os.environ | {"PYTHONIOENCODING": "ascii"}
+    diff = command("alt", page, "--model", model, env=environment, check=True).stdout
+    command("alt", page, "--model", model, "--write", check=True)
     head, _, tail = page.read_bytes().partition(b' alt="')
     assert head + tail.partition(b'"')[2] == before
     written = page.read_bytes()

@@ -1,16 +1,14 @@
 """What the command line prints and is told, in every encoding."""
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from captionist.commands.terminal import SPELT_OUT
 from tests.pictures import write_png
+from tests.tools import command
 
-COMMAND = [sys.executable, "-m", "captionist.cli"]
 ENCODINGS = "ascii latin-1 cp1252 cp437 koi8-r shift_jis euc_jp big5 gb18030 iso2022_jp utf-7 utf-8-sig utf-16 utf-32"
 
 
@@ -32,9 +30,7 @@ def test_output_in_another_encoding_stops_nothing(encoding: str, model: Path, tm
     (tmp_path / "photos" / "új.png").write_bytes(b"")
 
     def outcome(*arguments: object) -> tuple[int, str]:
-        command = [*COMMAND, *map(str, arguments)]
-        environment = os.environ | {"PYTHONIOENCODING": encoding}
-        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True)
+        done = command(*map(str, arguments), cwd=tmp_path, env=os.environ | {"PYTHONIOENCODING": encoding})
         assert b"Traceback" not in done.stderr
         assert b"\nUnicode" not in done.stderr
         return done.returncode, done.stdout.decode(encoding, "replace")
@@ -52,8 +48,7 @@ def test_output_in_another_encoding_stops_nothing(encoding: str, model: Path, tm
 def test_sentences_and_names_are_understood_in_a_locale_of_ascii_alone(model: Path, tmp_path: Path) -> None:
     picture = write_png(tmp_path / "képű.png", 1)
     environment = os.environ | {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
-    command: list[str | Path] = [*COMMAND, "match", picture, "a dog in a café", "--model", model]
-    done = subprocess.run(command, env=environment, capture_output=True)
+    done = command("match", picture, "a dog in a café", "--model", model, env=environment)
     assert (done.returncode, done.stderr) == (0, b"")
     assert done.stdout.endswith("\ta dog in a café\n".encode())
 
@@ -61,7 +56,7 @@ def test_sentences_and_names_are_understood_in_a_locale_of_ascii_alone(model: Pa
 def test_tables_for_people_are_printed_in_another_encoding(model: Path, tmp_path: Path) -> None:
     write_png(tmp_path / "képű 🐕" / "Images" / "1.jpg", 1)
     (tmp_path / "képű 🐕" / "captions.txt").write_text("image,caption\n1.jpg,a dog\nű.jpg,a cat\n", encoding="utf-8")
-    command: list[str | Path] = [*COMMAND, "data", "inspect", tmp_path / "képű 🐕", "--model", model]
-    done = subprocess.run(command, env=os.environ | {"PYTHONIOENCODING": "latin-1"}, capture_output=True)
+    environment = os.environ | {"PYTHONIOENCODING": "latin-1"}
+    done = command("data", "inspect", tmp_path / "képű 🐕", "--model", model, env=environment)
     assert (done.returncode, done.stderr) == (0, b"")
     assert b"\\u0171.jpg" in done.stdout

@@ -2,7 +2,6 @@
 
 import signal
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +11,8 @@ from captionist import Captioner, ImageIndex
 from tests.conftest import Run
 from tests.pictures import write_png
 from tests.tiny_bundle import write_tiny_bundle
-from tests.tools import small_disk
+from tests.tools import COMMAND, command, small_disk
 
-COMMAND = [sys.executable, "-m", "captionist.cli"]
 SENTENCES = ["A brown dog.", "two children on the beach", "A cat sleeps near a window."]
 
 
@@ -41,10 +39,8 @@ def test_sentences_are_ranked_by_how_well_they_fit(run: Run, model: Path, photos
     assert [(list(record), record["sentence"]) for record in records] == [
         (["sentence", "cosine", "probability"], row[2]) for row in rows
     ]
-    command = [*COMMAND, "match", "-", *SENTENCES, "--model", str(model)]
-    assert subprocess.run(command, input=(photos / "00.png").read_bytes(), capture_output=True).stdout == (
-        outcome.out.encode()
-    )
+    piped = command("match", "-", *SENTENCES, "--model", model, input=(photos / "00.png").read_bytes())
+    assert piped.stdout == outcome.out.encode()
 
 
 def test_names_and_sentences_are_printed_in_one_line_each(run: Run, model: Path, photos: Path) -> None:
@@ -57,7 +53,7 @@ def test_names_and_sentences_are_printed_in_one_line_each(run: Run, model: Path,
     assert run("index", photos / "odd", "--model", model).code == 0
     (record,) = run("search", "a dog", "--model", model, "--json").records
     assert record["path"] == str(photos / "odd" / "x\t\nlatin\udce9.png")
-    printed = subprocess.run([*COMMAND, "search", "a dog", "--model", str(model)], capture_output=True).stdout
+    printed = command("search", "a dog", "--model", model).stdout
     assert printed.endswith(b"\tphotos/odd/x\\t\\nlatin\xe9.png\n")
 
 
@@ -171,8 +167,8 @@ def stop(photos: Path, model: Path, number: int) -> int:
     """Send a signal to `captionist index` when it has read hundreds of pictures; its exit code."""
     bad = photos / "link2x.png"  # in the order that they are read in, after link2*; its line says so
     bad.write_text("text")
-    command: list[str | Path] = [*COMMAND, "index", photos, "--model", model]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+    arguments: list[str | Path] = [*COMMAND, "index", photos, "--model", model]
+    with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stderr is not None
         assert b"link2x.png" in process.stderr.readline()
         process.send_signal(number)

@@ -14,9 +14,7 @@ import pytest
 
 from tests.conftest import Run
 from tests.pictures import write_png
-from tests.tools import on_a_terminal
-
-COMMAND = [sys.executable, "-m", "captionist.cli"]
+from tests.tools import COMMAND, command, on_a_terminal
 
 
 def test_help_needs_no_heavy_library() -> None:
@@ -51,12 +49,8 @@ def test_captioning_keeps_nothing_about_its_user(model: Path, photos: Path, tmp_
     home, temporary = tmp_path / "home", tmp_path / "temporary"
     home.mkdir()
     temporary.mkdir()
-    done = subprocess.run(
-        [sys.executable, "-m", "captionist.cli", "caption", photos / "a.png", "--model", model],
-        env={"HOME": str(home), "TMPDIR": str(temporary)},  # without CI, in which ONNX Runtime is silent by itself
-        capture_output=True,
-    )
-    assert done.returncode == 0
+    environment = {"HOME": str(home), "TMPDIR": str(temporary)}  # without CI, in which ONNX Runtime is silent by itself
+    assert command("caption", photos / "a.png", "--model", model, env=environment).returncode == 0
     assert [*home.rglob("*"), *temporary.rglob("*")] == []
 
 
@@ -75,11 +69,11 @@ def test_standard_input_and_names_that_are_not_utf8(model: Path, photos: Path) -
     odd = os.fsencode(photos) + b"/caf\xe9.png"
     os.link(photos / "b.png", odd)
     picture = (photos / "a.png").read_bytes()
-    command: list[str | bytes] = [*COMMAND, "caption", "-", odd, "--model", str(model)]
-    done = subprocess.run(command, input=picture, capture_output=True)
+    arguments = ("caption", "-", odd, "--model", model)
+    done = command(*arguments, input=picture)
     assert (done.returncode, done.stderr.count(b"\n")) == (0, 1)
     assert [line.split(b"\t")[0] for line in done.stdout.splitlines()] == [b"-", odd]
-    as_json = subprocess.run([*command, "--json"], input=picture, capture_output=True)
+    as_json = command(*arguments, "--json", input=picture)
     assert [os.fsencode(json.loads(line)["path"]) for line in as_json.stdout.splitlines()] == [b"-", odd]
 
 
@@ -117,31 +111,18 @@ def test_ctrl_c_stops_cleanly(model: Path, photos: Path) -> None:
 
 
 @pytest.mark.parametrize("redirect", [">/dev/full", ">&-"])
-@pytest.mark.parametrize("command", ["caption", "inspect"])
+@pytest.mark.parametrize("name", ["caption", "inspect"])
 def test_output_that_cannot_be_written_is_one_line(
-    model: Path, photos: Path, corpus: Path, command: str, redirect: str
+    model: Path, photos: Path, corpus: Path, name: str, redirect: str
 ) -> None:
-    arguments: list[str | Path] = ["caption", photos] if command == "caption" else ["data", "inspect", corpus]
-    shell: list[str | Path] = ["sh", "-c", f'"$@" {redirect}', "sh", *COMMAND, *arguments, "--model", model]
-    done = subprocess.run(shell, capture_output=True, text=True)
+    arguments: list[str | Path] = ["caption", photos] if name == "caption" else ["data", "inspect", corpus]
+    done = command(*arguments, "--model", model, script=f'"$@" {redirect}', text=True)
     assert done.returncode == 1
     assert re.fullmatch(r"captionist: .*output.*\n", done.stderr)
 
 
 def test_a_closed_standard_input_is_one_line(model: Path, photos: Path) -> None:
-    shell: list[str | Path] = [
-        "sh",
-        "-c",
-        '"$@" <&-',
-        "sh",
-        *COMMAND,
-        "caption",
-        "-",
-        photos / "a.png",
-        "--model",
-        model,
-    ]
-    done = subprocess.run(shell, capture_output=True, text=True)
+    done = command("caption", "-", photos / "a.png", "--model", model, script='"$@" <&-', text=True)
     assert (done.returncode, len(done.stdout.splitlines())) == (1, 1)
     assert re.fullmatch(r"-: .*closed.*\n1 captioned, 1 failed in .*\n", done.stderr)
 
@@ -151,8 +132,8 @@ def test_libraries_in_c_write_no_lines_of_their_own(model: Path, photos: Path) -
     jpeg = bytearray(cv2.imencode(".jpg", noise)[1].tobytes())
     jpeg[-60:-40] = b"\xff\xd0" * 10  # restart markers where none belong
     (photos / "c.jpg").write_bytes(jpeg)
-    command: list[str | Path] = [*COMMAND, "caption", photos / "c.jpg", photos / "gone.png", "--model", model]
-    lines = subprocess.run(command, capture_output=True, text=True).stderr.splitlines()[:-1]
+    done = command("caption", photos / "c.jpg", photos / "gone.png", "--model", model, text=True)
+    lines = done.stderr.splitlines()[:-1]
     assert lines
     assert all(line.startswith(f"{photos}/") for line in lines)
 

@@ -1,8 +1,6 @@
 """Whether standard input holds one picture or several."""
 
 import struct
-import subprocess
-import sys
 from pathlib import Path
 
 import cv2
@@ -11,8 +9,7 @@ import pytest
 from captionist.images import decode
 from captionist.several import holds_several
 from tests.pictures import patchwork, write_png
-
-COMMAND = [sys.executable, "-m", "captionist.cli"]
+from tests.tools import command
 
 
 def encoded(suffix: str, seed: int = 1) -> bytes:
@@ -80,9 +77,9 @@ def test_several_pictures_on_standard_input_are_an_error_and_the_named_ones_are_
 ) -> None:
     picture = write_png(tmp_path / "a.png", 1)
     data = picture.read_bytes() * 2
-    done = subprocess.run([*COMMAND, "caption", "-", picture, "--model", model], input=data, capture_output=True)
+    done = command("caption", "-", picture, "--model", model, input=data)
     assert (done.returncode, done.stdout.count(b"\n")) == (1, 1)
     assert done.stderr.startswith(b"-: standard input holds more than one picture: name the files")
-    done = subprocess.run([*COMMAND, "match", "-", "a dog", "--model", model], input=data, capture_output=True)
+    done = command("match", "-", "a dog", "--model", model, input=data)
     assert (done.returncode, done.stdout) == (1, b"")
     assert done.stderr.startswith(b"captionist: standard input holds more than one picture")

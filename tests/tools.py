@@ -6,12 +6,13 @@ import pty
 import shutil
 import struct
 import subprocess
+import sys
 import termios
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import pytest
 
@@ -21,6 +22,15 @@ def missing(what: str) -> NoReturn:
     if os.environ.get("CI") == "true":
         pytest.fail(f"{what} is missing", pytrace=False)
     pytest.skip(f"{what} is missing", allow_module_level=True)
+
+
+COMMAND = (sys.executable, "-m", "captionist.cli")
+
+
+def command(*arguments: str | bytes | Path, script: str = '"$@"', **options: Any) -> subprocess.CompletedProcess[Any]:
+    """captionist as a process of its own; script: how the shell starts it, such as `"$@" >&-`."""
+    shell = ["sh", "-c", script, "sh", *COMMAND, *arguments]
+    return subprocess.run(shell, capture_output=True, **options)
 
 
 def unprivileged() -> list[str]:

@@ -161,15 +161,6 @@ def test_what_was_written_among_the_pictures_is_passed_over(run: Run, model: Pat
     assert sorted(path.name for path in (photos / "sheets").iterdir()) == ["a.jpg", "b.jpg"]
 
 
-def test_what_was_written_is_passed_over_where_the_shell_names_it(run: Run, model: Path, photos: Path) -> None:
-    for _ in range(2):
-        names = sorted(photos.iterdir())
-        done = run("caption", *names, "--model", model, "--out", photos / "table")
-        assert (done.code, done.err) == (0, "")
-        assert run("caption", *names, "--model", model, "--explain", photos).code == 0
-    assert done.out.startswith("photos/table: 2 pictures, 0 of them with an error; 0 were new")
-
-
 @pytest.mark.parametrize("redirect", [">photos/out", ">>photos/out", "2>photos/errors"])
 def test_where_the_output_goes_is_passed_over(model: Path, photos: Path, redirect: str) -> None:
     for _ in range(2):

@@ -28,7 +28,7 @@ from captionist.inference.engine import Engine
 from captionist.inference.sessions import session_options
 from harness.report import circumstances, show, verdict, write
 
-_TARGET = 0.6  # of the int8 rate, by the encoder
+_TARGET = 0.5  # of the limit, by the encoder
 _SIDE = 1024  # of the square matrices whose product is measured
 _HEAD = 4096  # columns; a wider product is the output layer, which reads the last token alone
 _OPSETS = [helper.make_opsetid("", 20), helper.make_opsetid("com.microsoft", 1)]
@@ -70,8 +70,8 @@ def main() -> None:
             for name, told in stages.items()
         ],
     )
-    share = stages[ENCODER]["of_int8"]
-    verdicts = [["encode, of the int8 rate", f"{_TARGET:.0%}", f"{share:.0%}", verdict(share >= _TARGET)]]
+    share = stages[ENCODER]["of_limit"]
+    verdicts = [["encode, of the limit", f"{_TARGET:.0%}", f"{share:.0%}", verdict(share >= _TARGET)]]
     show("Target", ["", "target", "reached", ""], verdicts)
     for name, told in stages.items():
         show(f"{name}: where the time goes", ["operator", "ms"], [[k, f"{v:.2f}"] for k, v in told["kinds"].items()])
@@ -188,7 +188,7 @@ def _feeds(bundle: Bundle) -> dict[str, tuple[dict[str, Any], int]]:
     return {
         ENCODER: ({"pixels": pixels} | seen, config.prefix_length),
         PREFILL: ({"visual_tokens": tokens}, config.prefix_length + 1),
-        STEP: ({"tokens": np.array([1]), **asdict(cache)}, 1),
+        STEP: ({"tokens": np.array([[1]]), **asdict(cache)}, 1),
     }
 
 

@@ -4,7 +4,6 @@ import contextlib
 import http.client
 import json
 import os
-import re
 import resource
 import shutil
 import signal
@@ -15,8 +14,9 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
+
+from prometheus_client.parser import text_string_to_metric_families
 
 HOST = "127.0.0.1"
 _TICK = os.sysconf("SC_CLK_TCK")
@@ -63,9 +63,7 @@ class Measured:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.resume()
         self.kill()
         self._folder.cleanup()
@@ -205,23 +203,16 @@ class Service(HttpProcess):
         serve = [*(command or (str(Path(sys.executable).with_name("captionist")), "serve")), *arguments]
         super().__init__(serve, port, "/health/ready", environment=variables | dict(environment or {}))
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        super().__exit__(kind, error, trace)
+    def __exit__(self, *_: object) -> None:
+        super().__exit__()
         if self._own_data:
             shutil.rmtree(self._own_data)
 
     def metric(self, name: str, **labels: str) -> float:
         """The sum over a metric's samples that have these labels."""
-        total = 0.0
-        for line in self.get("/metrics")[1].decode().splitlines():
-            matched = re.fullmatch(r"(\w+)(?:\{(.*)\})? (\S+)", line)
-            if matched and matched[1] == name:
-                given = dict(re.findall(r'(\w+)="([^"]*)"', matched[2] or ""))
-                if labels.items() <= given.items():
-                    total += float(matched[3])
-        return total
+        families = text_string_to_metric_families(self.get("/metrics")[1].decode())
+        samples = (sample for family in families for sample in family.samples)
+        return sum(one.value for one in samples if one.name == name and labels.items() <= one.labels.items())
 
 
 def _written(value: Any) -> str:

@@ -138,14 +138,15 @@ def test_fetches_end_with_the_request_that_they_were_for(elsewhere: FileServer) 
     scope = {"type": "http", "method": "POST", "headers": [(b"content-type", b"application/json")], "query_string": b""}
 
     async def run() -> None:
-        reader, fetcher = BodyReader(10_000_000, 10_000_000, 30), Fetcher(1_000_000, 30, _OneAddress())
+        fetcher = Fetcher(1_000_000, 30, _OneAddress())
+        reader = BodyReader(10_000_000, 10_000_000, 30, fetcher)
 
         async def receive() -> dict[str, Any]:
             return {"type": "http.request", "body": json.dumps(sent).encode(), "more_body": False}
 
         request = Request(scope, receive)
         with pytest.raises(Problem, match="base64"), reader.body(request) as body:
-            await read_pictures(request, body, Settings(), fetcher)
+            await read_pictures(request, body, Settings())
         assert reader.held == 0
         assert asyncio.all_tasks() == {asyncio.current_task()}
         await fetcher.aclose()

@@ -128,8 +128,8 @@ def _graphs(
         "patches": normal(WIDTH, 3, PATCH, PATCH, scale=0.4),
         "scale": np.array((WIDTH // HEADS) ** -0.5, np.float32),
         "split_heads": np.array([0, -1, HEADS, WIDTH // HEADS]),
-        "one_query": np.array([0, 1, WIDTH]),
-        "flat": np.array([0, WIDTH]),
+        "joined": np.array([0, 0, WIDTH]),
+        "never": np.array(-1e9, np.float32),
         "grid_shape": np.array([0, WIDTH, PREFIX]),
         "begin": np.array([[eos_id]]),
         "prefix": np.array([prefix]),
@@ -158,13 +158,14 @@ def _graphs(
         added = Concat <axis = 1> (visual_tokens, newest)
         {_keys_and_values("keys", "values")}
         {_attend("keys", "values")}
+        logits = Squeeze (all_logits, one)
+        attention = Squeeze (all_attention, one)
     }}"""
     step = f"""step (
-        int64[R] tokens, int64[R] picture, {prefix_cache} prefix_keys, {prefix_cache} prefix_values,
+        int64[R, T] tokens, int64[R] picture, {prefix_cache} prefix_keys, {prefix_cache} prefix_values,
         {cache} keys, {cache} values
-    ) => ({scores}, {cache} keys_out, {cache} values_out) {{
-        row = Gather (embeddings, tokens)
-        added = Unsqueeze (row, one)
+    ) => (float[R, T, {vocabulary}] logits, float[R, T, {prefix}] attention, {cache} keys_out, {cache} values_out) {{
+        added = Gather (embeddings, tokens)
         newest = Identity (added)
         {_keys_and_values("new_keys", "new_values")}
         keys_out = Concat <axis = 3> (keys, new_keys)
@@ -174,6 +175,8 @@ def _graphs(
         whole_keys = Concat <axis = 3> (own_prefix_keys, keys_out)
         whole_values = Concat <axis = 3> (own_prefix_values, values_out)
         {_attend("whole_keys", "whole_values")}
+        logits = Identity (all_logits)
+        attention = Identity (all_attention)
     }}"""
     return {
         bundle.ENCODER: parse(encode, weights | more),
@@ -227,7 +230,8 @@ def _keys_and_values(keys: str, values: str) -> str:
 
 
 def _attend(keys: str, values: str) -> str:
-    """The newest position looks at all of the cache -> `logits` and `attention`."""
+    """The newest positions look at all of the cache up to themselves -> `all_logits` and `all_attention`."""
+    # Of a matrix [T, S + T], `later` is what is right of the diagonal that ends in its last corner.
     return f"""query_flat = MatMul (newest, query)
         query_split = Reshape (query_flat, split_heads)
         query_heads = Transpose <perm = [0, 2, 1, 3]> (query_split)
@@ -236,17 +240,24 @@ def _attend(keys: str, values: str) -> str:
         keys_turned = Transpose <perm = [0, 1, 3, 2]> (all_keys)
         products = MatMul (query_heads, keys_turned)
         scaled = Mul (products, scale)
-        weights = Softmax <axis = -1> (scaled)
+        square = Shape <start = 2, end = 4> (scaled)
+        new = Shape <start = 2, end = 3> (scaled)
+        whole = Shape <start = 3, end = 4> (scaled)
+        earlier = Sub (whole, new)
+        diagonal_row = Add (earlier, one)
+        diagonal = Squeeze (diagonal_row)
+        nowhere = Expand (never, square)
+        later = Trilu <upper = 1> (nowhere, diagonal)
+        masked = Add (scaled, later)
+        weights = Softmax <axis = -1> (masked)
         context_heads = MatMul (weights, all_values)
         context_split = Transpose <perm = [0, 2, 1, 3]> (context_heads)
-        context = Reshape (context_split, one_query)
+        context = Reshape (context_split, joined)
         hidden = Add (context, newest)
-        hidden_row = Reshape (hidden, flat)
-        unbiased = MatMul (hidden_row, out)
-        logits = Add (unbiased, out_bias)
-        weights_row = Squeeze (weights, two)
-        looks = ReduceMean <keepdims = 0> (weights_row, one)
-        attention = Slice (looks, zero, prefix, one)"""
+        unbiased = MatMul (hidden, out)
+        all_logits = Add (unbiased, out_bias)
+        looks = ReduceMean <keepdims = 0> (weights, one)
+        all_attention = Slice (looks, zero, prefix, two)"""
 
 
 def parse(text: str, weights: Mapping[str, NDArray[Any]]) -> onnx.ModelProto:

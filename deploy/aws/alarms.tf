@@ -4,8 +4,36 @@ locals {
   of_service       = { ClusterName = aws_ecs_cluster.this.name, ServiceName = aws_ecs_service.this.name }
   of_captionist    = { Service = var.name }
 
-  # One metric each. periods: of a minute, of which `alarming` in a row or not must be beyond the threshold.
+  # RequestCount is of those that reached a task: where there is none, the load balancer answers by itself.
+  asked = "FILL(requests, 0) + FILL(balancer, 0)"
+
+  # Each is of one metric, or an expression of several. periods: of so many `seconds`, a minute by default, of which
+  # `alarming` in a row or not must be above the threshold, or below it. missing: what no data means.
   alarms = merge({
+    no-healthy-task = {
+      says      = "No task answers its health check: the service is down (docs/operations.md#captionistdown)"
+      namespace = "AWS/ApplicationELB", metric = "HealthyHostCount", stat = "Minimum"
+      below     = 1, periods = 3, alarming = 3, missing = "breaching" # of no target there is no metric
+      of        = local.of_target_group
+    }
+    missing-tasks = {
+      says       = "Fewer tasks run than should: the service's events say why (docs/operations.md#captionistcrashloop)"
+      expression = "desired - FILL(running, 0)", label = "tasks that should run and do not"
+      namespace  = "ECS/ContainerInsights", stat = "Average"
+      metrics    = { desired = "DesiredTaskCount", running = "RunningTaskCount" }
+      above      = 0, periods = 15, missing = "breaching"
+      alarming   = 5 # not in a row: tasks that crash are replaced, and run for a while each time
+      of         = local.of_service
+    }
+    failures = {
+      says       = "More than 5 % of at least 20 requests in five minutes failed (docs/operations.md#captionisterrorbudgetburn)"
+      expression = "IF(${local.asked} >= 20, 100 * (FILL(tasks, 0) + FILL(balancer, 0)) / (${local.asked}), 0)"
+      label      = "failed requests, percent"
+      namespace  = "AWS/ApplicationELB", stat = "Sum", seconds = 300
+      metrics    = { requests = "RequestCount", tasks = "HTTPCode_Target_5XX_Count", balancer = "HTTPCode_ELB_5XX_Count" }
+      above      = 5, periods = 2, alarming = 2
+      of         = local.of_load_balancer
+    }
     unhealthy-tasks = {
       says      = "A task does not answer its health check (docs/operations.md#captionistdown)"
       namespace = "AWS/ApplicationELB", metric = "UnHealthyHostCount", stat = "Maximum"
@@ -62,110 +90,46 @@ resource "aws_cloudwatch_metric_alarm" "this" {
   for_each            = local.alarms
   alarm_name          = "${var.name}-${each.key}"
   alarm_description   = each.value.says
-  namespace           = each.value.namespace
-  metric_name         = each.value.metric
-  dimensions          = each.value.of
-  statistic           = startswith(each.value.stat, "p") ? null : each.value.stat
+  namespace           = can(each.value.expression) ? null : each.value.namespace
+  metric_name         = try(each.value.metric, null)
+  dimensions          = can(each.value.expression) ? null : each.value.of
+  statistic           = can(each.value.expression) || startswith(each.value.stat, "p") ? null : each.value.stat
   extended_statistic  = startswith(each.value.stat, "p") ? each.value.stat : null
-  comparison_operator = "GreaterThanThreshold"
-  threshold           = each.value.above
-  period              = 60
+  period              = can(each.value.expression) ? null : 60
+  comparison_operator = can(each.value.below) ? "LessThanThreshold" : "GreaterThanThreshold"
+  threshold           = try(each.value.below, each.value.above)
   evaluation_periods  = each.value.periods
   datapoints_to_alarm = each.value.alarming
-  treat_missing_data  = "notBreaching"
-  alarm_actions       = [aws_sns_topic.alarms.arn]
-  ok_actions          = [aws_sns_topic.alarms.arn]
-}
-
-locals {
-  # RequestCount is of those that reached a task: where there is none, the load balancer answers by itself.
-  asked = "FILL(requests, 0) + FILL(balancer, 0)"
-}
-
-resource "aws_cloudwatch_metric_alarm" "failures" {
-  alarm_name          = "${var.name}-failures"
-  alarm_description   = "More than 5 % of at least 20 requests in five minutes failed (docs/operations.md#captionisterrorbudgetburn)"
-  comparison_operator = "GreaterThanThreshold"
-  threshold           = 5
-  evaluation_periods  = 2
-  treat_missing_data  = "notBreaching"
+  treat_missing_data  = try(each.value.missing, "notBreaching")
   alarm_actions       = [aws_sns_topic.alarms.arn]
   ok_actions          = [aws_sns_topic.alarms.arn]
 
-  metric_query {
-    id          = "share"
-    label       = "failed requests, percent"
-    expression  = "IF(${local.asked} >= 20, 100 * (FILL(tasks, 0) + FILL(balancer, 0)) / (${local.asked}), 0)"
-    return_data = true
+  dynamic "metric_query" {
+    for_each = try([each.value.expression], [])
+
+    content {
+      id          = "result"
+      label       = each.value.label
+      expression  = metric_query.value
+      return_data = true
+    }
   }
 
   dynamic "metric_query" {
-    for_each = { requests = "RequestCount", tasks = "HTTPCode_Target_5XX_Count", balancer = "HTTPCode_ELB_5XX_Count" }
+    for_each = try(each.value.metrics, {})
 
     content {
       id = metric_query.key
 
       metric {
-        namespace   = "AWS/ApplicationELB"
+        namespace   = each.value.namespace
         metric_name = metric_query.value
-        dimensions  = local.of_load_balancer
-        period      = 300
-        stat        = "Sum"
+        dimensions  = each.value.of
+        period      = try(each.value.seconds, 60)
+        stat        = each.value.stat
       }
     }
   }
-}
-
-resource "aws_cloudwatch_metric_alarm" "missing_tasks" {
-  alarm_name          = "${var.name}-missing-tasks"
-  alarm_description   = "Fewer tasks run than should: the service's events say why (docs/operations.md#captionistcrashloop)"
-  comparison_operator = "GreaterThanThreshold"
-  threshold           = 0
-  evaluation_periods  = 15
-  datapoints_to_alarm = 5 # not in a row: tasks that crash are replaced, and run for a while each time
-  treat_missing_data  = "breaching"
-  alarm_actions       = [aws_sns_topic.alarms.arn]
-  ok_actions          = [aws_sns_topic.alarms.arn]
-
-  metric_query {
-    id          = "missing"
-    label       = "tasks that should run and do not"
-    expression  = "desired - FILL(running, 0)"
-    return_data = true
-  }
-
-  dynamic "metric_query" {
-    for_each = { desired = "DesiredTaskCount", running = "RunningTaskCount" }
-
-    content {
-      id = metric_query.key
-
-      metric {
-        namespace   = "ECS/ContainerInsights"
-        metric_name = metric_query.value
-        dimensions  = local.of_service
-        period      = 60
-        stat        = "Average"
-      }
-    }
-  }
-}
-
-# Of no target there is no metric.
-resource "aws_cloudwatch_metric_alarm" "no_healthy_task" {
-  alarm_name          = "${var.name}-no-healthy-task"
-  alarm_description   = "No task answers its health check: the service is down (docs/operations.md#captionistdown)"
-  namespace           = "AWS/ApplicationELB"
-  metric_name         = "HealthyHostCount"
-  dimensions          = local.of_target_group
-  statistic           = "Minimum"
-  comparison_operator = "LessThanThreshold"
-  threshold           = 1
-  period              = 60
-  evaluation_periods  = 3
-  treat_missing_data  = "breaching"
-  alarm_actions       = [aws_sns_topic.alarms.arn]
-  ok_actions          = [aws_sns_topic.alarms.arn]
 }
 
 # A deployment that the circuit breaker gave up.

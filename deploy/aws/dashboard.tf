@@ -56,7 +56,7 @@ resource "aws_cloudwatch_dashboard" "this" {
         type = "alarm", x = 0, y = 0, width = 24, height = 3
         properties = {
           title  = "Alarms"
-          alarms = concat([aws_cloudwatch_metric_alarm.no_healthy_task.arn, aws_cloudwatch_metric_alarm.failures.arn, aws_cloudwatch_metric_alarm.missing_tasks.arn], values(aws_cloudwatch_metric_alarm.this)[*].arn)
+          alarms = values(aws_cloudwatch_metric_alarm.this)[*].arn
         }
       }],
       [for index, panel in local.panels : {

@@ -1,15 +1,5 @@
 # PostgreSQL for feedback. Captions need none: while it is away, only feedback is refused.
 
-module "database_password" {
-  count         = local.database
-  providers     = { aws = aws.secrets }
-  source        = "./secret"
-  name          = "${var.name}-database"
-  description   = "The password of the database"
-  revision      = var.database_password_version
-  recovery_days = local.recovery_days
-}
-
 resource "aws_db_subnet_group" "this" {
   count      = local.database
   name       = var.name
@@ -37,7 +27,7 @@ resource "aws_db_instance" "this" {
   multi_az                   = var.database_multi_az
   db_name                    = "captionist"
   username                   = "captionist"
-  password_wo                = module.database_password[0].value
+  password_wo                = ephemeral.aws_secretsmanager_secret_version.database[0].secret_string
   password_wo_version        = var.database_password_version
   db_subnet_group_name       = aws_db_subnet_group.this[0].name
   vpc_security_group_ids     = [local.group["database"]]
@@ -47,7 +37,7 @@ resource "aws_db_instance" "this" {
   copy_tags_to_snapshot      = true
   deletion_protection        = var.protect
   # The secret's random ending, so that a second final snapshot does not collide with a first.
-  final_snapshot_identifier = "${var.name}-final-${lower(substr(module.database_password[0].arn, -6, 6))}"
+  final_snapshot_identifier = "${var.name}-final-${lower(substr(aws_secretsmanager_secret.made_up["database"].arn, -6, 6))}"
 }
 
 locals {

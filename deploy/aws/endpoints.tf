@@ -19,18 +19,14 @@ resource "aws_vpc_endpoint" "s3" {
   vpc_id          = aws_vpc.this.id
   service_name    = "com.amazonaws.${var.region}.s3"
   route_table_ids = values(aws_route_table.private)[*].id
-  policy          = var.nat ? null : data.aws_iam_policy_document.layers.json
-  tags            = { Name = "${var.name}-s3" }
-}
-
-data "aws_iam_policy_document" "layers" {
-  statement {
-    actions   = ["s3:GetObject"]
-    resources = ["arn:aws:s3:::prod-${var.region}-starport-layer-bucket/*"]
-
-    principals {
-      type        = "*"
-      identifiers = ["*"]
-    }
-  }
+  policy = var.nat ? null : jsonencode({
+    Version = "2012-10-17"
+    Statement = [{
+      Effect    = "Allow"
+      Action    = "s3:GetObject"
+      Resource  = "arn:aws:s3:::prod-${var.region}-starport-layer-bucket/*"
+      Principal = "*"
+    }]
+  })
+  tags = { Name = "${var.name}-s3" }
 }

@@ -1,10 +1,50 @@
-module "signing" {
-  providers     = { aws = aws.secrets }
-  source        = "./secret"
-  name          = "${var.name}-signing"
-  description   = "CAPTIONIST_SECRET: signs the ids of captions"
-  revision      = var.signing_secret_version
-  recovery_days = local.recovery_days
+# Secrets that AWS makes up, and that are written without passing through the state (write-only arguments). revision:
+# another number makes another secret. They are of a provider of their own: see versions.tf.
+
+locals {
+  recovery_days = var.protect ? 30 : 0
+
+  made_up = merge(
+    { signing = { is = "CAPTIONIST_SECRET: signs the ids of captions", revision = var.signing_secret_version } },
+    var.database ? { database = { is = "The password of the database", revision = var.database_password_version } } : {},
+  )
+  # What an ECS task definition calls each: ARN:KEY:STAGE:VERSION. A new version makes new tasks.
+  made_up_from = {
+    for key, version in aws_secretsmanager_secret_version.made_up : key => "${version.arn}:::${version.version_id}"
+  }
+}
+
+ephemeral "aws_secretsmanager_random_password" "made_up" {
+  for_each            = local.made_up
+  provider            = aws.secrets
+  password_length     = 64
+  exclude_punctuation = true
+}
+
+resource "aws_secretsmanager_secret" "made_up" {
+  #checkov:skip=CKV_AWS_149:Secrets Manager encrypts with its own key
+  #checkov:skip=CKV2_AWS_57:tasks read it when they start; its revision makes a new one, and new tasks with it
+  for_each                = local.made_up
+  provider                = aws.secrets
+  name_prefix             = "${var.name}-${each.key}-"
+  description             = each.value.is
+  recovery_window_in_days = local.recovery_days
+}
+
+resource "aws_secretsmanager_secret_version" "made_up" {
+  for_each                 = local.made_up
+  provider                 = aws.secrets
+  secret_id                = aws_secretsmanager_secret.made_up[each.key].id
+  secret_string_wo         = ephemeral.aws_secretsmanager_random_password.made_up[each.key].random_password
+  secret_string_wo_version = each.value.revision
+}
+
+# Read back, so that the database gets what was kept, also where an apply failed between the two.
+ephemeral "aws_secretsmanager_secret_version" "database" {
+  count      = local.database
+  provider   = aws.secrets
+  secret_id  = aws_secretsmanager_secret_version.made_up["database"].secret_id
+  version_id = aws_secretsmanager_secret_version.made_up["database"].version_id
 }
 
 resource "aws_secretsmanager_secret" "api_keys" {
@@ -21,8 +61,4 @@ resource "aws_secretsmanager_secret_version" "api_keys" {
   secret_string = jsonencode([
     for key in var.api_keys : { for field, value in key : field => value if value != null }
   ])
-}
-
-locals {
-  recovery_days = var.protect ? 30 : 0
 }

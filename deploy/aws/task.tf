@@ -20,10 +20,10 @@ locals {
 
   secrets = merge(
     {
-      CAPTIONIST_SECRET   = module.signing.value_from
+      CAPTIONIST_SECRET   = local.made_up_from["signing"]
       CAPTIONIST_API_KEYS = "${aws_secretsmanager_secret.api_keys.arn}:::${aws_secretsmanager_secret_version.api_keys.version_id}"
     },
-    { for password in module.database_password : "PGPASSWORD" => password.value_from },
+    var.database ? { PGPASSWORD = local.made_up_from["database"] } : {},
   )
 
   container = {

@@ -143,9 +143,4 @@ variable "waf_rate" {
   description = "Requests that WAF allows to one address in five minutes"
   type        = number
   default     = 3000
-
-  validation {
-    condition     = var.waf_rate >= 10 && var.waf_rate <= 2000000000 && floor(var.waf_rate) == var.waf_rate
-    error_message = "WAF allows rates from 10 to 2,000,000,000 requests in five minutes."
-  }
 }

@@ -4,11 +4,6 @@ variable "cpu_architecture" {
   description = "X86_64 or ARM64; the image must be for it"
   type        = string
   default     = "X86_64"
-
-  validation {
-    condition     = contains(["X86_64", "ARM64"], var.cpu_architecture)
-    error_message = "Fargate has X86_64 and ARM64."
-  }
 }
 
 variable "cpu" {

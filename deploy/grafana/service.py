@@ -208,27 +208,6 @@ _OBJECTIVES = [
         levels=((0.1, YELLOW), (1, RED)),
     ),
 ]
-_PROCESSES = [
-    curves(
-        "Uptime",
-        "Since each task started. A saw is a task that crashes.",
-        "s",
-        Query(f"time() - {select('process_start_time_seconds')}", "{{instance}}"),
-        runbook="CaptionistCrashLoop",
-    ),
-    curves(
-        "CPU",
-        "Cores' worth of time that each task takes.",
-        "suffix: cores",
-        Query(rate("process_cpu_seconds_total", by="instance"), "{{instance}}"),
-    ),
-    curves(
-        "Memory",
-        "Resident in each task. It should be flat; about 0.9 GB with the embedded model under load.",
-        "bytes",
-        Query(select("process_resident_memory_bytes"), "{{instance}}"),
-    ),
-]
 
 
 def build() -> dashboard.Dashboard:
@@ -239,6 +218,5 @@ def build() -> dashboard.Dashboard:
         "Duration": _TIMES,
         "Saturation": _SATURATION,
         "Objectives": _OBJECTIVES,
-        "Processes": _PROCESSES,
     }
     return board("captionist-service", "Captionist: service", "Is the service well?", rows)

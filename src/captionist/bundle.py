@@ -66,7 +66,8 @@ class ImageConfig(_Strict):
 
 class DecoderConfig(_Strict):
     """The language model. bos_id and eos_id are ids of the graphs; max_tokens is how many caption tokens fit; width is
-    how many numbers of a visual token it reads."""
+    how many numbers of a visual token it reads; by_picture: a step reads the captions of one picture at a time, because
+    one scale is for all that it reads (see `exporting.quantization`)."""
 
     layers: int = Field(gt=0)
     heads: int = Field(gt=0)
@@ -75,6 +76,7 @@ class DecoderConfig(_Strict):
     bos_id: int = Field(ge=0)
     eos_id: int = Field(ge=0)
     max_tokens: int = Field(gt=0)
+    by_picture: bool = False
 
 
 class DetectorConfig(_Strict):

@@ -8,7 +8,6 @@ from typing import Any
 from tests.deploy.aws_tools import REGION, Cloud, Terraform
 
 NAME = "captionist"
-SCALING = "application-autoscaling"
 ACCOUNT = "123456789012"
 REGISTRY = f"{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com"
 KEYS = [{"name": "operator", "sha256": hashlib.sha256(b"key").hexdigest(), "admin": True, "rate": "60/minute"}]

@@ -8,12 +8,10 @@ import hashlib
 import json
 import re
 import sys
-import time
 import tomllib
 import uuid
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,7 +25,7 @@ from harness.postgres import Postgres, binaries
 from harness.processes import free_port
 from tests.deploy.containers import CONTAINER, ISOLATED, ROOT, podman, run, tool
 from tests.images.samples import SAMPLES
-from tests.tools import missing
+from tests.tools import missing, wait_until
 
 PROMETHEUS = ROOT / "deploy" / "prometheus"
 GRAFANA = ROOT / "deploy" / "grafana"
@@ -80,13 +78,13 @@ class Task:
         )
 
     def wait_until_ready(self) -> None:
-        deadline = time.monotonic() + _PATIENCE
-        while time.monotonic() < deadline:
-            with suppress(httpx2.TransportError):
-                if httpx2.get(f"http://127.0.0.1:{self.port}/health/ready").is_success:
-                    return
-            time.sleep(0.1)
-        raise AssertionError(f"not ready: {podman('logs', self.name)}")
+        def is_ready() -> bool:
+            try:
+                return self.ask("GET", "/health/ready").is_success
+            except httpx2.TransportError:
+                return False
+
+        wait_until(is_ready, _PATIENCE)
 
     def stop(self) -> int:
         """Stop as Fargate would, with SIGTERM and SIGKILL after 30 seconds, and return the exit code."""
@@ -141,21 +139,6 @@ def test_it_captions_takes_feedback_and_remembers_both(image: str, volume: str) 
 
 
 @pytest.mark.deploy
-def test_what_is_in_flight_when_it_is_stopped_is_answered(image: str, volume: str) -> None:
-    pictures, clients = [("picture", (ROOT / "examples" / "dog.jpg").read_bytes())] * 2, 8
-    patient = "--env=CAPTIONIST_DEADLINE=600"  # so that a busy machine refuses none
-    with started(image, volume, patient) as task, ThreadPoolExecutor(clients) as pool:
-        task.wait_until_ready()
-        asked = [pool.submit(task.ask, "POST", "/v1/captions", files=pictures) for _ in range(clients)]
-        while f"captionist_admitted_pictures {len(pictures) * clients}.0" not in task.ask("GET", "/metrics").text:
-            assert not any(request.done() for request in asked), "they were answered before all had come"
-        assert task.stop() == 0
-        assert [request.result().status_code for request in asked] == [200] * clients
-        (stopping,) = (line for line in logged(task) if line["event"] == "stopping")
-        assert stopping["admitted"] > 0
-
-
-@pytest.mark.deploy
 def test_it_keeps_feedback_in_a_postgresql_outside(image: str, volume: str) -> None:
     if binaries() is None:
         missing("PostgreSQL")
@@ -172,10 +155,6 @@ def test_it_keeps_feedback_in_a_postgresql_outside(image: str, volume: str) -> N
             body = {"caption_id": answer["pictures"][0]["id"], "rating": "good"}
             task.ask("POST", "/v1/feedback", json=body).raise_for_status()
             assert podman("exec", task.name, "ls", "-A", "/data") == ""
-            database.stop()
-            assert task.ask("POST", "/v1/feedback", json=body).status_code == 503
-            assert task.ask("POST", "/v1/captions", files=picture).status_code == 200
-            database.start()
             export = task.ask("GET", "/v1/feedback/export").raise_for_status().text
             assert [json.loads(line)["rating"] for line in export.splitlines()] == ["good"]
             assert task.stop() == 0
@@ -218,12 +197,8 @@ def test_it_is_small(config: dict[str, Any]) -> None:
 @pytest.mark.deploy
 def test_its_configuration(config: dict[str, Any]) -> None:
     settings = config["Config"]
-    assert settings["User"] == "10001:10001"
-    assert settings["Entrypoint"] == ["tini", "--", "captionist"]
-    assert settings["Cmd"] == ["serve"]
     assert sorted(settings["Volumes"]) == ["/data", "/tmp"]
     assert config["Healthcheck"]["Test"] == ["CMD", "healthcheck"]
-    assert {"CAPTIONIST_DATA_DIR=/data", "CAPTIONIST_HOST=0.0.0.0"} <= set(settings["Env"])
     labels = {name.removeprefix("org.opencontainers.image."): value for name, value in settings["Labels"].items()}
     head = run("git", "rev-parse", "HEAD", expect=None).stdout.strip()
     assert labels["version"] == version()

@@ -12,20 +12,20 @@ from tests.inference.toy import EOS, ToyDecoder, pictures
 def test_forced_captions_have_the_probability_and_the_attention_of_each_step() -> None:
     toy = ToyDecoder(vocabulary=6, max_tokens=8)
     captions = [(1, 2, 3), (4,), (), (5, 5, 1, 2, 3, 4, 5, 1), (1, 2, 4)]
-    rows = np.array([2, 0, 1, 0, 2])
-    found = forced(toy, toy.prefill(pictures(10, 11, 12)), rows, captions)
-    for caption, row, hypothesis in zip(captions, rows.tolist(), found, strict=True):
-        assert hypothesis.tokens == caption
-        assert hypothesis.log_probability == pytest.approx(toy.log_probability(10 + row, caption), abs=1e-4)
-        assert hypothesis.mean_log_probability == pytest.approx(hypothesis.score, abs=1e-4)
-        looks = [toy.attention(10 + row, caption[:place]) for place in range(len(caption))]
-        np.testing.assert_array_equal(hypothesis.attention, np.array(looks).reshape(-1, toy.prefix))
+    for row in range(3):
+        found = forced(toy, toy.prefill(pictures(10, 11, 12)), row, captions)
+        for caption, hypothesis in zip(captions, found, strict=True):
+            assert hypothesis.tokens == caption
+            assert hypothesis.log_probability == pytest.approx(toy.log_probability(10 + row, caption), abs=1e-4)
+            assert hypothesis.mean_log_probability == pytest.approx(hypothesis.score, abs=1e-4)
+            looks = [toy.attention(10 + row, caption[:place]) for place in range(len(caption))]
+            np.testing.assert_array_equal(hypothesis.attention, np.array(looks).reshape(-1, toy.prefix))
 
 
 def test_what_the_search_wrote_is_read_as_it_was_written() -> None:
     toy = ToyDecoder(vocabulary=6, max_tokens=8)
     [written] = search(toy, pictures(3), 1, SearchOptions(num_beams=5, num_captions=5))
-    read = forced(toy, toy.prefill(pictures(3)), np.zeros(5, np.int64), [h.tokens for h in written])
+    read = forced(toy, toy.prefill(pictures(3)), 0, [h.tokens for h in written])
     for one, other in zip(written, read, strict=True):
         assert one.log_probability == pytest.approx(other.log_probability, abs=1e-4)
         np.testing.assert_array_equal(one.attention, other.attention)
@@ -33,7 +33,7 @@ def test_what_the_search_wrote_is_read_as_it_was_written() -> None:
 
 def test_no_caption_costs_no_step() -> None:
     toy = ToyDecoder()
-    assert forced(toy, toy.prefill(pictures(0)), np.zeros(0, np.int64), []) == []
+    assert forced(toy, toy.prefill(pictures(0)), 0, []) == []
     assert toy.rows_stepped == 0
 
 

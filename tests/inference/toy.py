@@ -44,6 +44,13 @@ class ToyDecoder:
             tuple((picture, (*past, int(new))) for (picture, past), new in zip(state, tokens, strict=True))
         )
 
+    def read(self, tokens: NDArray[np.int64], state: Histories) -> Step:
+        steps: list[Step] = []
+        for column in tokens.T:
+            steps.append(self.step(column, steps[-1].state if steps else state))
+        logits, attention = (np.stack([getattr(s, name) for s in steps], 1) for name in ("logits", "attention"))
+        return Step(logits, attention, steps[-1].state)
+
     def reorder(self, state: Histories, rows: NDArray[np.int64]) -> Histories:
         return tuple(state[row] for row in rows)
 

@@ -38,20 +38,3 @@ def test_a_request_whose_client_is_gone_costs_no_inference(start: Start, caption
     assert service.metric("captionist_batch_size_pictures_sum") == 24 + 1
     assert service.metric("captionist_admitted_pictures") == 0
     assert service.metric("captionist_http_requests_in_flight") == 1  # that of the metrics themselves
-
-
-def test_half_a_body_and_gone(start: Start, caption: bytes) -> None:
-    service = start()
-
-    async def run() -> None:
-        for _ in range(50):
-            async with connected(service.port) as connection:
-                connection.write(caption[: len(caption) // 2])
-                await asyncio.sleep(0.01)
-        while service.metric("captionist_abandoned_requests_total", reason="disconnected") < 50:
-            await asyncio.sleep(0.05)
-
-    asyncio.run(asyncio.wait_for(run(), 30))
-    assert asyncio.run(send(service.port, caption)).status == 200
-    assert service.metric("captionist_batch_size_pictures_sum") == 1
-    assert service.metric("captionist_http_requests_total", status="500") == 0

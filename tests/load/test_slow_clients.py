@@ -8,7 +8,7 @@ import pytest
 
 from harness.hostile_clients import Tally, slow_bodies, slow_headers
 from harness.load import Answer, client, connected
-from tests.load.ask import problem, send
+from tests.load.ask import send
 from tests.load.conftest import Start
 
 pytestmark = pytest.mark.load
@@ -32,12 +32,6 @@ def test_slow_headers_hinder_nobody_and_slow_bodies_are_cut_off(start: Start, ca
     assert tally.slow_headers == 40  # how long they may take is for whatever stands in front to say
     assert tally.answered >= 40
     assert service.metric("captionist_http_requests_total", status="408") >= 40
-
-
-def test_a_slow_body_is_told_so(start: Start) -> None:
-    service = start(body_timeout=1)
-    head = b"POST /v1/captions HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/jpeg\r\nContent-Length: 100\r\n\r\n"
-    problem(asyncio.run(send(service.port, head)), 408, "request-timeout")
 
 
 @pytest.mark.parametrize("count", [1, 20])

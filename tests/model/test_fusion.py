@@ -290,12 +290,16 @@ def test_a_cache_gives_the_logits_of_the_full_forward(checkpoints: Checkpoints, 
         prefix, none = (torch.tensor([1, 0, 1]), decoded.keys, decoded.values), model.no_tokens(decoded.keys, 3)
         expected, decoded = expected[prefix[0]], decoded._replace(keys=none, values=none)
         for place, token in enumerate(caption):
-            decoded = model.step(torch.full((3,), token), *prefix, decoded.keys, decoded.values)
+            decoded = model.step(torch.full((3, 1), token), *prefix, decoded.keys, decoded.values)
             assert decoded.keys.shape == (3, 2, 2, place + 1, 16)
-            assert decoded.attention.shape == (3, model.prefix_length)
+            assert decoded.attention.shape == (3, 1, model.prefix_length)
             assert (decoded.attention >= 0).all()
-            assert (decoded.attention.sum(1) <= 1 + 1e-6).all()
-            assert torch.allclose(decoded.logits, expected[:, place + 1], atol=1e-4)
+            assert (decoded.attention.sum(2) <= 1 + 1e-6).all()
+            assert torch.allclose(decoded.logits[:, 0], expected[:, place + 1], atol=1e-4)
+        whole = model.step(torch.tensor([caption] * 3), *prefix, none, none)
+        assert torch.allclose(whole.logits, expected[:, 1:], atol=1e-4)
+        for last, part in zip(decoded, whole, strict=True):
+            assert torch.allclose(last, part[:, -1:] if part.ndim == 3 else part, atol=1e-5)
 
 
 def test_the_attention_is_that_of_the_newest_token(model: VisionPrefixLM) -> None:
@@ -311,11 +315,11 @@ def test_the_attention_is_that_of_the_newest_token(model: VisionPrefixLM) -> Non
         shared, none = (torch.tensor([0]), decoded.keys, decoded.values), model.no_tokens(decoded.keys, 1)
         keys = values = none
         for token in caption:
-            decoded = model.step(torch.tensor([token]), *shared, keys, values)
+            decoded = model.step(torch.tensor([[token]]), *shared, keys, values)
             keys, values = decoded.keys, decoded.values
     everything = torch.stack(layers)[:, 0, :, -1].mean((0, 1))
     assert float(everything.sum()) == pytest.approx(1, abs=1e-5)
-    assert torch.allclose(decoded.attention[0], everything[: model.prefix_length], atol=1e-6)
+    assert torch.allclose(decoded.attention[0, 0], everything[: model.prefix_length], atol=1e-6)
 
 
 @pytest.mark.parametrize(("grid", "pooled"), [(4, 2), (4, 3), (4, 1), (4, 4)])

@@ -18,7 +18,7 @@ from openai.types.chat import (
 
 from captionist import Captioner
 from tests.server.conftest import EXAMPLES, KEY, KEYS
-from tests.server.serving import PATIENCE, Running, running
+from tests.server.serving import PATIENCE, Running
 
 DOG, RIVER = EXAMPLES / "dog.jpg", EXAMPLES / "river.jpg"
 LIMITED = "a-key-for-two-requests-an-hour"
@@ -30,7 +30,7 @@ ROUTES = ("/v1/chat/completions", "/api/generate", "/api/chat")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     keys = json.dumps([*(key.model_dump() for key in KEYS), LIMITED_KEY])
     folder = tmp_path_factory.mktemp("service")
-    with running(
+    with Running(
         folder, api_keys=keys, max_picture_bytes="400000", max_pictures="3", deadline=str(PATIENCE)
     ) as started:
         yield started

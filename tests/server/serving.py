@@ -1,11 +1,16 @@
-"""A service in a process of its own, and what can be sent to it byte for byte."""
+"""A service in a process of its own, what can be sent to it byte for byte, and servers that it asks."""
 
 import json
+import signal
 import socket
+import threading
 from collections.abc import Mapping
 from contextlib import closing
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
+
+import httpx2
 
 from harness.processes import HOST, Service
 from tests.tools import wait_until
@@ -18,7 +23,7 @@ class Running(Service):
     """A service with its data in a directory, which is asked nothing before the tests do."""
 
     def __init__(
-        self, directory: Path, environment: Mapping[str, str] | None = None, *arguments: str, **settings: Any
+        self, directory: Path, *arguments: str, environment: Mapping[str, str] | None = None, **settings: Any
     ) -> None:
         super().__init__(*arguments, data_dir=directory / "data", environment=environment, **settings)
 
@@ -26,6 +31,18 @@ class Running(Service):
         wait_until(lambda: self.process.poll() is not None or '"address": ' in self.log.read_text())
         if self.process.poll() is not None:
             raise self.fail("the service ended")
+
+    def ask(self, path: str, body: bytes | None = None, method: str = "", **headers: str) -> httpx2.Response:
+        """A request to it; by default a POST of a picture where there is a body, else a GET."""
+        method = method or ("GET" if body is None else "POST")
+        given = {"Content-Type": "image/jpeg"} | headers
+        encoded = {name.encode(): value.encode("latin-1") for name, value in given.items()}
+        return httpx2.request(method, self.url + path, content=body, headers=encoded, timeout=PATIENCE)
+
+    def stop(self, number: int = signal.SIGTERM) -> None:
+        """Send a signal, after which it must end by itself, and with success."""
+        self.process.send_signal(number)
+        assert self.process.wait(PATIENCE) == 0
 
     @property
     def lines(self) -> list[dict[str, Any]]:
@@ -54,4 +71,38 @@ class Running(Service):
             return received
 
 
-running = Running
+class StandIn:
+    """An HTTP server on loopback that stands for one which the service asks. A context."""
+
+    def __init__(self) -> None:
+        stand_in = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                status, sent = stand_in.answer(self, body)
+                self.send_response(status)
+                self.send_header("Content-Length", str(len(sent)))
+                self.end_headers()
+                self.wfile.write(sent)
+
+            do_PUT = do_POST  # noqa: N815 - the name is the library's
+
+            def log_message(self, *_: Any) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer((HOST, 0), Handler)
+        self.server.daemon_threads = True
+        self.url = f"http://{HOST}:{self.server.server_address[1]}"
+        threading.Thread(target=self.server.serve_forever, args=(0.05,), daemon=True).start()
+
+    def answer(self, request: BaseHTTPRequestHandler, body: bytes) -> tuple[int, bytes]:
+        """Status and body. It may take longer than anybody waits."""
+        raise NotImplementedError
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.server.shutdown()
+        self.server.server_close()

@@ -1,6 +1,7 @@
 """The queue and the batcher, with a model whose speed the tests decide."""
 
 import asyncio
+import random
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -17,7 +18,7 @@ from captionist.captions import Caption
 from captionist.errors import NotAnImageError
 from captionist.inference.search import SearchOptions
 from captionist.options import MOST_ROWS
-from captionist.server.batching import Batcher, OverloadedError
+from captionist.server.batching import Batcher, Level, OverloadedError
 from captionist.server.inputs import Picture
 from captionist.server.routes.captions import _describe
 
@@ -51,22 +52,10 @@ class Slow:
         return [Caption(str(int(tokens[0, 0, 0])), -1.0, 0.5, (), ()) for tokens in visual_tokens]
 
 
-class Notes:
-    """Collects what the batcher tells."""
-
-    def __init__(self) -> None:
-        self.sizes: list[int] = []
-
-    def batch(self, size: int, encode: float, generate: float) -> None:
-        assert encode >= 0
-        assert generate >= 0
-        self.sizes.append(size)
-
-
-def start(model: Any, observer: Any, engines: int = 1, **changes: Any) -> Batcher:
-    """A batcher around something that stands in for the Captioner."""
+def start(model: Any, sizes: list[int], engines: int = 1, **changes: Any) -> Batcher:
+    """A batcher around something that stands in for the Captioner. sizes: of its batches, as it tells them."""
     settings: dict[str, Any] = {"max_batch": 4, "max_delay": 0.05, "max_queue": 10, "deadline": 60} | changes
-    return Batcher(model, engines=engines, on_batch=observer.batch, **settings)
+    return Batcher(model, engines=engines, on_batch=lambda size, *_: sizes.append(size), **settings)
 
 
 @pytest.fixture
@@ -75,13 +64,13 @@ def model() -> Slow:
 
 
 @pytest.fixture
-def notes() -> Notes:
-    return Notes()
+def sizes() -> list[int]:
+    return []
 
 
 @pytest.fixture
-def batcher(model: Slow, notes: Notes) -> Iterator[Batcher]:
-    made = start(model, notes)
+def batcher(model: Slow, sizes: list[int]) -> Iterator[Batcher]:
+    made = start(model, sizes)
     yield made
     model.gate.set()
     made.close()
@@ -111,20 +100,27 @@ async def queued(batcher: Batcher, count: int) -> None:
         await asyncio.sleep(0.001)
 
 
-def test_what_waits_is_taken_together_up_to_the_largest_batch(batcher: Batcher, model: Slow, notes: Notes) -> None:
+def behind(batcher: Batcher, model: Slow, *asked: tuple[int, SearchOptions]) -> list[str]:
+    """What is said of pictures that all wait behind the first, 0."""
+
     async def run() -> list[str]:
         async with busy(batcher, model) as first:
-            others = [asyncio.create_task(ask(batcher, number)) for number in range(1, 7)]
-            await queued(batcher, 6)
+            others = [asyncio.create_task(ask(batcher, number, options)) for number, options in asked]
+            await queued(batcher, len(others))
         return [await task for task in (first, *others)]
 
-    assert asyncio.run(run()) == [str(number) for number in range(7)]
-    assert [len(batch) for batch in model.batches] == notes.sizes == [1, 4, 2]
+    return asyncio.run(run())
+
+
+def test_what_waits_is_taken_together_up_to_the_largest_batch(batcher: Batcher, model: Slow, sizes: list[int]) -> None:
+    said = behind(batcher, model, *((number, OPTIONS) for number in range(1, 7)))
+    assert said == [str(number) for number in range(7)]
+    assert [len(batch) for batch in model.batches] == sizes == [1, 4, 2]
     assert batcher.admitted == batcher.waiting == 0
 
 
-def test_engines_with_nothing_to_do_share_what_waits(model: Slow, notes: Notes) -> None:
-    batcher = start(model, notes, engines=2)
+def test_engines_with_nothing_to_do_share_what_waits(model: Slow, sizes: list[int]) -> None:
+    batcher = start(model, sizes, engines=2)
 
     async def run() -> None:
         async with busy(batcher, model) as first:
@@ -141,27 +137,13 @@ def test_engines_with_nothing_to_do_share_what_waits(model: Slow, notes: Notes) 
 
 def test_only_the_same_options_share_a_batch(batcher: Batcher, model: Slow) -> None:
     other = OPTIONS.override(num_beams=2)
-
-    async def run() -> None:
-        async with busy(batcher, model):
-            tasks = [asyncio.create_task(ask(batcher, n, other if n % 2 else OPTIONS)) for n in range(1, 7)]
-            await queued(batcher, 6)
-        await asyncio.gather(*tasks)
-
-    asyncio.run(run())
+    behind(batcher, model, *((number, other if number % 2 else OPTIONS) for number in range(1, 7)))
     assert sorted(sorted(batch) for batch in model.batches) == [[0], [1, 3, 5], [2, 4, 6]]
 
 
 def test_wide_beams_run_in_smaller_batches(batcher: Batcher, model: Slow) -> None:
     wide = OPTIONS.override(num_beams=MOST_ROWS // 2)
-
-    async def run() -> None:
-        async with busy(batcher, model):
-            tasks = [asyncio.create_task(ask(batcher, number, wide)) for number in range(1, 4)]
-            await queued(batcher, 3)
-        await asyncio.gather(*tasks)
-
-    asyncio.run(run())
+    behind(batcher, model, (1, wide), (2, wide), (3, wide))
     assert model.batches == [[0], [1, 2], [3]]
 
 
@@ -233,6 +215,16 @@ def test_what_could_not_be_done_in_time_is_refused(batcher: Batcher, model: Slow
     asyncio.run(run())
 
 
+def test_pictures_over_time_add_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    monkeypatch.setattr("captionist.server.batching.time", SimpleNamespace(monotonic=lambda: now))
+    level = Level()
+    for now, change in ((1.0, 3), (3.0, -1), (6.0, -2)):  # noqa: B007 - the clock reads it
+        level.change(change)
+    now = 9.0
+    assert (level.now, level.area()) == (0, 3 * 2 + 2 * 3)
+
+
 def test_more_pictures_than_the_queue_holds_are_taken_when_it_is_empty(batcher: Batcher) -> None:
     with batcher.room(11):
         assert batcher.admitted == 11
@@ -266,20 +258,14 @@ def test_an_engine_that_fails_tells_everybody_and_goes_on(batcher: Batcher, mode
 
 def test_a_batch_that_fails_is_tried_again_picture_by_picture(batcher: Batcher, model: Slow) -> None:
     model.fails = lambda batch: len(batch) > 1
-
-    async def run() -> list[str]:
-        async with busy(batcher, model) as first:
-            others = [asyncio.create_task(ask(batcher, number)) for number in range(1, 5)]
-            await queued(batcher, 4)
-        return [await task for task in (first, *others)]
-
-    assert asyncio.run(run()) == ["0", "1", "2", "3", "4"]
+    said = behind(batcher, model, *((number, OPTIONS) for number in range(1, 5)))
+    assert said == ["0", "1", "2", "3", "4"]
     assert model.batches == [[0], [1, 2, 3, 4], [1], [2], [3], [4]]
 
 
 @pytest.mark.parametrize("engines", [1, 3])
-def test_one_bad_picture_fails_alone(model: Slow, notes: Notes, engines: int) -> None:
-    batcher = start(model, notes, engines, max_queue=100)
+def test_one_bad_picture_fails_alone(model: Slow, sizes: list[int], engines: int) -> None:
+    batcher = start(model, sizes, engines, max_queue=100)
     model.fails = lambda batch: 7 in batch
 
     async def run() -> list[Any]:
@@ -289,7 +275,7 @@ def test_one_bad_picture_fails_alone(model: Slow, notes: Notes, engines: int) ->
     batcher.close()
     assert isinstance(outcomes.pop(7), RuntimeError)
     assert outcomes == [str(number) for number in range(20) if number != 7]
-    assert sum(notes.sizes) == 19
+    assert sum(sizes) == 19
 
 
 def test_closing_finishes_what_is_queued_and_admits_nothing_more(batcher: Batcher, model: Slow) -> None:
@@ -307,4 +293,59 @@ def test_closing_finishes_what_is_queued_and_admits_nothing_more(batcher: Batche
         return [await first, await second]
 
     assert asyncio.run(run()) == ["0", "1"]
+    assert not batcher.alive
+
+
+class Hasty(Slow):
+    """Takes a little while for everything, and fails at some."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.random = random.Random(0)
+        self.fails = lambda batch: any(number % 10 == 3 for number in batch)
+
+    def prepare(self, picture: bytes, name: str) -> NDArray[np.float32]:
+        time.sleep(self.random.uniform(0, 0.004))
+        return super().prepare(picture, name)
+
+    def encode(self, pixels: list[NDArray[np.float32]]) -> NDArray[np.float32]:
+        time.sleep(self.random.uniform(0, 0.008))
+        return super().encode(pixels)
+
+
+def test_giving_up_in_every_phase_leaves_nothing_behind(sizes: list[int]) -> None:
+    chance, outcomes = random.Random(1), set[str]()
+    batcher = start(Hasty(), sizes, engines=2, max_delay=0.002, max_queue=400, deadline=300)
+    complaints: list[dict[str, Any]] = []
+
+    async def one(number: int) -> None:
+        options = SearchOptions(num_beams=chance.choice((1, 2)))
+        picture = b"bad" if number % 10 == 0 else str(number).encode()
+        try:
+            with batcher.room(1):
+                patience = chance.choice((300, 300, 0.02, 0.001, -1))
+                described = await batcher.caption(picture, "a", options, time.monotonic() + patience)
+            assert described.caption.text == str(number)
+            outcomes.add("described")
+        except (NotAnImageError, TimeoutError, RuntimeError, asyncio.CancelledError, OverloadedError) as error:
+            outcomes.add(type(error).__name__)
+
+    async def run() -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _, context: complaints.append(context))
+        tasks = []
+        for number in range(1, 501):
+            tasks.append(asyncio.create_task(one(number)))
+            if chance.random() < 0.5:
+                loop.call_later(chance.uniform(0, 0.2), tasks[-1].cancel)
+            if number % 25 == 0:
+                await asyncio.sleep(0.01)
+        await asyncio.gather(*tasks, return_exceptions=True)
+        assert batcher.admitted == 0
+        await asyncio.to_thread(batcher.close)
+
+    asyncio.run(run(), debug=True)
+    assert complaints == []
+    assert {"described", "NotAnImageError", "TimeoutError", "RuntimeError"} <= outcomes
+    assert batcher.waiting == 0
     assert not batcher.alive

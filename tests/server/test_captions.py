@@ -1,8 +1,6 @@
 """POST /v1/captions."""
 
 import base64
-import hashlib
-import threading
 from typing import Any
 
 import numpy as np
@@ -207,19 +205,3 @@ def test_a_picture_at_which_the_engine_fails_leaves_the_others_of_its_request(
     assert first["captions"] == third["captions"] != []
     assert second["problem"]["type"].endswith(":internal")
     assert "logged under this request's id" in second["problem"]["detail"]
-
-
-def test_bodies_are_hashed_beside_the_event_loop(
-    client: TestClient, dog: bytes, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    threads: dict[int, threading.Thread] = {}
-    sha256 = hashlib.sha256
-
-    def noted(data: bytes = b"", **others: Any) -> Any:
-        threads[len(data)] = threading.current_thread()
-        return sha256(data, **others)
-
-    monkeypatch.setattr(hashlib, "sha256", noted)
-    response = client.post("/v1/captions", content=dog, headers=JPEG)
-    assert response.status_code == 200
-    assert threads[len(dog)].name.startswith("asyncio_")  # the loop's pool, and not the loop

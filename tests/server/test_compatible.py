@@ -117,14 +117,6 @@ def test_models_are_listed_as_each_client_expects(openai_client: OpenAI, ollama_
     assert caught.value.status_code == 404
 
 
-def test_our_own_list_of_models_is_as_before(service: Running) -> None:
-    request = urllib.request.Request(f"{service.url}/v1/models", headers={"Authorization": f"Bearer {KEY}"})
-    with urllib.request.urlopen(request) as response:
-        listed = json.load(response)
-    assert listed["models"][0]["name"] == "captionist-small"
-    assert listed["limits"]["max_pictures"] == 3
-
-
 def test_urls_are_fetched_where_the_operator_allows_it_and_never_from_inside(serve: Serve) -> None:
     client = serve(fetch_urls=True)
     asked = {"messages": messages("http://127.0.0.1:1/dog.jpg")}
@@ -144,7 +136,7 @@ class _ThisMachine(PublicOnlyBackend):
 
 def test_a_url_that_may_be_fetched_is_a_picture_like_others(serve: Serve, sentences: list[str]) -> None:
     client = serve(fetch_urls=True)
-    client.app.state.service.fetcher = Fetcher(1_000_000, PATIENCE, _ThisMachine())  # type: ignore[attr-defined]
+    client.app.state.service.bodies.fetcher = Fetcher(1_000_000, PATIENCE, _ThisMachine())  # type: ignore[attr-defined]
     handler = partial(http.server.SimpleHTTPRequestHandler, directory=EXAMPLES)
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()

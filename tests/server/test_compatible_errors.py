@@ -1,30 +1,21 @@
 """What OpenAI's and Ollama's own clients are told where they get no caption."""
 
-import base64
 import json
 import re
-import threading
 import urllib.error
 import urllib.request
-from pathlib import Path
 
 import ollama
 import openai
 import pytest
-import uvicorn
 from openai import OpenAI
 
-from captionist import Captioner
-from captionist.server.app import create_app
-from captionist.server.service import Service
-from captionist.server.settings import Settings
 from tests.server.clients import LIMITED, ROUTES, failures, messages, of_ollama, of_openai, uri
 from tests.server.clients import openai_client as openai_client
 from tests.server.clients import sentences as sentences
 from tests.server.clients import service as service
 from tests.server.conftest import KEY, Serve
-from tests.server.serving import PATIENCE, Running
-from tests.tools import wait_until
+from tests.server.serving import Running
 
 
 @pytest.mark.parametrize(
@@ -111,26 +102,6 @@ def test_the_log_and_the_metrics_tell_of_them(service: Running, openai_client: O
     assert re.search(r'requests_total\{method="POST",route="/v1/chat/completions",status="200"\} [1-9]', metrics)
 
 
-def test_a_full_house_is_told_and_passes(tmp_path: Path, dog: bytes, sentences: list[str]) -> None:
-    """In this process, where the one place can be held for as long as the clients ask."""
-    service = Service.start(Settings(data_dir=tmp_path, max_queue=1, deadline=PATIENCE))
-    server = uvicorn.Server(uvicorn.Config(create_app(service), port=0, ws="none", log_level="error"))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    try:
-        wait_until(lambda: server.started)
-        url = "http://{}:{}".format(*server.servers[0].sockets[0].getsockname())
-        with service.batcher.room(1):
-            found = failures(url, KEY, dog)
-        assert {status for status, _ in found} == {503}
-        assert "full" in found[0][1]
-        with of_ollama(url) as client:
-            assert client.generate("x", "", images=[dog]).response == sentences[0]
-    finally:
-        server.should_exit = True
-        thread.join()
-
-
 @pytest.mark.parametrize("path", ROUTES)
 def test_a_full_house_refuses_before_it_reads(serve: Serve, path: str) -> None:
     client = serve(max_queue=1)
@@ -139,12 +110,3 @@ def test_a_full_house_refuses_before_it_reads(serve: Serve, path: str) -> None:
     assert response.status_code == 503
     assert int(response.headers["retry-after"]) >= 1
     assert "full" in str(response.json()["error"])
-
-
-def test_an_engine_that_fails_is_told_in_the_clients_words(
-    serve: Serve, dog: bytes, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(Captioner, "encode", lambda *_: 1 / 0)
-    response = serve().post("/api/generate", json={"images": [base64.b64encode(dog).decode()]})
-    assert response.status_code == 500
-    assert "logged under this request's id" in response.json()["error"]

@@ -3,7 +3,6 @@
 import base64
 import json
 import re
-import urllib.request
 import uuid
 from collections.abc import Iterator
 from typing import Any, cast
@@ -19,8 +18,8 @@ from schemathesis.specs.openapi.checks import positive_data_acceptance
 from captionist.server.app import create_app
 from captionist.server.problems import MEDIA_TYPE, PROBLEMS
 from captionist.server.settings import Settings
-from tests.server.hostile_pictures import samples
-from tests.server.serving import Running, running
+from tests.images.samples import SAMPLES
+from tests.server.serving import Running
 
 # The routes are collected before any service runs, so this document is made without one.
 DOCUMENT = create_app(Mock(settings=Settings())).openapi()
@@ -35,20 +34,18 @@ API = schemathesis.openapi.from_dict(
         {"seed": 1, "generation": {"max-examples": 20, "deterministic": True, "database": "none"}}
     ),
 )
-PICTURE = samples()["png"]
+PICTURE = SAMPLES["png"]
 
 
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    with running(tmp_path_factory.mktemp("openapi"), keep_pictures="true", deadline="120") as started:
+    with Running(tmp_path_factory.mktemp("openapi"), keep_pictures="true", deadline="120") as started:
         yield started
 
 
 @pytest.fixture(scope="module")
 def caption_id(service: Running) -> str:
-    request = urllib.request.Request(f"{service.url}/v1/captions", PICTURE, {"Content-Type": "image/png"})
-    with urllib.request.urlopen(request) as response:
-        return str(json.load(response)["pictures"][0]["id"])
+    return str(service.ask("/v1/captions", PICTURE).json()["pictures"][0]["id"])
 
 
 @pytest.mark.slow
@@ -145,8 +142,7 @@ def test_every_reference_leads_somewhere() -> None:
 
 
 def test_the_running_service_has_this_very_document(service: Running) -> None:
-    with urllib.request.urlopen(f"{service.url}/openapi.json") as response:
-        assert json.load(response) == json.loads(json.dumps(DOCUMENT))
+    assert service.ask("/openapi.json").json() == json.loads(json.dumps(DOCUMENT))
 
 
 def test_the_document_is_openapi_3_1() -> None:

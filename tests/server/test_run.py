@@ -5,9 +5,7 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
-import urllib.error
-import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -15,26 +13,15 @@ import pytest
 
 from captionist import Captioner
 from tests.server.conftest import KEY, KEYS
-from tests.server.serving import Running
+from tests.server.serving import PATIENCE, Running
+from tests.tools import wait_until
 
 PYTHON = [sys.executable, "-m", "captionist.cli"]
 
 
-class Process(Running):
-    """A running service that writes nothing but its log."""
-
-    def stop(self, number: int = signal.SIGTERM) -> int:
-        """Send a signal; the exit code."""
-        self.process.send_signal(number)
-        code = self.process.wait(30)
-        assert self.errors.read_text() == ""
-        return code
-
-    def post(self, picture: bytes, key: str = "") -> Any:
-        headers = {"Content-Type": "image/jpeg", "Authorization": f"Bearer {key}"}
-        request = urllib.request.Request(f"{self.url}/v1/captions?explain=1", picture, headers)
-        with urllib.request.urlopen(request, timeout=30) as response:
-            return json.load(response)
+def described(service: Running, picture: bytes, key: str = "any") -> Any:
+    answer = service.ask("/v1/captions?explain=1", picture, Authorization=f"Bearer {key}")
+    return answer.raise_for_status().json()
 
 
 def start(directory: Path, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
@@ -52,19 +39,19 @@ def start(directory: Path, *arguments: str, **settings: str) -> subprocess.Compl
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_it_serves_and_stops_with_success(tmp_path: Path, dog: bytes, number: int) -> None:
-    with Process(tmp_path) as service:
-        answer = service.post(dog)
+    with Running(tmp_path) as service:
+        answer = described(service, dog)
         assert answer["pictures"][0]["captions"][0]["text"]
-        assert service.stop(number) == 0
+        service.stop(number)
+        assert service.errors.read_text() == ""
         assert service.lines[-1]["event"] == "stopped"
 
 
 def test_every_request_is_a_line_that_holds_no_key_and_no_picture(tmp_path: Path, dog: bytes) -> None:
     keys = json.dumps([key.model_dump(exclude_none=True) for key in KEYS])
-    with Process(tmp_path, api_keys=keys) as service:
-        service.post(dog, KEY)
-        with pytest.raises(urllib.error.HTTPError, match="401"):
-            service.post(dog, "wrong-key")
+    with Running(tmp_path, api_keys=keys) as service:
+        described(service, dog, KEY)
+        assert service.ask("/v1/captions", dog, Authorization="Bearer wrong-key").status_code == 401
         service.stop()
         requests = [line for line in service.lines if line.get("event") == "request"]
         assert [(line["status"], line["client"], line["problem"]) for line in requests] == [
@@ -76,36 +63,24 @@ def test_every_request_is_a_line_that_holds_no_key_and_no_picture(tmp_path: Path
 
 
 def test_what_was_accepted_is_finished_before_it_stops(tmp_path: Path, dog: bytes) -> None:
-    with Process(tmp_path) as service:
-        answers: list[Any] = []
-        clients = [threading.Thread(target=lambda: answers.append(service.post(dog))) for _ in range(12)]
-        for client in clients:
-            client.start()
-        metrics = ""
-        while "captionist_http_requests_in_flight 13.0" not in metrics:  # the twelve, and this one
-            with urllib.request.urlopen(f"{service.url}/metrics") as response:
-                metrics = response.read().decode()
-            if answers:
-                break
-        assert service.stop() == 0
-        for client in clients:
-            client.join()
-        assert len(answers) == 12
+    with Running(tmp_path, deadline=PATIENCE) as service, ThreadPoolExecutor(12) as pool:
+        asked = [pool.submit(service.ask, "/v1/captions", dog) for _ in range(12)]
+        count = "captionist_http_requests_in_flight 13.0"  # the twelve, and the one that asks for this
+        wait_until(lambda: count in service.ask("/metrics").text or any(one.done() for one in asked))
+        service.stop()
+        assert [one.result().status_code for one in asked] == [200] * 12
 
 
 def test_limits_are_set_on_the_command_line(tmp_path: Path) -> None:
-    with (
-        Process(tmp_path, None, "--max-bytes", "30000000", "--max-pixels", "90000000") as service,
-        urllib.request.urlopen(f"{service.url}/v1/models") as response,
-    ):
-        limits = json.load(response)["limits"]
+    with Running(tmp_path, "--max-bytes", "30000000", "--max-pixels", "90000000") as service:
+        limits = service.ask("/v1/models").json()["limits"]
         assert (limits["max_picture_bytes"], limits["max_picture_pixels"]) == (30_000_000, 90_000_000)
 
 
 def test_the_model_of_another_bundle_is_served(tmp_path: Path, dog: bytes) -> None:
     path = str(Captioner().bundle.path)
-    with Process(tmp_path, model=path) as service:
-        assert service.post(dog)["model"]["name"] == "captionist-small"
+    with Running(tmp_path, model=path) as service:
+        assert described(service, dog)["model"]["name"] == "captionist-small"
 
 
 @pytest.mark.parametrize(
@@ -130,18 +105,15 @@ def test_what_keeps_it_from_starting_is_told_in_a_line(
 
 
 def test_a_database_that_is_down_costs_only_feedback(tmp_path: Path, dog: bytes) -> None:
-    with Process(tmp_path, database_url="postgres://captionist:hidden@127.0.0.1:1/none") as service:
+    with Running(tmp_path, database_url="postgres://captionist:hidden@127.0.0.1:1/none") as service:
         (line,) = (line for line in service.lines if line.get("event") == "feedback cannot be stored")
         assert "refused" in line["reason"]
         assert "hidden" not in str(line)
-        caption = service.post(dog)["pictures"][0]
+        caption = described(service, dog)["pictures"][0]
         sent = json.dumps({"caption_id": caption["id"], "rating": "good"}).encode()
-        feedback = urllib.request.Request(f"{service.url}/v1/feedback", sent, {"Content-Type": "application/json"})
-        with pytest.raises(urllib.error.HTTPError, match="503") as refused:
-            urllib.request.urlopen(feedback)
-        assert json.load(refused.value)["type"] == "urn:captionist:problem:store-unavailable"
-        refused.value.close()
-        urllib.request.urlopen(f"{service.url}/health/ready").close()
+        refused = service.ask("/v1/feedback", sent, **{"Content-Type": "application/json"})
+        assert (refused.status_code, refused.json()["type"]) == (503, "urn:captionist:problem:store-unavailable")
+        assert service.ask("/health/ready").status_code == 200
 
 
 def test_a_port_that_is_taken_is_told(tmp_path: Path) -> None:

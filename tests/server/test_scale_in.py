@@ -3,12 +3,10 @@
 import asyncio
 import json
 import math
-import signal
 import threading
 import time
-import urllib.request
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +16,7 @@ from structlog.testing import capture_logs
 from captionist.errors import SettingsError
 from captionist.server.aws import scale_in
 from captionist.server.aws.scale_in import ScaleInProtection, agent_uri
-from tests.server.serving import Running, running
+from tests.server.serving import Running, StandIn
 from tests.server.test_run import start
 from tests.tools import wait_until
 
@@ -30,41 +28,27 @@ FAILURES = [
 ]
 
 
-class Agent:
+class Agent(StandIn):
     """Answers as ECS's agent does, or as it is told to; notes what it was asked."""
 
     def __init__(self) -> None:
         self.asked: list[dict[str, Any]] = []
-        self.answer: tuple[int, Any] | None = None
+        self.told: tuple[int, Any] | None = None
         self.hangs = threading.Event()
-        agent = self
+        super().__init__()
 
-        class Handler(BaseHTTPRequestHandler):
-            def do_PUT(self) -> None:
-                assert self.path == "/api/task-1/task-protection/v1/state"
-                asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                agent.asked.append(asked)
-                if agent.hangs.is_set():
-                    time.sleep(60)
-                    return
-                wanted = {"protection": {"ProtectionEnabled": asked["ProtectionEnabled"], "TaskArn": "arn"}}
-                status, body = agent.answer or (200, wanted)
-                sent = b"<none>" if body is None else json.dumps(body).encode()
-                self.send_response(status)
-                self.send_header("Content-Length", str(len(sent)))
-                self.end_headers()
-                self.wfile.write(sent)
-
-            def log_message(self, *_: Any) -> None:
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.server.daemon_threads = True
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+    def answer(self, request: BaseHTTPRequestHandler, body: bytes) -> tuple[int, bytes]:
+        assert (request.command, request.path) == ("PUT", "/api/task-1/task-protection/v1/state")
+        self.asked.append(json.loads(body))
+        if self.hangs.is_set():
+            time.sleep(60)
+        wanted = {"protection": {"ProtectionEnabled": self.asked[-1]["ProtectionEnabled"], "TaskArn": "arn"}}
+        status, said = self.told or (200, wanted)
+        return status, json.dumps(said).encode()
 
     @property
     def uri(self) -> str:
-        return f"http://127.0.0.1:{self.server.server_address[1]}/api/task-1"
+        return f"{self.url}/api/task-1"
 
     @property
     def wanted(self) -> list[bool]:
@@ -73,10 +57,8 @@ class Agent:
 
 @pytest.fixture
 def agent() -> Iterator[Agent]:
-    made = Agent()
-    yield made
-    made.server.shutdown()
-    made.server.server_close()
+    with Agent() as made:
+        yield made
 
 
 class Work:
@@ -169,7 +151,7 @@ def test_it_renews_before_ecs_would_let_go(clock: Clock, agent: Agent) -> None:
 def test_a_failing_agent_is_told_of_once_and_asked_again(clock: Clock, agent: Agent, failure: tuple[int, Any]) -> None:
     async def run() -> list[Any]:
         work: Any = Work()
-        agent.answer = failure
+        agent.told = failure
         with capture_logs() as logs:
             task = asyncio.create_task(ScaleInProtection(work, agent.uri).run())
             for _ in range(4):
@@ -177,15 +159,15 @@ def test_a_failing_agent_is_told_of_once_and_asked_again(clock: Clock, agent: Ag
                 await work.seen()
                 clock.now += scale_in._RETRY
             assert agent.wanted == [True] * 4
-            agent.answer = None
+            agent.told = None
             work.done += 1
             await work.seen()
-            agent.answer = failure
+            agent.told = failure
             for _ in range(3):
                 clock.now += scale_in._IDLE
                 await work.seen()
             assert agent.wanted[5:] == [False] * 3
-            agent.answer = None
+            agent.told = None
             clock.now += scale_in._RETRY
             await work.seen()
             await ended(task)
@@ -225,34 +207,11 @@ def test_outside_of_ecs_the_setting_is_refused(monkeypatch: pytest.MonkeyPatch, 
     assert "ECS_AGENT_URI" in refused.stderr
 
 
-def caption(service: Running, picture: bytes) -> int:
-    request = urllib.request.Request(f"{service.url}/v1/captions", picture, {"Content-Type": "image/jpeg"})
-    with urllib.request.urlopen(request, timeout=60) as response:
-        found: int = response.status
-        return found
-
-
 def test_a_real_service_protects_itself_and_gives_it_up_as_it_stops(tmp_path: Path, dog: bytes, agent: Agent) -> None:
-    with running(tmp_path, {"ECS_AGENT_URI": agent.uri}, scale_in_protection="true") as service:
-        assert caption(service, dog) == 200
+    with Running(tmp_path, environment={"ECS_AGENT_URI": agent.uri}, scale_in_protection="true") as service:
+        assert service.ask("/v1/captions", dog).status_code == 200
         wait_until(lambda: agent.asked)
         assert agent.wanted == [True]
-        service.process.send_signal(signal.SIGTERM)
-        assert service.process.wait(30) == 0
+        service.stop()
         assert agent.wanted == [True, False]
         assert [line["protected"] for line in service.lines if line["event"] == "scale-in protection"] == [True, False]
-
-
-@pytest.mark.slow
-def test_a_real_service_serves_and_stops_in_time_with_an_agent_that_hangs(
-    tmp_path: Path, dog: bytes, agent: Agent
-) -> None:
-    with running(tmp_path, {"ECS_AGENT_URI": agent.uri}, scale_in_protection="true") as service:
-        assert caption(service, dog) == 200
-        wait_until(lambda: agent.asked)
-        agent.hangs.set()
-        assert caption(service, dog) == 200
-        service.process.send_signal(signal.SIGTERM)
-        assert service.process.wait(40) == 0
-        assert agent.wanted[-1] is False
-        assert sum(line["event"] == "scale-in protection fails" for line in service.lines) == 1

@@ -138,6 +138,9 @@ def test_the_secret_is_kept_and_is_the_owners_alone(tmp_path: Path) -> None:
     assert read_secret(settings) == read_secret(settings)
     assert (tmp_path / "data" / "secret").stat().st_mode & 0o777 == 0o600
     assert read_secret(Settings(secret="x" * 32)) == "x" * 32
+    (tmp_path / "data" / "secret").write_text("")  # with which anybody could make caption ids
+    with pytest.raises(SettingsError, match="CAPTIONIST_SECRET"):
+        read_secret(settings)
     (tmp_path / "file").touch()
     with pytest.raises(SettingsError, match="CAPTIONIST_DATA_DIR"):
         read_secret(Settings(data_dir=tmp_path / "file"))

@@ -7,8 +7,7 @@ import pytest
 from fastapi import Request
 from starlette.requests import ClientDisconnect
 
-from captionist.server.disconnects import unless_disconnected
-from captionist.server.task_groups import task_group
+from captionist.server.task_groups import task_group, unless_disconnected
 
 
 def test_the_others_have_ended_when_the_first_error_is_told() -> None:

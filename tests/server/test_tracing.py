@@ -1,18 +1,17 @@
 """OpenTelemetry traces, received by a real OTLP receiver, small as it is."""
 
+import base64
 import gzip
+import json
 import os
-import signal
 import subprocess
 import sys
 import threading
 import time
-import urllib.error
-import urllib.request
 import uuid
 from collections import defaultdict
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +19,8 @@ import pytest
 
 from captionist import __version__
 from captionist.server.schemas import CaptionResponse
-from tests.server.serving import Running, running
-from tests.tools import missing
+from tests.server.serving import Running, StandIn
+from tests.tools import missing, wait_until
 
 try:
     from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
@@ -35,46 +34,31 @@ OTHER, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 STAGES = ["decode", "queue", "encode", "generate"]
 
 
-class Receiver:
+class Receiver(StandIn):
     """Takes spans by OTLP over HTTP; keeps them, and what each says of itself."""
 
     def __init__(self) -> None:
         self.spans: list[Span] = []
         self.resources: list[dict[str, Any]] = []
         self.hangs, self.reached = threading.Event(), threading.Event()
-        receiver = self
+        super().__init__()
 
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                assert (self.path, self.headers["Content-Type"]) == ("/v1/traces", "application/x-protobuf")
-                body = self.rfile.read(int(self.headers["Content-Length"]))
-                if receiver.hangs.is_set():
-                    receiver.reached.set()
-                    time.sleep(60)  # longer than anybody waits
-                if self.headers.get("Content-Encoding") == "gzip":
-                    body = gzip.decompress(body)
-                request = ExportTraceServiceRequest.FromString(body)
-                for group in request.resource_spans:
-                    receiver.resources.append(attributes(group.resource))
-                    receiver.spans += [span for scope in group.scope_spans for span in scope.spans]
-                self.send_response(200)
-                self.send_header("Content-Length", "0")
-                self.end_headers()
-
-            def log_message(self, *_: Any) -> None:
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.server.daemon_threads = True
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+    def answer(self, request: BaseHTTPRequestHandler, body: bytes) -> tuple[int, bytes]:
+        assert (request.path, request.headers["Content-Type"]) == ("/v1/traces", "application/x-protobuf")
+        if self.hangs.is_set():
+            self.reached.set()
+            time.sleep(60)  # longer than anybody waits
+        if request.headers.get("Content-Encoding") == "gzip":
+            body = gzip.decompress(body)
+        for group in ExportTraceServiceRequest.FromString(body).resource_spans:
+            self.resources.append(attributes(group.resource))
+            self.spans += [span for scope in group.scope_spans for span in scope.spans]
+        return 200, b""
 
     @property
     def environment(self) -> dict[str, str]:
         """What tells a service of it."""
-        return {
-            "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{self.server.server_address[1]}",
-            "OTEL_BSP_SCHEDULE_DELAY": "100",
-        }
+        return {"OTEL_EXPORTER_OTLP_ENDPOINT": self.url, "OTEL_BSP_SCHEDULE_DELAY": "100"}
 
 
 def attributes(of: Any) -> dict[str, Any]:
@@ -83,47 +67,35 @@ def attributes(of: Any) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def receiver() -> Iterator[Receiver]:
-    made = Receiver()
-    yield made
-    made.server.shutdown()
-    made.server.server_close()
+    with Receiver() as made:
+        yield made
 
 
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory, receiver: Receiver) -> Iterator[Running]:
     environment = receiver.environment | {"OTEL_RESOURCE_ATTRIBUTES": "deployment.environment.name=test"}
     folder = tmp_path_factory.mktemp("traced")
-    with running(folder, environment, traces="true", service_name="blue", deadline="60") as started:
+    with Running(folder, environment=environment, traces="true", service_name="blue", deadline="60") as started:
         yield started
 
 
 def ask(service: Running, path: str, body: bytes | None = None, /, method: str = "", **headers: str) -> str:
     """Send a request with a name of its own; the name."""
     name = f"test-{time.monotonic_ns()}"
-    given = {"X-Request-ID": name, "Content-Type": "image/jpeg", **headers}
-    method = method or ("GET" if body is None else "POST")
-    try:
-        with urllib.request.urlopen(
-            urllib.request.Request(service.url + path, body, given, method=method), timeout=60
-        ) as response:
-            response.read()
-    except urllib.error.HTTPError as error:
-        error.read()
+    service.ask(path, body, method, **{"X-Request-ID": name, **headers})
     return name
 
 
 def traced(service: Running, receiver: Receiver, name: str) -> tuple[Span, list[Span]]:
     """A request's span and those below it, found by the trace's id in the log."""
     trace_id = service.line(request_id=name)["trace_id"]
-    deadline = time.monotonic() + 20
-    while time.monotonic() < deadline:
-        spans = [span for span in receiver.spans if span.trace_id.hex() == trace_id]
-        servers = [span for span in spans if span.kind == Span.SPAN_KIND_SERVER]
-        if servers:  # those below it have ended before
-            newest = servers[-1]
-            return newest, [span for span in spans if span.parent_span_id == newest.span_id]
-        time.sleep(0.05)
-    raise AssertionError(f"no span of {name} arrived")
+
+    def spans() -> list[Span]:
+        return [span for span in receiver.spans if span.trace_id.hex() == trace_id]
+
+    wait_until(lambda: any(span.kind == Span.SPAN_KIND_SERVER for span in spans()), 20)  # those below it ended before
+    newest = next(span for span in reversed(spans()) if span.kind == Span.SPAN_KIND_SERVER)
+    return newest, [span for span in spans() if span.parent_span_id == newest.span_id]
 
 
 def test_a_caption_is_a_span_with_one_for_each_stage(service: Running, receiver: Receiver, dog: bytes) -> None:
@@ -131,7 +103,7 @@ def test_a_caption_is_a_span_with_one_for_each_stage(service: Running, receiver:
     assert span.name == "POST /v1/captions"
     assert span.parent_span_id == b""
     told = attributes(span)
-    assert told.pop("user_agent.original").startswith("Python-urllib/")
+    assert told.pop("user_agent.original").startswith("python-httpx2/")
     assert told == {
         "http.request.method": "POST",
         "http.response.status_code": 200,
@@ -149,17 +121,18 @@ def test_a_caption_is_a_span_with_one_for_each_stage(service: Running, receiver:
     assert span.start_time_unix_nano <= edges[0]
     assert edges[-1] <= span.end_time_unix_nano + 1_000_000  # clocks of two kinds
     assert abs(span.end_time_unix_nano / 1e9 - time.time()) < 60
+    resource = receiver.resources[-1]
+    assert (resource["service.name"], resource["service.version"]) == ("blue", __version__)
+    assert resource["deployment.environment.name"] == "test"
 
 
 def test_the_stages_are_those_of_the_answer_picture_by_picture(
     service: Running, receiver: Receiver, dog: bytes
 ) -> None:
-    part = b'--x\r\nContent-Disposition: form-data; name="picture"; filename="a"\r\n\r\n'
-    body = b"".join(part + picture + b"\r\n" for picture in (dog, b"no picture", dog)) + b"--x--\r\n"
     name = f"test-{time.monotonic_ns()}"
-    headers = {"X-Request-ID": name, "Content-Type": "multipart/form-data; boundary=x"}
-    with urllib.request.urlopen(urllib.request.Request(f"{service.url}/v1/captions", body, headers)) as response:
-        answer = CaptionResponse.model_validate_json(response.read())
+    body = json.dumps({"pictures": [{"data": base64.b64encode(data).decode()} for data in (dog, b"x", dog)]}).encode()
+    headers = {"X-Request-ID": name, "Content-Type": "application/json"}
+    answer = CaptionResponse.model_validate_json(service.ask("/v1/captions", body, **headers).content)
     _, stages = traced(service, receiver, name)
     durations = defaultdict(list)
     for stage in stages:
@@ -169,41 +142,27 @@ def test_the_stages_are_those_of_the_answer_picture_by_picture(
     assert sorted(attributes(stage)["captionist.picture"] for stage in stages) == [1] * 4 + [3] * 4
 
 
-def test_the_resource_names_the_service(service: Running, receiver: Receiver, dog: bytes) -> None:
-    traced(service, receiver, ask(service, "/v1/captions", dog))
-    resource = receiver.resources[-1]
-    assert (resource["service.name"], resource["service.version"]) == ("blue", __version__)
-    assert resource["deployment.environment.name"] == "test"
-
-
 @pytest.mark.parametrize(
-    ("path", "body", "name", "status", "problem", "failed"),
+    ("path", "body", "name", "status", "problem"),
     [
-        ("/v1/captions", b"no picture", "POST /v1/captions", 415, "not-an-image", False),
-        ("/nowhere/42", None, "GET", 404, "not-found", False),
-        ("/v1/feedback/" + "0" * 36, None, "GET /v1/feedback/{feedback_id}", 405, "method-not-allowed", False),
+        ("/v1/captions", b"no picture", "POST /v1/captions", 415, "not-an-image"),
+        ("/nowhere/42", None, "GET", 404, "not-found"),
+        ("/v1/feedback/" + "0" * 36, None, "GET /v1/feedback/{feedback_id}", 405, "method-not-allowed"),
     ],
 )
-def test_a_problem_is_named_and_only_the_services_own_is_an_error(
-    service: Running,
-    receiver: Receiver,
-    path: str,
-    body: bytes | None,
-    name: str,
-    status: int,
-    problem: str,
-    failed: bool,
+def test_a_clients_problem_is_named_and_no_error(
+    service: Running, receiver: Receiver, path: str, body: bytes | None, name: str, status: int, problem: str
 ) -> None:
     span, stages = traced(service, receiver, ask(service, path, body))
     told = attributes(span)
     assert (span.name, told["http.response.status_code"], told["captionist.problem"]) == (name, status, problem)
-    assert (span.status.code == Status.STATUS_CODE_ERROR) == ("error.type" in told) == failed
+    assert (span.status.code, "error.type" in told) == (Status.STATUS_CODE_UNSET, False)
     assert ("http.route" in told) == ("/" in name)
     assert stages == []
 
 
 def test_a_fault_of_the_service_is_an_error(tmp_path: Path, receiver: Receiver, dog: bytes) -> None:
-    with running(tmp_path, receiver.environment, traces="true", deadline="0.001") as service:
+    with Running(tmp_path, environment=receiver.environment, traces="true", deadline="0.001") as service:
         span, _ = traced(service, receiver, ask(service, "/v1/captions", dog))
     told = attributes(span)
     assert (told["captionist.problem"], told["error.type"]) == ("deadline-exceeded", "504")
@@ -237,13 +196,10 @@ def test_a_trace_that_has_begun_elsewhere_goes_on(
 @pytest.mark.parametrize(
     "headers",
     [
-        {"traceparent": "00-" + "0" * 32 + f"-{PARENT}-01"},
         {"traceparent": f"00-{OTHER}-{PARENT}-01-" + "a" * 50_000},
-        {"traceparent": f"ff-{OTHER}-{PARENT}-01"},
         {"traceparent": "\xff" * 100, "tracestate": "=,;" * 10_000},
         {"X-Amzn-Trace-Id": f"Root={ROOT};" + "a" * 50_000},
         {"X-Amzn-Trace-Id": "Root=1-00000000-000000000000000000000000"},
-        {"X-Amzn-Trace-Id": "Root=;Parent=;Sampled="},
     ],
 )
 def test_a_hostile_trace_is_not_gone_on_with(service: Running, receiver: Receiver, headers: dict[str, str]) -> None:
@@ -279,10 +235,9 @@ def test_a_method_that_is_none_is_called_other(service: Running, receiver: Recei
 
 def test_the_last_spans_are_sent_before_it_stops(tmp_path: Path, receiver: Receiver, dog: bytes) -> None:
     environment = receiver.environment | {"OTEL_BSP_SCHEDULE_DELAY": "3600000", "OTEL_SERVICE_NAME": "green"}
-    with running(tmp_path, environment, traces="true") as service:
+    with Running(tmp_path, environment=environment, traces="true") as service:
         name = ask(service, "/v1/captions", dog)
-        service.process.send_signal(signal.SIGTERM)
-        assert service.process.wait(30) == 0
+        service.stop()
         _, stages = traced(service, receiver, name)
         assert len(stages) == 4
     assert receiver.resources[-1]["service.name"] == "green"
@@ -295,20 +250,19 @@ def test_a_receiver_that_takes_nothing_holds_nothing_up(tmp_path: Path, dog: byt
     receiver.hangs.set()
     environment = receiver.environment
     if not hangs:
-        receiver.server.shutdown()
-        receiver.server.server_close()
-    with running(tmp_path, environment, traces="true") as service:
+        receiver.__exit__()
+    with Running(tmp_path, environment=environment, traces="true") as service:
         for _ in range(3):
             assert service.line(request_id=ask(service, "/v1/captions", dog))["status"] == 200
         if hangs:
             assert receiver.reached.wait(60)
-        service.process.send_signal(signal.SIGTERM)
-        assert service.process.wait(30) == 0
+        service.stop()
         assert len(service.lines) < 20
 
 
 def test_it_can_be_switched_off_by_opentelemetrys_own_variable(tmp_path: Path, receiver: Receiver) -> None:
-    with running(tmp_path, receiver.environment | {"OTEL_SDK_DISABLED": "true"}, traces="true") as service:
+    environment = receiver.environment | {"OTEL_SDK_DISABLED": "true"}
+    with Running(tmp_path, environment=environment, traces="true") as service:
         name = ask(service, "/v1/models", None, **{"X-Amzn-Trace-Id": f"Root={ROOT}"})
         line = service.line(request_id=name)
         assert (line["status"], line["trace_id"]) == (200, ROOT)
@@ -332,10 +286,9 @@ def test_without_the_setting_nothing_of_it_is_imported(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("lacks", ["opentelemetry.sdk", "opentelemetry.exporter", "opentelemetry.propagators.aws"])
-def test_without_the_extra_the_setting_says_what_to_install(tmp_path: Path, lacks: str) -> None:
+def test_without_the_extra_the_setting_says_what_to_install(tmp_path: Path) -> None:
     script = (
-        f"import sys; sys.modules[{lacks!r}] = None; sys.argv = ['captionist', 'serve', '--port', '0']; "
+        "import sys; sys.modules['opentelemetry.sdk'] = None; sys.argv = ['captionist', 'serve', '--port', '0']; "
         "from captionist.cli import main; main()"
     )
     ended = python(script, CAPTIONIST_TRACES="true", CAPTIONIST_DATA_DIR=str(tmp_path))

@@ -98,9 +98,9 @@ def test_what_is_written_of_a_text_is_what_was_read_of_it(model: VisionPrefixLM)
         step = model.prefill(prefix)
         torch.testing.assert_close(step.logits, read[:, 0], atol=1e-4, rtol=1e-4)
         none = model.no_tokens(step.keys, 2)
-        step = model.step(torch.tensor([5, 5]), torch.arange(2), step.keys, step.values, none, none)
-    torch.testing.assert_close(step.logits, read[:, 1], atol=1e-4, rtol=1e-4)
-    assert step.attention.shape == (2, prefix.shape[1])
+        step = model.step(torch.tensor([[5], [5]]), torch.arange(2), step.keys, step.values, none, none)
+    torch.testing.assert_close(step.logits[:, 0], read[:, 1], atol=1e-4, rtol=1e-4)
+    assert step.attention.shape == (2, 1, prefix.shape[1])
 
 
 def test_only_pictures_teach_the_classifier(model: VisionPrefixLM) -> None:

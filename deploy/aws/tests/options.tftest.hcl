@@ -68,11 +68,11 @@ run "the_least_that_must_be_set" {
     error_message = "Tasks must be taken away also where no requests come at all."
   }
   assert {
-    condition     = aws_cloudwatch_metric_alarm.no_healthy_task.treat_missing_data == "breaching" && aws_cloudwatch_metric_alarm.no_healthy_task.threshold == 1
+    condition     = aws_cloudwatch_metric_alarm.this["no-healthy-task"].treat_missing_data == "breaching" && aws_cloudwatch_metric_alarm.this["no-healthy-task"].threshold == 1
     error_message = "Somebody must be told when there is no task at all."
   }
   assert {
-    condition     = aws_cloudwatch_metric_alarm.missing_tasks.datapoints_to_alarm == 5 && aws_cloudwatch_metric_alarm.missing_tasks.evaluation_periods == 15
+    condition     = aws_cloudwatch_metric_alarm.this["missing-tasks"].datapoints_to_alarm == 5 && aws_cloudwatch_metric_alarm.this["missing-tasks"].evaluation_periods == 15
     error_message = "Tasks that crash again and again must be told of."
   }
   assert {
@@ -170,7 +170,7 @@ run "no_database" {
     database = false
   }
   assert {
-    condition     = length(aws_db_instance.this) == 0 && length(module.database_password) == 0 && output.final_snapshot == null
+    condition     = length(aws_db_instance.this) == 0 && !contains(keys(local.made_up), "database") && output.final_snapshot == null
     error_message = "There must be no database, and no password of one."
   }
   assert {

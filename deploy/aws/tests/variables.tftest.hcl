@@ -32,10 +32,6 @@ run "wrong_1" {
     vpc_cidr = "10.0.0.0/24"
     # nobody allowed
     allowed_cidrs = []
-    # a rate that waf has not
-    waf_rate = 1
-    # a processor that fargate has not
-    cpu_architecture = "amd64"
     # a share of a processor that fargate has not
     cpu = 1000
     # a grace period that fargate cuts short
@@ -54,8 +50,6 @@ run "wrong_1" {
     database_storage = 5
     # exports for no time
     exports_days = 0
-    # a retention that cloudwatch has not
-    log_retention_days = 100
     # metrics that come too rarely
     emf_interval = 300
     # an address that is none
@@ -70,8 +64,6 @@ run "wrong_1" {
     var.name,
     var.vpc_cidr,
     var.allowed_cidrs,
-    var.waf_rate,
-    var.cpu_architecture,
     var.cpu,
     var.grace_period,
     var.min_tasks,
@@ -81,7 +73,6 @@ run "wrong_1" {
     var.database_class,
     var.database_storage,
     var.exports_days,
-    var.log_retention_days,
     var.emf_interval,
     var.alarm_emails,
     var.collector_image,

@@ -29,6 +29,7 @@ from captionist.evaluation.report import ReportRow
 from captionist.exporting.bank import add_bank, usable_sentences
 from captionist.exporting.card import Training, model_card
 from captionist.exporting.graphs import Precision, round_to_half, write_graphs
+from captionist.exporting.quantization import by_picture
 from captionist.exporting.ranking_fit import add_ranker
 from captionist.images import decode, prepare, scene_shape, squeeze
 from captionist.inference.encoding import Prepared
@@ -313,6 +314,7 @@ def bundle_config(model: VisionPrefixLM, recipe: Recipe, name: str, precision: P
             bos_id=model.end_id,
             eos_id=model.end_id,
             max_tokens=settings.n_positions - model.prefix_length - 1,
+            by_picture=precision == "int8" and by_picture(settings.n_embd),
         ),
         vocabulary_size=model.tokenizer.get_vocab_size(),
         detector=words and bundles.DetectorConfig(classes=CLASSES, words=words.objects, nouns=words.nouns),

@@ -18,7 +18,9 @@ from torch.export import Dim
 from captionist.bundle import DETECTOR, ENCODER, IMAGE_HEAD, PREFILL, SENTENCE_HEAD, STEP
 from captionist.exporting.quantization import (
     Feed,
+    by_picture,
     quantize_convolutions,
+    quantize_decoder,
     quantize_detector,
     quantize_products,
     quantize_products_by_row,
@@ -144,8 +146,8 @@ def write_graphs(
         if isinstance(model.encoder, HybridEncoder):  # a plain ViT has one convolution, its patches
             quantize_convolutions(directory / ENCODER, feeds)
         quantize_products(directory / ENCODER)
-        quantize_products(directory / PREFILL)
-        quantize_products_by_row(directory / STEP)
+        quantize_decoder(directory / PREFILL)
+        (quantize_decoder if by_picture(width) else quantize_products_by_row)(directory / STEP)
     share_weights(graphs, directory / WEIGHTS, half=precision != "fp32")
 
 
@@ -167,12 +169,13 @@ def export_decoder(
     batch, rows, length = Dim("batch"), Dim("rows"), Dim("length", max=longest)
     outputs = ["logits", "attention", "keys", "values"]
     export_graph(_Prefill(decoder), (visual_tokens,), outputs, [{0: batch}], directory / PREFILL)
-    ids = torch.ones(own.shape[0], dtype=torch.int64)
+    tokens, picture = torch.ones(own.shape[0], 3, dtype=torch.int64), torch.ones(own.shape[0], dtype=torch.int64)
+    own_shape, new = {0: rows, 3: length}, Dim("new", max=longest)
     export_graph(
         _Step(decoder),
-        (ids, ids.clone(), prefix, prefix.clone(), own, own.clone()),
+        (tokens, picture, prefix, prefix.clone(), own, own.clone()),
         [*outputs[:2], "keys_out", "values_out"],
-        [{0: rows}, {0: rows}, {0: batch}, {0: batch}, {0: rows, 3: length}, {0: rows, 3: length}],
+        [{0: rows, 1: new}, {0: rows}, {0: batch}, {0: batch}, own_shape, own_shape],
         directory / STEP,
     )
 

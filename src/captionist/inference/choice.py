@@ -54,11 +54,10 @@ class Gatherer:
             for place, (image, captions, embedded) in enumerate(zip(images, written, vectors, strict=True))
         ]
         entered = [self._entered(field, retrieved, constraints) for field in fields]
-        rows = [(place, tokens) for place, entries in enumerate(entered) for tokens in entries.values()]
-        read = iter(forced(self.decoder, first, np.array([row for row, _ in rows], np.int64), [t for _, t in rows]))
+        read = [forced(self.decoder, first, place, [*entries.values()]) for place, entries in enumerate(entered)]
         return [
-            field.candidates([*captions, *(next(read) for _ in entries)], list(entries))
-            for field, captions, entries in zip(fields, written, entered, strict=True)
+            field.candidates([*captions, *others], list(entries))
+            for field, captions, others, entries in zip(fields, written, read, entered, strict=True)
         ]
 
     def _seen(self, encoding: Encoding, place: int) -> Floats:

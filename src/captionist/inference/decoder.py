@@ -9,16 +9,20 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What a decoder says about the next token of R rows.
+    """What a decoder says about the next token of R rows: after the newest of each, or after each of the T newest.
 
-    logits: float32 [R, V], before the softmax.
-    attention: float32 [R, P], how much the newest position looks at each of the P visual tokens.
+    logits: float32 [R, V], or [R, T, V], before the softmax.
+    attention: float32 [R, P], or [R, T, P], how much these positions look at each of the P visual tokens.
     state: whatever the decoder needs to go on (its key-value cache); the search only hands it back.
     """
 
     logits: NDArray[np.float32]
     attention: NDArray[np.float32]
     state: Any
+
+    def last(self) -> "Step":
+        """Of T newest tokens, what it says after the last."""
+        return Step(self.logits[:, -1], self.attention[:, -1], self.state)
 
 
 class Decoder(Protocol):
@@ -36,7 +40,10 @@ class Decoder(Protocol):
         """Read the visual tokens of B pictures and the begin-of-text token: B rows, one a picture, in order."""
 
     def step(self, tokens: NDArray[np.int64], state: Any) -> Step:
-        """Append one token to each of R rows, which may belong to any mix of pictures."""
+        """Append one token, int64 [R], to each of R rows, which may belong to any mix of pictures."""
+
+    def read(self, tokens: NDArray[np.int64], state: Any) -> Step:
+        """Append T tokens, int64 [R, T], to each of R rows at once, and tell what is said after each of them."""
 
     def reorder(self, state: Any, rows: NDArray[np.int64]) -> Any:
         """The state of the given rows, in that order; a row may be named several times or not at all."""

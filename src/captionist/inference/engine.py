@@ -3,16 +3,16 @@
 detector.onnx: see `inference.detector`
 encoder.onnx: pixels [B, 3, H, W], objects [B, K, 6] -> visual_tokens [B, P, W]
 prefill.onnx: visual_tokens [B, P, W] -> logits [B, V], attention [B, P], keys, values [B, L, heads, P + 1, width]
-step.onnx: tokens, picture int64 [R], prefix_keys, prefix_values [B, L, heads, P + 1, width],
+step.onnx: tokens int64 [R, T], picture int64 [R], prefix_keys, prefix_values [B, L, heads, P + 1, width],
     keys, values [R, L, heads, S, width]
-    -> logits [R, V], attention [R, P], keys_out, values_out [R, L, heads, S + 1, width]
+    -> logits [R, T, V], attention [R, T, P], keys_out, values_out [R, L, heads, S + T, width]
 image_head.onnx: visual_tokens [B, P, W], objects [B, K, 6] -> image_embeddings [B, E], unit vectors
 sentence_head.onnx: sentences int64 [S, T], filled up with V -> sentence_embeddings [S, E], unit vectors
 
 The last two are there where the model has an alignment, detector.onnx and the inputs `objects` where it has a detector.
 W is D, what GPT-2 reads, and `AlignmentConfig.features`. All but scene, tokens, picture and sentences are float32.
 Prefill reads the begin-of-text token after the visual ones; what it gives is held once for each picture, whatever its
-beams, and a row says by `picture` to which it belongs. S is 0 at first.
+beams, and a row says by `picture` to which it belongs. A step reads the next T tokens of each row; S is 0 at first.
 """
 
 import os
@@ -35,6 +35,7 @@ from captionist.bundle import (
     STEP,
     Bundle,
     BundleConfig,
+    DecoderConfig,
 )
 from captionist.errors import BundleError
 from captionist.inference import detector
@@ -46,7 +47,8 @@ from captionist.inference.threads import available_cores
 
 Floats = NDArray[np.float32]
 Shapes = dict[str, tuple[int | None, ...]]
-"""The dimensions of each input and output by its name; None is one that differs from call to call."""
+"""The dimensions of each input and output by its name, which the graph's stands before where another has one of that
+name; None is one that differs from call to call."""
 
 _ALONE = 512
 _OUTPUTS = {
@@ -86,8 +88,15 @@ class OrtDecoder:
 
     prefill_session: ort.InferenceSession
     step_session: ort.InferenceSession
-    eos_id: int
-    max_tokens: int
+    config: DecoderConfig
+
+    @property
+    def eos_id(self) -> int:
+        return self.config.eos_id
+
+    @property
+    def max_tokens(self) -> int:
+        return self.config.max_tokens
 
     def prefill(self, visual_tokens: Floats) -> Step:
         """visual_tokens: float32 [B, P, W]. One picture after the other, as in `Engine.encode`."""
@@ -99,8 +108,25 @@ class OrtDecoder:
 
     def step(self, tokens: NDArray[np.int64], state: Cache) -> Step:
         """tokens: int64 [R]."""
-        feeds = {name: getattr(state, name) for name in _INPUTS[STEP][1:]}
-        logits, attention, keys, values = run(self.step_session, STEP, {"tokens": tokens, **feeds})
+        return self.read(tokens[:, None], state).last()
+
+    def read(self, tokens: NDArray[np.int64], state: Cache) -> Step:
+        """tokens: int64 [R, T]."""
+        pictures, places = np.unique(state.picture, return_inverse=True)
+        if self.config.by_picture and len(pictures) > 1:
+            groups = [np.flatnonzero(places == number) for number in range(len(pictures))]
+            steps = [self.read(tokens[rows], self.reorder(state, rows)) for rows in groups]
+            order = np.argsort(np.concatenate(groups))
+            logits, attention, keys, values = (
+                np.concatenate(parts)[order]
+                for parts in zip(*((s.logits, s.attention, s.state.keys, s.state.values) for s in steps), strict=True)
+            )
+            return Step(logits, attention, replace(state, keys=keys, values=values))
+        prefix = state.prefix_keys, state.prefix_values
+        if len(pictures) < len(state.prefix_keys):  # some have all their captions
+            prefix = state.prefix_keys[pictures], state.prefix_values[pictures]
+        feeds = (tokens, places, *prefix, state.keys, state.values)
+        logits, attention, keys, values = run(self.step_session, STEP, dict(zip(_INPUTS[STEP], feeds, strict=True)))
         return Step(logits, attention, replace(state, keys=keys, values=values))
 
     def reorder(self, state: Cache, rows: NDArray[np.int64]) -> Cache:
@@ -159,8 +185,7 @@ class Engine:
         self.decoder = OrtDecoder(
             load(bundle.path / PREFILL, options),
             load(bundle.path / STEP, session_options(1) if small else options),
-            bundle.config.decoder.eos_id,
-            bundle.config.decoder.max_tokens,
+            bundle.config.decoder,
         )
         self.alignment: OrtAlignment | None = None
         if bundle.config.alignment is not None:
@@ -207,10 +232,12 @@ def _shapes(config: BundleConfig) -> Shapes:
         **(seen if config.detector else {}),
         "pixels": (None, 3, config.image.height, config.image.width),
         "visual_tokens": (None, config.prefix_length, decoder.width + (alignment.features if alignment else 0)),
-        "tokens": (None,),
+        "tokens": (None, None),
         "picture": (None,),
         "logits": (None, config.vocabulary_size),
         "attention": (None, config.prefix_length),
+        f"{STEP} logits": (None, None, config.vocabulary_size),
+        f"{STEP} attention": (None, None, config.prefix_length),
         "sentences": (None, None),
         **dict.fromkeys(("image_embeddings", "sentence_embeddings"), embeddings),
         **dict.fromkeys(("prefix_keys", "prefix_values"), prefix),
@@ -234,7 +261,7 @@ def _load(path: Path, options: ort.SessionOptions, providers: list[str], shapes:
             "export the model again with this captionist"
         )
     for node in (*session.get_inputs(), *session.get_outputs()):
-        expected = shapes[node.name]
+        expected = shapes.get(f"{path.name} {node.name}") or shapes[node.name]
         # A dimension that the graph leaves open has a name, or None.
         fits = len(node.shape) == len(expected) and all(
             size is None or not isinstance(declared, int) or declared == size

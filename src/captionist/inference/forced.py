@@ -3,36 +3,29 @@
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from captionist.inference.decoder import Decoder, Step
-from captionist.inference.hypotheses import Hypothesis, Rows, log_softmax
+from captionist.inference.hypotheses import Hypothesis, log_softmax
 
 
-def forced(
-    decoder: Decoder, first: Step, pictures: NDArray[np.int64], captions: Sequence[Sequence[int]]
-) -> list[Hypothesis]:
-    """R captions as the decoder would have written them: the same probability, the same attention.
+def forced(decoder: Decoder, first: Step, picture: int, captions: Sequence[Sequence[int]]) -> list[Hypothesis]:
+    """Captions as the decoder would have written them for a picture: the same probability, the same attention.
 
-    first: of `Decoder.prefill`; pictures: int64 [R], the row of `first` to which each caption belongs; captions: the
-    token ids of each, without the end of text, at most `max_tokens` of them.
+    first: of `Decoder.prefill`; picture: its row of `first`; captions: the token ids of each, without the end of text,
+    at most `max_tokens` of them.
     """
-    done: dict[int, Hypothesis] = {}
-    live = Rows.start(pictures, first.attention.shape[1])
-    # The caption of each live row. The last step's row of each: at first many share that of their picture.
-    numbers, sources, step = np.arange(len(captions)), pictures, first
-    while len(numbers):
-        log_probs, attention = log_softmax(step.logits)[sources], step.attention[sources]
-        length = live.tokens.shape[1]
-        ends = np.array([len(captions[number]) == length for number in numbers.tolist()])
-        for row in np.flatnonzero(ends).tolist():
-            end = float(log_probs[row, decoder.eos_id])
-            done[int(numbers[row])] = live.finish(row, end, end, length_penalty=1.0)
-        going = np.flatnonzero(~ends)
-        if not going.size:
-            break
-        tokens = np.array([captions[number][length] for number in numbers[going].tolist()])
-        live = live.extend(going, tokens, log_probs, log_probs, attention)
-        step = decoder.step(tokens, decoder.reorder(step.state, sources[going]))
-        numbers, sources = numbers[going], np.arange(len(going))
-    return [done[number] for number in range(len(captions))]
+    if not captions:
+        return []
+    # What fills the shorter ones up stands behind them, where nothing that counts looks at it.
+    table = np.full((len(captions), max(1, *map(len, captions))), decoder.eos_id, np.int64)
+    for row, caption in zip(table, captions, strict=True):
+        row[: len(caption)] = caption
+    read = decoder.read(table, decoder.reorder(first.state, np.full(len(captions), picture)))
+    found = []
+    for caption, logits, attention in zip(captions, read.logits, read.attention, strict=True):
+        length, ended = len(caption), [*caption, decoder.eos_id]
+        log_probs = log_softmax(np.concatenate([first.logits[picture, None], logits[:length]]))
+        total = float(log_probs[range(length + 1), ended].sum(dtype=np.float64))
+        looks = np.concatenate([first.attention[picture, None], attention])[:length]
+        found.append(Hypothesis(tuple(caption), total, total / (length + 1), looks))
+    return found

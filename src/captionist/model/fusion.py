@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from captionist.errors import TrainingError
 from captionist.images import Preprocessing
 from captionist.model.alignment import Alignment
+from captionist.model.attention import causal
 from captionist.model.config import ModelConfig
 from captionist.model.detector import CLASSES
 from captionist.model.language import (
@@ -51,11 +52,11 @@ class Read(NamedTuple):
 
 
 class Decoded(NamedTuple):
-    """What one decoding step gives, for R rows.
+    """What GPT-2 says after each of T tokens of R rows; after a prefill only after the last, and then T is left out.
 
-    logits float [R, V]; attention float [R, P], the last token's attention to the visual tokens, averaged over
-    layers and heads; keys and values float [R, layers, heads, S, head_width]: those of the prefix and the begin of text
-    after a prefill, those of the caption's tokens after a step.
+    logits float [R, T, V]; attention float [R, T, P], of each token to the visual ones, averaged over layers and heads;
+    keys and values float [R, layers, heads, S, head_width]: those of the prefix and the begin of text after a prefill,
+    those of the caption's tokens after a step.
     """
 
     logits: Tensor
@@ -218,7 +219,9 @@ class VisionPrefixLM(nn.Module):
         begin = self.decoder.wte.weight[self.end_id].expand(visual_tokens.shape[0], 1, -1)
         mask = torch.ones(prefix + 1, prefix + 1, dtype=torch.bool, device=device).tril()
         positions = torch.cat((self._prefix_positions(prefix), torch.tensor([self.prefix_length]))).to(device)
-        return self._decoded(prefix, *self.decoder(torch.cat((visual_tokens, begin), 1), positions, mask))
+        hidden, presents, attentions = self.decoder(torch.cat((visual_tokens, begin), 1), positions, mask)
+        decoded = self._decoded(prefix, hidden[:, -1:], presents, [attention[:, :, -1:] for attention in attentions])
+        return decoded._replace(logits=decoded.logits[:, 0], attention=decoded.attention[:, 0])
 
     def step(
         self,
@@ -229,22 +232,21 @@ class VisionPrefixLM(nn.Module):
         keys: Tensor,
         values: Tensor,
     ) -> Decoded:
-        """Read one more token a row.
+        """Read T more tokens a row.
 
-        Args: tokens int64 [R]; picture int64 [R], the row of the prefill that each belongs to; prefix_keys and
+        Args: tokens int64 [R, T]; picture int64 [R], the row of the prefill that each belongs to; prefix_keys and
         prefix_values as `prefill` gave them for all pictures, which their captions share; keys and values as the last
         step gave them, of no tokens at first (see `no_tokens`).
         """
         past = [
-            Past(
-                KeyValues(prefix_keys[:, i].index_select(0, picture), prefix_values[:, i].index_select(0, picture)),
-                KeyValues(keys[:, i], values[:, i]),
-            )
+            Past(KeyValues(prefix_keys[:, i], prefix_values[:, i]), KeyValues(keys[:, i], values[:, i]), picture)
             for i in range(keys.shape[1])
         ]
-        positions = torch.full((1,), self.prefix_length + 1 + keys.shape[3], device=tokens.device)
+        earlier, length = keys.shape[3], tokens.shape[1]
+        positions = self.prefix_length + 1 + earlier + torch.arange(length, device=tokens.device)
+        mask = causal(earlier, length, tokens.device)
         prefix = prefix_keys.shape[3] - 1
-        return self._decoded(prefix, *self.decoder(self.decoder.wte(tokens)[:, None], positions, None, past))
+        return self._decoded(prefix, *self.decoder(self.decoder.wte(tokens), positions, mask, past))
 
     @staticmethod
     def no_tokens(prefix_keys: Tensor, rows: int) -> Tensor:
@@ -252,10 +254,10 @@ class VisionPrefixLM(nn.Module):
         return prefix_keys.new_zeros(rows, *prefix_keys.shape[1:3], 0, prefix_keys.shape[4])
 
     def _decoded(self, prefix: int, hidden: Tensor, presents: list[KeyValues], attentions: list[Tensor]) -> Decoded:
-        attention = torch.stack([a[:, :, -1].narrow(-1, 0, prefix) for a in attentions]).mean((0, 2))
+        attention = torch.stack([attention.narrow(-1, 0, prefix) for attention in attentions]).mean((0, 2))
         keys = torch.stack([present.keys for present in presents], 1)
         values = torch.stack([present.values for present in presents], 1)
-        return Decoded(self.decoder.logits(hidden[:, -1]), attention, keys, values)
+        return Decoded(self.decoder.logits(hidden), attention, keys, values)
 
     def align(self, size: int) -> None:
         """Add an untrained `Alignment`, whose space is `size` wide."""

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from transformers import GPT2Config, GPT2LMHeadModel, GPT2TokenizerFast
 
 from captionist.errors import RecipeError
+from captionist.model.attention import prefix_context, prefix_scores
 
 END_OF_TEXT = "<|endoftext|>"
 IGNORE = -100
@@ -33,10 +34,14 @@ class KeyValues(NamedTuple):
 
 
 class Past(NamedTuple):
-    """What one layer has of earlier tokens: the prefix's, and those after it, which are a caption's own."""
+    """What one layer has of earlier tokens: the prefixes' of B pictures, and those after it, which are a caption's own.
+
+    picture: int64 [R], whose prefix each row has.
+    """
 
     prefix: KeyValues
     own: KeyValues
+    picture: Tensor
 
 
 class _Attention(nn.Module):
@@ -57,16 +62,16 @@ class _Attention(nn.Module):
         own = KeyValues(key, value)
         if past is not None:
             own = KeyValues(torch.cat((past.own.keys, key), 2), torch.cat((past.own.values, value), 2))
-        # The prefix's part is not joined to the rest: it would be copied for every token of every caption.
-        parts = (own,) if past is None else (past.prefix, own)
-        scores = torch.cat([query @ part.keys.transpose(2, 3) for part in parts], -1) * (width // self.heads) ** -0.5
+        scores = query @ own.keys.transpose(2, 3)
         if mask is not None:
             scores = scores.masked_fill(~mask, float("-inf"))
-        weights = scores.softmax(-1)
-        shares = weights.to(value.dtype).split([part.keys.shape[2] for part in parts], -1)
-        attended = shares[-1] @ own.values
         if past is not None:
-            attended = attended + shares[0] @ past.prefix.values
+            scores = torch.cat((prefix_scores(query, past.prefix.keys, past.picture), scores), -1)
+        weights = (scores * (width // self.heads) ** -0.5).softmax(-1)
+        shares, prefix = weights.to(value.dtype), 0 if past is None else past.prefix.keys.shape[2]
+        attended = shares[..., prefix:] @ own.values
+        if past is not None:
+            attended = attended + prefix_context(shares[..., :prefix], past.prefix.values, past.picture)
         attended = attended.transpose(1, 2).reshape(batch, length, width)
         return F.dropout(self.c_proj(attended), self.dropout, self.training), own, weights
 
@@ -113,11 +118,11 @@ class GPT2(nn.Module):
         """Run the blocks.
 
         Args: embeddings float [B, T, D] of the new tokens, without positions; positions int64 [T] or [B, T]; mask
-        bool, broadcast to [B, heads, T, S + T], True where attention is allowed (none: everything is);
-        past: the S earlier tokens', a layer each.
+        bool, broadcast to [B, heads, T, S + T], True where attention is allowed (none: everything is), S without the
+        prefix, to which it always is; past: the S earlier tokens' and the prefix's, a layer each.
 
         Returns: hidden states float [B, T, D] after the last norm, the keys and values of `past`'s own tokens and the
-        T new ones, a layer each, and each layer's attention float [B, heads, T, S + T].
+        T new ones, a layer each, and each layer's attention float [B, heads, T, S + T], S with the prefix.
         """
         x = F.dropout(embeddings + self.wpe(positions), self.dropout, self.training)
         presents, attentions = [], []

@@ -87,7 +87,7 @@ def _weights(bundle: Bundle) -> Iterator[tuple[str, Tensor]]:
         graph = onnx.load(bundle.path / name).graph
         constants = _Constants(graph)
         for stored in constants.names():
-            if stored.startswith((_PREFIX, _HEADS)) and not stored.endswith(_DERIVED):
+            if stored.startswith((_PREFIX, _HEADS)) and not any(part in stored for part in _DERIVED):
                 yield stored.removeprefix(_PREFIX), constants.read(stored)
             elif constants.read(stored).shape == (len(CLASSES) + len(NOUNS), bundle.config.decoder.width):
                 yield _TABLE, constants.read(stored)

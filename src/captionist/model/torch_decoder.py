@@ -34,10 +34,15 @@ class TorchDecoder:
             picture = torch.arange(rows, device=visual_tokens.device)
             return _step(decoded, (picture, decoded.keys, decoded.values, none, none))
 
-    def step(self, tokens: NDArray[np.int64], state: State) -> Step:
+    def read(self, tokens: NDArray[np.int64], state: State) -> Step:
+        """tokens: int64 [R, T]."""
         with torch.inference_mode():
             decoded = self.model.step(torch.from_numpy(tokens).to(state[0].device), *state)
             return _step(decoded, (*state[:3], decoded.keys, decoded.values))
+
+    def step(self, tokens: NDArray[np.int64], state: State) -> Step:
+        """tokens: int64 [R]."""
+        return self.read(tokens[:, None], state).last()
 
     def reorder(self, state: State, rows: NDArray[np.int64]) -> State:
         picture, prefix_keys, prefix_values, keys, values = state

@@ -11,6 +11,7 @@ from python_multipart.multipart import parse_options_header
 from starlette.datastructures import FormData
 from starlette.formparsers import MultiPartException, MultiPartParser
 
+from captionist.fetch import Fetcher
 from captionist.server.content_encoding import is_compressed, unpacked
 from captionist.server.problems import Problem
 
@@ -41,10 +42,10 @@ class _Parser(MultiPartParser):
 
 
 class BodyReader:
-    """Reads bodies, and counts what all requests together hold in memory."""
+    """Reads bodies, fetches what they name, and counts what all requests together hold in memory."""
 
-    def __init__(self, max_body: int, max_total: int, timeout: float) -> None:
-        self.max_body, self.max_total, self.timeout = max_body, max_total, timeout
+    def __init__(self, max_body: int, max_total: int, timeout: float, fetcher: Fetcher | None = None) -> None:
+        self.max_body, self.max_total, self.timeout, self.fetcher = max_body, max_total, timeout, fetcher
         self.held = 0
 
     @contextmanager
@@ -77,9 +78,15 @@ class Body:
         self.held = 0
         """Bytes that have come."""
 
-    def hold_more(self, count: int) -> None:
-        """Take room for more bytes: those of the body, and of what is fetched for it. Raises Problem where there is
-        none."""
+    async def fetch(self, url: str) -> bytes:
+        """What is at a URL, which is counted as the body's. Raises ImageError, Problem (url-refused, too-large,
+        overloaded)."""
+        if self._reader.fetcher is None:
+            raise Problem("url-refused", "This service fetches no URLs: send the picture itself.")
+        return await self._reader.fetcher.fetch(url, self._hold)
+
+    def _hold(self, count: int) -> None:
+        """Take room for more bytes. Raises Problem where there is none."""
         reader = self._reader
         reader.check_size(self.held + count)
         if reader.held + count > reader.max_total:
@@ -115,7 +122,7 @@ class Body:
     async def _chunks(self) -> AsyncGenerator[bytes]:
         stream = self._request.stream()
         async for chunk in unpacked(stream) if is_compressed(self._request) else stream:
-            self.hold_more(len(chunk))
+            self._hold(len(chunk))
             yield chunk
 
     @asynccontextmanager

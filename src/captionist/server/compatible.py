@@ -50,13 +50,12 @@ async def answer(request: Request, service: Service, kind: type[_Asked]) -> tupl
     """What the body asks, and the answer. Raises Problem, also where one of several pictures cannot be described: a
     missing line would put the others at the wrong places."""
     begun = time.monotonic()
-    settings = service.settings
     with service.bodies.body(request) as body:
         asked = await asyncio.to_thread(parse_json, kind, await body.read())
         entries = {field: _entry(text) for field, text in asked.take_pictures().items()}
         if not entries:
             raise Problem("invalid-request", _NO_PICTURE)
-        pictures = await load_pictures(entries, body, settings, service.fetcher)
+        pictures = await load_pictures(entries, body, service.settings)
         del entries  # the pictures' base64
         described = await describe(request, service, pictures, CaptionOptions(), begun, all_or_none=True)
     sentences = [picture.captions[0].text for picture in described.pictures]

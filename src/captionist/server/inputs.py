@@ -14,7 +14,6 @@ from starlette.datastructures import FormData, UploadFile
 
 from captionist.errors import ImageError
 from captionist.faults import Fault, find_faults
-from captionist.fetch import Fetcher
 from captionist.server.bodies import PICTURE_FIELD, Body
 from captionist.server.problems import Problem, image_problem
 from captionist.server.schemas import CaptionOptions, CaptionRequest, FeedbackRequest, PictureInput
@@ -48,9 +47,7 @@ def media_type(request: Request) -> str:
     return (request.headers.get("content-type") or "application/octet-stream").partition(";")[0].strip().lower()
 
 
-async def read_pictures(
-    request: Request, body: Body, settings: Settings, fetcher: Fetcher | None
-) -> tuple[list[Picture], CaptionOptions]:
+async def read_pictures(request: Request, body: Body, settings: Settings) -> tuple[list[Picture], CaptionOptions]:
     """The pictures of a caption request and how to describe them.
 
     Raises Problem where the body is not of a kind that is read, or not sound.
@@ -68,9 +65,8 @@ async def read_pictures(
         # Pictures in base64 take long enough to parse that others would notice.
         asked = await asyncio.to_thread(parse_json, CaptionRequest, await body.read())
         options = CaptionOptions(**asked.model_dump(exclude={"pictures"}))
-        pictures = await load_pictures(
-            {_field(index, entry): entry for index, entry in enumerate(asked.pictures)}, body, settings, fetcher
-        )
+        entries = {_field(index, entry): entry for index, entry in enumerate(asked.pictures)}
+        pictures = await load_pictures(entries, body, settings)
     elif kind.startswith("image/") or kind == "application/octet-stream":
         options = parse(CaptionOptions, query_fields(request))
         pictures = [Picture("the picture", await body.read())]
@@ -80,14 +76,12 @@ async def read_pictures(
     return pictures, options
 
 
-async def load_pictures(
-    entries: Mapping[str, PictureInput], body: Body, settings: Settings, fetcher: Fetcher | None
-) -> list[Picture]:
+async def load_pictures(entries: Mapping[str, PictureInput], body: Body, settings: Settings) -> list[Picture]:
     """Pictures in JSON, decoded or fetched; entries: each by the name of its field. Raises Problem."""
     _check_count(len(entries), settings.max_pictures)
     async with task_group() as group:  # what is fetched is counted as the body's, so that nothing may outlive it
         tasks = [
-            group.create_task(_picture(field, entry, f"picture {number}", body, fetcher, settings.max_picture_bytes))
+            group.create_task(_picture(field, entry, f"picture {number}", body, settings.max_picture_bytes))
             for number, (field, entry) in enumerate(entries.items(), 1)
         ]
     return [task.result() for task in tasks]
@@ -166,19 +160,15 @@ def _field(index: int, entry: PictureInput) -> str:
     return f"pictures.{index}.{'url' if entry.data is None else 'data'}"
 
 
-async def _picture(
-    field: str, entry: PictureInput, name: str, body: Body, fetcher: Fetcher | None, max_bytes: int
-) -> Picture:
+async def _picture(field: str, entry: PictureInput, name: str, body: Body, max_bytes: int) -> Picture:
     if entry.data is not None:
         # Decoding makes several copies of it. Line breaks and escapes take some of its length, but not a half.
         if len(entry.data) > 2 * max_bytes:
             return Picture(name, b"", Problem("too-large", f"{name} has more than {max_bytes:,} bytes: scale it down."))
         return Picture(name, await asyncio.to_thread(_decode_base64, entry.data, field))
-    if fetcher is None:
-        raise Problem("url-refused", "This service fetches no URLs: send the picture itself.")
     assert entry.url is not None
     try:
-        return Picture(name, await fetcher.fetch(entry.url, body.hold_more))
+        return Picture(name, await body.fetch(entry.url))
     except ImageError as error:
         return Picture(name, b"", image_problem(error))
     except Problem as problem:

@@ -64,7 +64,7 @@ class Instrumentation:
         trace_id = (span and span.trace_id) or root
         named = {"request_id": name} | ({"trace_id": trace_id} if trace_id and trace_id != name else {})
         with (
-            span or nullcontext(),
+            span.current if span else nullcontext(),
             structlog.contextvars.bound_contextvars(**named),
             self._telemetry.in_flight.track_inprogress(),
         ):

@@ -32,7 +32,6 @@ class Service:
     captioner: Captioner
     batcher: Batcher
     bodies: BodyReader
-    fetcher: Fetcher | None
     ids: CaptionIds
     gatekeeper: Gatekeeper
     feedback: StoreCalls
@@ -69,8 +68,12 @@ class Service:
             settings=settings,
             captioner=captioner,
             batcher=batcher,
-            bodies=BodyReader(settings.max_body_bytes, settings.max_inflight_bytes, settings.body_timeout),
-            fetcher=Fetcher(settings.max_picture_bytes, settings.fetch_timeout) if settings.fetch_urls else None,
+            bodies=BodyReader(
+                settings.max_body_bytes,
+                settings.max_inflight_bytes,
+                settings.body_timeout,
+                Fetcher(settings.max_picture_bytes, settings.fetch_timeout) if settings.fetch_urls else None,
+            ),
             ids=CaptionIds(secret),
             gatekeeper=Gatekeeper(settings),
             feedback=StoreCalls(store),
@@ -80,8 +83,8 @@ class Service:
     async def stop(self) -> None:
         """Finish what was accepted, then let go of everything."""
         await asyncio.to_thread(self.batcher.close)
-        if self.fetcher:
-            await self.fetcher.aclose()
+        if self.bodies.fetcher:
+            await self.bodies.fetcher.aclose()
         await asyncio.to_thread(self.feedback.close)
 
 

@@ -1,8 +1,14 @@
-"""Tasks that are started for one request, and end with it."""
+"""Tasks that are started for one request, and end with it, or with its client."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
+from typing import Any, TypeVar
+
+from fastapi import Request
+from starlette.requests import ClientDisconnect
+
+_Result = TypeVar("_Result")
 
 
 @asynccontextmanager
@@ -16,3 +22,21 @@ async def task_group() -> AsyncIterator[asyncio.TaskGroup]:
             yield group
     except BaseExceptionGroup as failed:
         raise failed.exceptions[0] from None
+
+
+async def unless_disconnected(request: Request, work: Coroutine[Any, Any, _Result]) -> _Result:
+    """The result of `work`, which is cancelled if the client goes away meanwhile (ClientDisconnect).
+
+    The request's body must have been read.
+    """
+    async with task_group() as group:
+        watch = group.create_task(_disconnected(request))
+        result = await work
+        watch.cancel()
+    return result
+
+
+async def _disconnected(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+    raise ClientDisconnect

@@ -8,7 +8,6 @@ import asyncio
 import os
 import threading
 from itertools import pairwise
-from typing import Any
 
 from opentelemetry.context import Context
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
@@ -44,23 +43,17 @@ class _Ids(RandomIdGenerator):
 
 
 class RequestSpan:
-    """A request's span; while its context lasts, others begin below it."""
+    """A request's span; within its context `current`, others begin below it."""
 
     def __init__(self, tracer: Tracer, span: Span, method: str) -> None:
         self._tracer, self._span, self._method = tracer, span, method
-        self._current = use_span(span, record_exception=False, set_status_on_exception=False)
+        self.current = use_span(span, record_exception=False, set_status_on_exception=False)
 
     @property
     def trace_id(self) -> str | None:
         """32 hexadecimal digits; None where OpenTelemetry is disabled."""
         found = self._span.get_span_context().trace_id
         return f"{found:032x}" if found else None
-
-    def __enter__(self) -> None:
-        self._current.__enter__()
-
-    def __exit__(self, *raised: Any) -> None:
-        self._current.__exit__(*raised)
 
     def stages(self, begun: int, number: int, described: Described) -> None:
         """What a picture's time was spent on, as spans below this one.

@@ -5,7 +5,3 @@ mock_data "aws_availability_zones" {
 mock_data "aws_caller_identity" {
   defaults = { account_id = "123456789012" }
 }
-
-mock_data "aws_iam_policy_document" {
-  defaults = { json = "{}" }
-}

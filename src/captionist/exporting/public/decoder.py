@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from captionist.model.attention import causal, prefix_context, prefix_scores
 from captionist.model.fusion import Decoded
 
 
@@ -55,11 +56,11 @@ class Decoder(nn.Module):
         self.heads, self.begin, self.crossing = heads, begin, crossing
 
     def embed(self, tokens: Tensor, positions: Tensor) -> Tensor:
-        """tokens int64 [B, 1], positions int64 [1]; the begin token has position 0 -> float [B, 1, D]."""
+        """tokens int64 [B, T], positions int64 [T]; the begin token has position 0 -> float [B, T, D]."""
         raise NotImplementedError
 
     def logits(self, x: Tensor) -> Tensor:
-        """float [B, 1, D] -> float [B, 1, V]."""
+        """float [B, T, D] -> float [B, T, V]."""
         raise NotImplementedError
 
     def prefill(self, visual_tokens: Tensor) -> Decoded:
@@ -70,8 +71,8 @@ class Decoder(nn.Module):
         mask = None
         if not self.crossing:
             x = torch.cat((visual_tokens, x), 1)
-            mask = torch.zeros(count + 1, count + 1, device=device)
-            mask[:count, count] = float("-inf")
+            mask = torch.ones(count + 1, count + 1, dtype=torch.bool, device=device)
+            mask[:count, count] = False
         found = []
         for index, layer in enumerate(self.layers):
             query, keys, values = map(self._split, layer.project(x))
@@ -85,60 +86,47 @@ class Decoder(nn.Module):
                 x = layer.cross_attended(x, _join(context))
                 keys, values = torch.cat((read[0], keys), 2), torch.cat((read[1], values), 2)
             x = layer.feed(x)
-            found.append((weights[:, :, -1, :count], keys, values))
-        return self._decoded(x, found)
+            found.append((weights[:, :, -1:, :count], keys, values))
+        decoded = self._decoded(x[:, -1:], found)
+        return decoded._replace(logits=decoded.logits[:, 0], attention=decoded.attention[:, 0])
 
     def step(
         self, tokens: Tensor, picture: Tensor, prefix_keys: Tensor, prefix_values: Tensor, keys: Tensor, values: Tensor
     ) -> Decoded:
-        """Read one more token a row; arguments as of step.onnx."""
-        rows = torch.arange(tokens.shape[0], device=tokens.device)
-        pictures = torch.arange(prefix_keys.shape[0], device=tokens.device)
-        count = prefix_keys.shape[3] - 1
-        owned = (picture == pictures[:, None]).to(keys.dtype)[:, None, :, None]  # [B, 1, R, 1]
-        x = self.embed(tokens[:, None], torch.full((1,), 1 + keys.shape[3], device=tokens.device))
-
-        def scores_of(query: Tensor, prefix: Tensor) -> Tensor:
-            """[R, heads, 1, w] and [B, heads, P + 1, w] -> [R, heads, 1, P + 1].
-
-            All rows look at all pictures, and what is not theirs is dropped: keys would take longer to copy for every
-            row than that takes to compute.
-            """
-            scores = (query.permute(2, 1, 0, 3) @ prefix.transpose(2, 3)).permute(0, 2, 1, 3)  # [B, R, heads, P + 1]
-            return scores.flatten(0, 1).index_select(0, picture * tokens.shape[0] + rows)[:, :, None]
-
-        def context_of(weights: Tensor, prefix: Tensor) -> Tensor:
-            """[R, heads, 1, P + 1] and [B, heads, P + 1, w] -> [R, heads, 1, w]."""
-            return ((weights.permute(2, 1, 0, 3) * owned) @ prefix).sum(0).transpose(0, 1)[:, :, None]
-
+        """Read T more tokens a row; arguments as of step.onnx."""
+        count, earlier, length = prefix_keys.shape[3] - 1, keys.shape[3], tokens.shape[1]
+        x = self.embed(tokens, 1 + earlier + torch.arange(length, device=tokens.device))
+        mask = causal(earlier, length, tokens.device)
         found = []
         for index, layer in enumerate(self.layers):
             first = prefix_keys[:, index], prefix_values[:, index]
             query, key, value = map(self._split, layer.project(x))
             own = torch.cat((keys[:, index], key), 2), torch.cat((values[:, index], value), 2)
             if self.crossing:
-                begin = tuple(part[:, :, -1:].index_select(0, picture) for part in first)
-                context, _ = _attend(query, torch.cat((begin[0], own[0]), 2), torch.cat((begin[1], own[1]), 2))
+                begin = (part[:, :, -1:].index_select(0, picture) for part in first)
+                near_keys, near_values = (torch.cat(parts, 2) for parts in zip(begin, own, strict=True))
+                context, _ = _attend(query, near_keys, near_values, nn.functional.pad(mask, (1, 0), value=True))
                 x = layer.attended(x, _join(context))
                 query = self._split(layer.cross_query(x))
-                scores = scores_of(query, first[0])[..., :-1] * query.shape[-1] ** -0.5
-                weights = scores.softmax(-1)
+                scores = prefix_scores(query, first[0], picture)[..., :-1]
+                weights = (scores * query.shape[-1] ** -0.5).softmax(-1)
                 # The begin token stands behind the visual ones, and cross-attention does not look at it.
-                context = context_of(nn.functional.pad(weights, (0, 1)), first[1])
+                context = prefix_context(nn.functional.pad(weights, (0, 1)), first[1], picture)
                 x = layer.cross_attended(x, _join(context))
             else:
-                scores = torch.cat((scores_of(query, first[0]), query @ own[0].transpose(2, 3)), -1)
+                among = (query @ own[0].transpose(2, 3)).masked_fill(~mask, float("-inf"))
+                scores = torch.cat((prefix_scores(query, first[0], picture), among), -1)
                 weights = (scores * query.shape[-1] ** -0.5).softmax(-1)
-                context = context_of(weights[..., : count + 1], first[1]) + weights[..., count + 1 :] @ own[1]
-                x = layer.attended(x, _join(context))
+                context = prefix_context(weights[..., : count + 1], first[1], picture)
+                x = layer.attended(x, _join(context + weights[..., count + 1 :] @ own[1]))
             x = layer.feed(x)
-            found.append((weights[:, :, -1, :count], *own))
+            found.append((weights[..., :count], *own))
         return self._decoded(x, found)
 
     def _decoded(self, x: Tensor, found: list[tuple[Tensor, Tensor, Tensor]]) -> Decoded:
         weights, keys, values = zip(*found, strict=True)
         attention = torch.stack(weights).mean((0, 2))
-        return Decoded(self.logits(x[:, -1:])[:, 0], attention, torch.stack(keys, 1), torch.stack(values, 1))
+        return Decoded(self.logits(x), attention, torch.stack(keys, 1), torch.stack(values, 1))
 
     def _split(self, x: Tensor) -> Tensor:
         """float [B, T, D] -> [B, heads, T, D / heads]."""
@@ -153,5 +141,5 @@ def _join(context: Tensor) -> Tensor:
 def _attend(query: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """float [B, heads, T, w] of each -> what was found, of the same shape, and the weights [B, heads, T, S]."""
     scores = query @ keys.transpose(2, 3) * query.shape[-1] ** -0.5
-    weights = (scores if mask is None else scores + mask).softmax(-1)
+    weights = (scores if mask is None else scores.masked_fill(~mask, float("-inf"))).softmax(-1)
     return weights @ values, weights

@@ -82,21 +82,15 @@ async function request(path, { method = "GET", headers = {}, body, signal } = {}
 }
 
 async function send(path, options, signal) {
-  const late = new AbortController();
-  const timer = setTimeout(() => late.abort(), TIMEOUT);
-  const stop = () => late.abort();
-  signal?.addEventListener("abort", stop);
-  if (signal?.aborted) stop();
+  const late = AbortSignal.timeout(TIMEOUT);
+  const signals = AbortSignal.any(signal ? [late, signal] : [late]);
   try {
-    return await fetch(path, { ...options, signal: late.signal, credentials: "omit", cache: "no-store" });
+    return await fetch(path, { ...options, signal: signals, credentials: "omit", cache: "no-store" });
   } catch (error) {
     if (signal?.aborted) throw error; // the person took the picture away: nothing to report
-    throw late.signal.aborted
+    throw late.aborted
       ? new Problem({ type: "timeout", title: "The server did not answer", detail: "It may be very busy." })
       : unreachable();
-  } finally {
-    clearTimeout(timer);
-    signal?.removeEventListener("abort", stop);
   }
 }
 
@@ -109,7 +103,7 @@ async function read(response) {
 }
 
 async function problemOf(response) {
-  const wait = secondsToWait(response.headers.get("Retry-After"));
+  const wait = Number.parseInt(response.headers.get("Retry-After")) || null; // the service gives seconds, not a date
   const type = response.headers.get("Content-Type") ?? "";
   if (type.startsWith("application/problem+json")) {
     try {
@@ -128,11 +122,4 @@ function unreachable() {
     title: "The server cannot be reached",
     detail: "Is it running, and are you connected to it?",
   });
-}
-
-/** Retry-After is a number of seconds or a date. */
-function secondsToWait(header) {
-  if (!header) return null;
-  const seconds = /^\d+$/.test(header) ? Number(header) : (Date.parse(header) - Date.now()) / 1000;
-  return Number.isFinite(seconds) ? Math.max(1, Math.ceil(seconds)) : null;
 }

@@ -14,7 +14,6 @@ from captionist.options import SearchOptions, given
 from captionist.server.batching import Described, OverloadedError
 from captionist.server.bodies import PICTURE_FIELD
 from captionist.server.caption_ids import CaptionRecord
-from captionist.server.disconnects import unless_disconnected
 from captionist.server.inputs import Picture, read_pictures
 from captionist.server.overload import refusal
 from captionist.server.problems import Problem, image_problem, responses
@@ -29,7 +28,7 @@ from captionist.server.schemas import (
     fields_of,
 )
 from captionist.server.service import ClientDep, Service, ServiceDep
-from captionist.server.task_groups import task_group
+from captionist.server.task_groups import task_group, unless_disconnected
 
 if TYPE_CHECKING:  # it needs an extra
     from captionist.server.tracing import RequestSpan
@@ -88,7 +87,7 @@ async def create_captions(request: Request, service: ServiceDep, client: ClientD
     """
     begun = time.monotonic()
     with service.bodies.body(request) as body:
-        pictures, options = await read_pictures(request, body, service.settings, service.fetcher)
+        pictures, options = await read_pictures(request, body, service.settings)
         return await describe(request, service, pictures, options, begun)
 
 

@@ -33,9 +33,3 @@ def upgrade() -> None:
         sa.Column("feedback_id", sa.String(36), sa.ForeignKey("feedback.id", ondelete="CASCADE"), primary_key=True),
         sa.Column("jpeg", sa.LargeBinary, nullable=False),
     )
-
-
-def downgrade() -> None:
-    """Drop both tables, and what is in them."""
-    op.drop_table("kept_picture")
-    op.drop_table("feedback")

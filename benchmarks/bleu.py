@@ -14,7 +14,7 @@ from nltk.translate.bleu_score import SmoothingFunction, corpus_bleu, sentence_b
 
 from captionist.captioner import Captioner
 from captionist.data import Example, clean_caption, open_corpus
-from captionist.evaluation.bleu import WEIGHTS, bleu, unsmoothed
+from captionist.evaluation.bleu import bleu
 from captionist.evaluation.tokenize import tokenize
 from captionist.evaluation.words import Words
 from captionist.inference.encoding import Encoding
@@ -23,6 +23,7 @@ from harness.report import circumstances, show, write
 _PADDED_LENGTH = 34  # the longest caption of Flickr8k with its start and end tokens, to which much code pads
 _MEMORISED = 0.9  # share of captions that a split by caption row leaves in training
 _BATCH = 16
+_WEIGHTS = [(1.0,), (1 / 2,) * 2, (1 / 3,) * 3, (1 / 4,) * 4]  # of n-grams, for BLEU-1 to BLEU-4
 
 Bleu = tuple[float, ...]
 """BLEU-1 to BLEU-4, from 0 to 1."""
@@ -122,7 +123,7 @@ def _memorised(references: Sequence[Sequence[Words]], candidates: Sequence[Words
 def _smoothed_sentences(references: Sequence[Sequence[Words]], candidates: Sequence[Words]) -> Bleu:
     smoothing = SmoothingFunction().method4
     sentences = [
-        sentence_bleu(group, words, WEIGHTS, smoothing)
+        sentence_bleu(group, words, _WEIGHTS, smoothing)
         for group, words in zip(references, candidates, strict=True)
         if words
     ]
@@ -131,7 +132,7 @@ def _smoothed_sentences(references: Sequence[Sequence[Words]], candidates: Seque
 
 def _unchecked_bleu(references: Sequence[object], candidates: Sequence[object]) -> Bleu:
     """`bleu` without the check that makes it refuse such input."""
-    return tuple(corpus_bleu(references, candidates, weights=WEIGHTS, smoothing_function=unsmoothed))
+    return tuple(corpus_bleu(references, candidates, weights=_WEIGHTS))
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 import os
 import subprocess
-import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -10,10 +9,10 @@ import pytest
 from markdown_it import MarkdownIt
 
 from captionist.alt import html, markdown
-from captionist.alt.documents import read_document
+from captionist.alt.documents import gather, read_document
 from tests.conftest import Run
 from tests.pictures import write_png
-from tests.tiny_bundle import write_tiny_bundle
+from tests.tools import command
 
 PAGE = (
     "\ufeff<!DOCTYPE html>\r\n<title>caf\u00e9 <img src=no.png></title>\n"
@@ -24,11 +23,6 @@ PAGE = (
     '<img src="data:image/gif;base64,R0" data-src="a.png"><picture><source srcset="no.webp"><img src=b.png></picture>'
     '<img srcset="b.png 1x, no.png 2x"><img src="https://example.org/x.png"><img src="//example.org/x.png"><img>'
 )
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_tiny_bundle(tmp_path_factory.mktemp("bundle") / "tiny")
 
 
 @pytest.fixture
@@ -148,11 +142,9 @@ def test_old_encodings_and_missing_line_ends_are_kept(model: Path, site: Path) -
     page = site / "old.html"
     before = b"<meta charset=latin1>\r<p>caf\xe9 <img src=a.png>\xff"
     page.write_bytes(before)
-    command: list[str | Path] = [sys.executable, "-m", "captionist.cli", "alt", page, "--model", model]
-    diff = subprocess.run(
-        command, capture_output=True, check=True, env=os.environ | {"PYTHONIOENCODING": "ascii"}
-    ).stdout
-    subprocess.run([*command, "--write"], capture_output=True, check=True)
+    environment = os.environ | {"PYTHONIOENCODING": "ascii"}
+    diff = command("alt", page, "--model", model, env=environment, check=True).stdout
+    command("alt", page, "--model", model, "--write", check=True)
     head, _, tail = page.read_bytes().partition(b' alt="')
     assert head + tail.partition(b'"')[2] == before
     written = page.read_bytes()
@@ -183,19 +175,10 @@ def test_pictures_that_cannot_be_read_are_a_line_each(run: Run, model: Path, sit
     assert (site / "p.md").read_text().count("![](") == 4
 
 
-def test_a_picture_is_described_once(model: Path, site: Path) -> None:
-    """Counted where pictures are opened."""
+def test_a_picture_is_described_once(site: Path) -> None:
     (site / "index.html").write_text("<img src=a.png>\n<img src='./a.png'>\n<img src=/a.png>\n")
-    code = (
-        "import sys, captionist.captioner as c\n"
-        "prepare = c.Captioner.prepare\n"
-        "c.Captioner.prepare = lambda *a, **k: (print('opened'), prepare(*a, **k))[1]\n"
-        "from captionist.cli import main\nmain(sys.argv[1:])"
-    )
-    command: list[str | Path] = [sys.executable, "-c", code, "alt", site, "--model", model]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert done.stdout.count("opened") == 1
-    assert done.stdout.count("+<img alt=") == 3
+    ((picture,), elsewhere) = gather([read_document("site/index.html", site)])
+    assert (len(picture.uses), picture.place, elsewhere) == (3, "site/index.html:1", 0)
 
 
 def test_root_says_where_a_site_begins(run: Run, model: Path, site: Path) -> None:

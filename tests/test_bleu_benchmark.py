@@ -9,12 +9,7 @@ from captionist.data import Example
 from captionist.evaluation.bleu import bleu
 from captionist.evaluation.tokenize import tokenize
 from tests.pictures import write_png
-from tests.tiny_bundle import SENTENCES, write_tiny_bundle
-
-
-@pytest.fixture(scope="module")
-def captioner(tmp_path_factory: pytest.TempPathFactory) -> Captioner:
-    return Captioner(write_tiny_bundle(tmp_path_factory.mktemp("bundle") / "tiny"), threads=1)
+from tests.tiny_bundle import SENTENCES
 
 
 @pytest.fixture(scope="module")

@@ -21,12 +21,8 @@ from captionist.captions import CaptionResult
 from captionist.images import ImageInput
 from captionist.inference.search import Sampling
 from tests.pictures import patchwork, write_png
+from tests.test_choice import bundle_with, linear
 from tests.tiny_bundle import GRID, write_tiny_bundle
-
-
-@pytest.fixture(scope="module")
-def captioner(tmp_path_factory: pytest.TempPathFactory) -> Captioner:
-    return Captioner(write_tiny_bundle(tmp_path_factory.mktemp("bundle") / "tiny"), threads=1)
 
 
 @pytest.fixture(scope="module")
@@ -36,12 +32,6 @@ def aligned(tmp_path_factory: pytest.TempPathFactory) -> Captioner:
 
 def text_of(caption: Caption) -> tuple[str, ...]:
     return (caption.text, *(other.text for other in caption.alternatives))
-
-
-def test_bytes_path_and_array_give_one_caption(captioner: Captioner, tmp_path: Path) -> None:
-    path = write_png(tmp_path / "a.png", 1)
-    captions = [captioner.caption(source).text for source in (path, str(path), path.read_bytes(), patchwork(1))]
-    assert len(set(captions)) == 1
 
 
 def test_the_picture_decides_the_caption(captioner: Captioner) -> None:
@@ -68,13 +58,6 @@ def test_alternatives_follow_the_best_and_differ_from_it(captioner: Captioner) -
     texts = text_of(caption)
     assert 2 <= len(texts) <= 4
     assert len(set(texts)) == len(texts)
-
-
-def test_many_pictures_give_what_each_gives_alone(captioner: Captioner) -> None:
-    pictures = [patchwork(seed) for seed in range(7)]
-    for batch_size in (1, 3, 16):
-        results = list(captioner.caption_many(pictures, batch_size))
-        assert [r.caption.text for r in results if r.caption] == [captioner.caption(p).text for p in pictures]
 
 
 def test_a_bad_picture_never_stops_the_others(captioner: Captioner, tmp_path: Path) -> None:
@@ -156,24 +139,6 @@ def test_threads_may_share_a_captioner(captioner: Captioner) -> None:
         assert list(pool.map(lambda picture: captioner.caption(picture).text, pictures)) == expected
 
 
-def test_many_embeddings_are_what_each_picture_has_alone(aligned: Captioner) -> None:
-    pictures: list[ImageInput] = [patchwork(seed) for seed in range(7)]
-    pictures[4] = b"just text"
-    for batch_size in (1, 3, 16):
-        results = list(aligned.embed_many(pictures, batch_size))
-        assert [result.source is picture for result, picture in zip(results, pictures, strict=True)] == [True] * 7
-        for place, (picture, embedding, error) in enumerate(results):
-            if place == 4:
-                assert embedding is None
-                assert isinstance(error, NotAnImageError)
-            else:
-                assert error is None
-                assert embedding is not None
-                alone = aligned.image_embeddings(aligned.encode([aligned.prepare(picture)]))[0]
-                np.testing.assert_allclose(embedding, alone, atol=1e-5)
-                assert np.linalg.norm(embedding) == pytest.approx(1, abs=1e-5)
-
-
 def test_no_embeddings_without_an_alignment_or_a_batch(captioner: Captioner, aligned: Captioner) -> None:
     with pytest.raises(BundleError, match="not trained to compare"):
         captioner.embed_many([])
@@ -186,3 +151,28 @@ def test_a_sentence_without_a_word_is_zeros(aligned: Captioner) -> None:
     assert not found[:-1].any()
     assert np.array_equal(found[-1:], aligned.sentence_embeddings(["a dog"]))
     assert not aligned.sentence_embeddings([""]).any()
+
+
+@pytest.fixture(scope="module", params=["plain", "seeing", "choosing"])
+def kind(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Captioner:
+    """Models that caption alone, that have a detector, and that choose among sentences of other pictures, too."""
+    path = tmp_path_factory.mktemp("bundle") / "tiny"
+    if request.param == "choosing":
+        return Captioner(bundle_with(path, linear(written=-100.0, cosine=1.0)), threads=2)
+    return Captioner(write_tiny_bundle(path, aligned=True, seeing=request.param == "seeing"), threads=2)
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 16])
+def test_many_pictures_give_what_each_gives_alone(kind: Captioner, batch_size: int) -> None:
+    pictures: list[ImageInput] = [patchwork(seed, 40 + 30 * seed, 100) for seed in range(7)]
+    captions = [result.caption for result in kind.caption_many(pictures, batch_size, num_captions=2)]
+    embeddings = [result.embedding for result in kind.embed_many(pictures, batch_size)]
+    for picture, caption, embedding in zip(pictures, captions, embeddings, strict=True):
+        alone = kind.caption(picture, num_captions=2)
+        assert caption is not None
+        assert embedding is not None
+        assert text_of(caption) == text_of(alone)
+        assert caption.log_probability == pytest.approx(alone.log_probability, abs=1e-4)
+        own = kind.image_embeddings(kind.encode([kind.prepare(picture)]))[0]
+        np.testing.assert_allclose(embedding, own, atol=1e-5)
+        assert np.linalg.norm(embedding) == pytest.approx(1, abs=1e-5)

@@ -125,18 +125,6 @@ def test_no_alternative_is_surer_than_the_caption(tmp_path: Path) -> None:
     assert turned
 
 
-@pytest.mark.parametrize("batch_size", [1, 4, 6])
-def test_batches_change_no_caption(for_others: Captioner, batch_size: int) -> None:
-    together = [result.caption for result in for_others.caption_many(PICTURES, batch_size, num_captions=3)]
-    for picture, caption in zip(PICTURES, together, strict=True):
-        alone = for_others.caption(picture, num_captions=3)
-        assert caption is not None
-        assert [one.text for one in (caption, *caption.alternatives)] == [
-            one.text for one in (alone, *alone.alternatives)
-        ]
-        assert caption.log_probability == pytest.approx(alone.log_probability, abs=1e-4)
-
-
 def test_limits_hold_for_sentences_of_others(for_others: Captioner) -> None:
     known = [sentence(text) for text in SENTENCES]
     for picture in PICTURES:
@@ -171,12 +159,6 @@ def test_a_model_without_sentences_has_no_candidates(tmp_path: Path) -> None:
     captioner = Captioner(write_tiny_bundle(tmp_path / "tiny", aligned=True))
     with pytest.raises(BundleError, match="no sentences"):
         captioner.candidates(captioner.encode([captioner.prepare(PICTURES[0])]), captioner.defaults)
-
-
-@pytest.mark.parametrize(("retrieved", "allowed"), [(-1, "at least 0"), (51, "at most 50")])
-def test_wrong_numbers_are_refused(for_others: Captioner, retrieved: int, allowed: str) -> None:
-    with pytest.raises(ValueError, match=f"retrieved must be {allowed}"):
-        for_others.caption(PICTURES[0], retrieved=retrieved)
 
 
 @pytest.mark.parametrize("missing", [BANK_SENTENCES, RANKER])

@@ -14,12 +14,6 @@ from captionist.captions import Caption
 from captionist.commands.formats import CaptionFormat, lines
 from tests.conftest import Run
 from tests.pictures import write_png
-from tests.tiny_bundle import write_tiny_bundle
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_tiny_bundle(tmp_path_factory.mktemp("bundle") / "tiny")
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 import os
 import re
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,15 +11,9 @@ import pytest
 from tests.conftest import Run
 from tests.pictures import write_png
 from tests.tiny_bundle import write_tiny_bundle
-from tests.tools import unprivileged
+from tests.tools import COMMAND, command, unprivileged
 
-COMMAND = [sys.executable, "-m", "captionist.cli"]
 LONG = "x" * 300  # more than file systems take
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_tiny_bundle(tmp_path_factory.mktemp("bundle") / "tiny", aligned=True)
 
 
 @pytest.fixture
@@ -52,17 +45,17 @@ def outcome(*arguments: str | Path) -> tuple[int, list[str], list[str]]:
     return done.returncode, done.stdout.splitlines(), err
 
 
-@pytest.mark.parametrize("command", ["caption", "index", "table"])
+@pytest.mark.parametrize("name", ["caption", "index", "table"])
 @pytest.mark.usefixtures("shut")
-def test_what_may_not_be_entered_is_a_line_each(command: str, model: Path) -> None:
-    arguments = ["caption", "photos", "--out", "t"] if command == "table" else [command, "photos"]
+def test_what_may_not_be_entered_is_a_line_each(name: str, model: Path) -> None:
+    arguments = ["caption", "photos", "--out", "t"] if name == "table" else [name, "photos"]
     code, out, err = outcome(*arguments, "--model", model)
     assert code == 1
     names = ["photos/shut", "photos/link.png", "photos/linked", "photos/listed/c.png"]
     assert sorted(line.split(": ")[0] for line in err) == sorted(names)
     assert all("Permission denied" in line for line in err)
-    assert len(out) == (2 if command == "caption" else 1)
-    if command == "table":
+    assert len(out) == (2 if name == "caption" else 1)
+    if name == "table":
         assert out == ["t: 5 pictures, 3 of them with an error; 5 were new"]
 
 
@@ -147,8 +140,7 @@ def test_an_unknown_user_s_folder_is_no_bundle(run: Run, photos: Path) -> None:
 def test_a_current_folder_that_was_deleted_stops_nothing(model: Path, photos: Path) -> None:
     script = 'mkdir gone; cd gone; rmdir ../gone; exec "$@"'
     picture = os.path.abspath(photos / "a.png")  # noqa: PTH100
-    command: list[str | Path] = ["sh", "-c", script, "sh", *COMMAND, "caption", picture, "b.png", "--model", model]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = command("caption", picture, "b.png", "--model", model, script=script, text=True)
     assert (done.returncode, done.stdout.split("\t")[0]) == (1, picture)
     assert done.stderr.startswith("b.png: ")
 
@@ -169,20 +161,10 @@ def test_what_was_written_among_the_pictures_is_passed_over(run: Run, model: Pat
     assert sorted(path.name for path in (photos / "sheets").iterdir()) == ["a.jpg", "b.jpg"]
 
 
-def test_what_was_written_is_passed_over_where_the_shell_names_it(run: Run, model: Path, photos: Path) -> None:
-    for _ in range(2):
-        names = sorted(photos.iterdir())
-        done = run("caption", *names, "--model", model, "--out", photos / "table")
-        assert (done.code, done.err) == (0, "")
-        assert run("caption", *names, "--model", model, "--explain", photos).code == 0
-    assert done.out.startswith("photos/table: 2 pictures, 0 of them with an error; 0 were new")
-
-
 @pytest.mark.parametrize("redirect", [">photos/out", ">>photos/out", "2>photos/errors"])
 def test_where_the_output_goes_is_passed_over(model: Path, photos: Path, redirect: str) -> None:
     for _ in range(2):
-        shell: list[str | Path] = ["sh", "-c", f'"$@" {redirect}', "sh", *COMMAND, "caption", photos, "--model", model]
-        assert subprocess.run(shell, capture_output=True, check=False).returncode == 0
+        assert command("caption", photos, "--model", model, script=f'"$@" {redirect}').returncode == 0
 
 
 def test_nothing_but_what_was_written_is_an_error(run: Run, model: Path, photos: Path) -> None:

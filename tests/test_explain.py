@@ -73,12 +73,6 @@ def test_equal_names_do_not_overwrite_each_other(tmp_path: Path) -> None:
     assert len({tuple(mean) for mean in means}) == 5
 
 
-def test_a_second_run_writes_the_same_names(tmp_path: Path) -> None:
-    for _ in range(2):
-        SheetFolder(tmp_path).save("a", patchwork(1))
-    assert [path.name for path in tmp_path.iterdir()] == ["a.jpg"]
-
-
 def test_a_picture_in_the_same_folder_is_not_written_over(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_bytes(b"a photograph")
     for _ in range(2):

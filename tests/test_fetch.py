@@ -1,11 +1,8 @@
 """Fetching pictures by URL: what is public, redirects, limits, and no way inside."""
 
 import asyncio
-import http.server
 import json
 import socket
-import threading
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -18,8 +15,7 @@ from captionist.server.bodies import BodyReader
 from captionist.server.inputs import read_pictures
 from captionist.server.problems import Problem
 from captionist.server.settings import Settings
-
-JPEG = {"Content-Type": "image/jpeg"}
+from tests.data.server import Fault, FileServer, serve
 
 
 @pytest.mark.parametrize(
@@ -41,42 +37,6 @@ def test_addresses_outside_are_public(address: str) -> None:
     assert is_public(address)
 
 
-class _Elsewhere(http.server.BaseHTTPRequestHandler):
-    """A server on the internet, as far as `_OneAddress` is concerned; some of its answers are traps."""
-
-    protocol_version = "HTTP/1.1"
-
-    def do_GET(self) -> None:
-        kind, _, rest = self.path[1:].partition("/")
-        if kind == "to":
-            self.answer(302, b"", Location=rest)
-        elif kind == "again":
-            self.answer(307, b"", Location=f"/again/{int(rest) - 1}" if rest != "0" else "/picture")
-        elif kind == "endless":
-            self.send_response(200)
-            self.end_headers()
-            try:
-                while True:
-                    self.wfile.write(bytes(10_000))
-                    time.sleep(0.2 if rest == "slow" else 0)
-            except OSError:
-                self.close_connection = True
-        elif kind == "picture":
-            self.answer(200, b"a picture")
-        else:
-            self.answer(404, b"")
-
-    def answer(self, status: int, body: bytes, **headers: str) -> None:
-        self.send_response(status)
-        for name, value in {"Content-Length": str(len(body)), **headers}.items():
-            self.send_header(name, value)
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-
 class _OneAddress(PublicOnlyBackend):
     """Takes 127.0.0.1 for the whole internet, and every other address for the inside."""
 
@@ -84,18 +44,16 @@ class _OneAddress(PublicOnlyBackend):
         return address == "127.0.0.1"
 
 
-@pytest.fixture(scope="module")
-def elsewhere() -> Iterator[str]:
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Elsewhere)
-    threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    server.server_close()
+@pytest.fixture
+def elsewhere() -> Iterator[FileServer]:
+    """A server on the internet, as far as `_OneAddress` is concerned."""
+    with serve({"/picture": b"a picture", "/large": bytes(2_000_000)}) as running:
+        yield running
 
 
-def fetch(url: str, hold_more: Callable[[int], None] = lambda _: None) -> bytes:
+def fetch(url: str, hold_more: Callable[[int], None] = lambda _: None, timeout: float = 30) -> bytes:
     async def run() -> bytes:
-        fetcher = Fetcher(1_000_000, 0.5 if url.endswith("/slow") else 30, _OneAddress())
+        fetcher = Fetcher(1_000_000, timeout, _OneAddress())
         try:
             return await fetcher.fetch(url, hold_more)
         finally:
@@ -104,38 +62,47 @@ def fetch(url: str, hold_more: Callable[[int], None] = lambda _: None) -> bytes:
     return asyncio.run(run())
 
 
-def test_a_public_url_is_fetched_and_a_few_redirects_are_followed(elsewhere: str) -> None:
-    assert fetch(f"{elsewhere}/picture") == b"a picture"
-    assert fetch(f"{elsewhere}/to/{elsewhere}/picture") == b"a picture"
-    assert fetch(f"{elsewhere}/again/2") == b"a picture"
+def test_a_public_url_is_fetched_and_a_few_redirects_are_followed(elsewhere: FileServer) -> None:
+    url = f"{elsewhere.address}/picture"
+    assert fetch(url) == b"a picture"
+    elsewhere.faults["/picture"] = [Fault(location=url), *[Fault(location="/picture")] * 2]
+    assert fetch(url) == b"a picture"
 
 
 @pytest.mark.parametrize(
-    "way",
+    "fault",
     [
-        "/to/http://127.0.0.2/", "/to/http://[::1]/", "/to/http://[::ffff:127.0.0.1]/", "/to/http://localhost/",
-        "/to/http://0x7f.2/", "/to/http://2130706434/", "/to/http://169.254.169.254/latest/meta-data/",
-        "/to///127.0.0.2/picture", "/to/file:///etc/passwd", "/to/ftp://127.0.0.1/", "/to/http://[", "/to/http://a:b@c/",
-        "/to/http://127.0.0.1:0/", "/to/http://127.0.0.1:99999/", "/again/9", "/nothing", "/endless/slow",
+        *(Fault(location=location) for location in (
+            "http://127.0.0.2/", "http://[::1]/", "http://[::ffff:127.0.0.1]/", "http://localhost/", "http://0x7f.2/",
+            "http://2130706434/", "http://169.254.169.254/latest/meta-data/", "//127.0.0.2/picture",
+            "file:///etc/passwd", "ftp://127.0.0.1/", "http://[", "http://a:b@c/", "http://127.0.0.1:0/",
+            "http://127.0.0.1:99999/", "/picture", "/nothing",
+        )),
+        Fault(status=404),
+        Fault(hang_after=5),
     ],
+    ids=lambda fault: fault.location or str(fault.status or "silence"),
 )  # fmt: skip
-def test_no_redirect_leads_inside_and_nothing_takes_forever(elsewhere: str, way: str) -> None:
+def test_no_redirect_leads_inside_and_nothing_takes_forever(elsewhere: FileServer, fault: Fault) -> None:
+    elsewhere.faults["/picture"] = [fault] * 9
     with pytest.raises(ImageFetchError):
-        fetch(elsewhere + way)
+        fetch(f"{elsewhere.address}/picture", timeout=0.5 if fault.hang_after else 30)
 
 
-def test_what_is_fetched_is_bounded_and_counted(elsewhere: str) -> None:
-    with pytest.raises(ImageTooLargeError):
-        fetch(f"{elsewhere}/endless")
+def test_what_is_fetched_is_bounded_and_counted(elsewhere: FileServer) -> None:
+    for chunked in (False, True):
+        elsewhere.faults["/large"] = [Fault(chunked=chunked)]
+        with pytest.raises(ImageTooLargeError):
+            fetch(f"{elsewhere.address}/large")
     counted: list[int] = []
-    fetch(f"{elsewhere}/picture", counted.append)
+    fetch(f"{elsewhere.address}/picture", counted.append)
     assert sum(counted) == len(b"a picture")
 
     def full(_: int) -> None:
         raise Problem("overloaded", "No room.")
 
     with pytest.raises(Problem) as raised:
-        fetch(f"{elsewhere}/picture", full)
+        fetch(f"{elsewhere.address}/picture", full)
     assert raised.value.name == "overloaded"
 
 
@@ -144,7 +111,7 @@ def test_what_is_fetched_is_bounded_and_counted(elsewhere: str) -> None:
     [(["127.0.0.1"], True), (["127.0.0.1", "10.0.0.1"], False), (["10.0.0.1", "127.0.0.1"], False), ([], False)],
 )
 def test_a_name_is_resolved_once_and_all_of_its_addresses_are_judged(
-    elsewhere: str, monkeypatch: pytest.MonkeyPatch, answers: list[str], allowed: bool
+    elsewhere: FileServer, monkeypatch: pytest.MonkeyPatch, answers: list[str], allowed: bool
 ) -> None:
     asked: list[str] = []
 
@@ -155,7 +122,7 @@ def test_a_name_is_resolved_once_and_all_of_its_addresses_are_judged(
         return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port)) for address in found]
 
     monkeypatch.setattr(asyncio.BaseEventLoop, "getaddrinfo", getaddrinfo)
-    url = f"{elsewhere.replace('127.0.0.1', 'pictures.test')}/picture"
+    url = f"{elsewhere.address.replace('127.0.0.1', 'pictures.test')}/picture"
     if allowed:
         assert fetch(url) == b"a picture"
     else:
@@ -164,9 +131,10 @@ def test_a_name_is_resolved_once_and_all_of_its_addresses_are_judged(
     assert asked == ["pictures.test"]
 
 
-def test_fetches_end_with_the_request_that_they_were_for(elsewhere: str) -> None:
+def test_fetches_end_with_the_request_that_they_were_for(elsewhere: FileServer) -> None:
     """One of its pictures is no base64, which ends the request while the others are on their way."""
-    sent = {"pictures": [{"url": f"{elsewhere}/endless/slow"}] * 15 + [{"data": "%"}]}
+    elsewhere.faults["/large"] = [Fault(hang_after=5)] * 15
+    sent = {"pictures": [{"url": f"{elsewhere.address}/large"}] * 15 + [{"data": "%"}]}
     scope = {"type": "http", "method": "POST", "headers": [(b"content-type", b"application/json")], "query_string": b""}
 
     async def run() -> None:

@@ -1,6 +1,5 @@
 """What people hand to `Captioner.caption`, as they know it from transformers, open_clip and sentence-transformers."""
 
-import asyncio
 import io
 import os
 import pickle
@@ -27,16 +26,9 @@ from captionist import (
     ImageTooLargeError,
 )
 from tests.images.samples import save
-from tests.images.test_colours import icc_profile
 from tests.pictures import patchwork
-from tests.tiny_bundle import write_tiny_bundle
 
 Give = Callable[[Path], Any]
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_tiny_bundle(tmp_path_factory.mktemp("bundle") / "tiny")
 
 
 @pytest.fixture(scope="module")
@@ -171,17 +163,6 @@ def test_a_pillow_image_is_turned_upright_and_stays_as_it_is(captioner: Captione
     assert (turned.size, turned.mode) == (size, "RGB")
 
 
-def test_an_iphone_photograph(captioner: Captioner) -> None:
-    """HEIC, Display P3, turned by EXIF."""
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    stored = Image.fromarray(np.rot90(patchwork(1, 400, 300)).copy())
-    content = save(stored, "HEIF", quality=95, exif=exif.tobytes(), icc_profile=icc_profile("Display P3"))
-    caption = captioner.caption(content)
-    assert caption.picture is not None
-    assert caption.picture.shape[0] > caption.picture.shape[1]  # upright
-
-
 def test_limits_hold_for_all(picture: Path, model: Path) -> None:
     strict = Captioner(model, threads=1, limits=ImageLimits(max_bytes=20_000, max_pixels=100))
     for name in ("str", "bytes", "BytesIO", "PIL RGB", "array"):
@@ -236,23 +217,13 @@ def test_a_notebook_shows_the_picture_with_a_map_for_each_word(captioner: Captio
 # --- The captioner --------------------------------------------------------------------------------------------------
 
 
-def test_wrong_options_say_which_are_known(captioner: Captioner, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="did you mean num_beams"):
-        captioner.caption(tmp_path / "none.png", beams=3)  # type: ignore[call-arg]
-
-
 def test_it_can_be_closed(model: Path, picture: Path) -> None:
     with Captioner(model) as captioner:
         captioner.caption(picture)
+    captioner.close()
     with pytest.raises(ValueError, match="closed"):
         captioner.caption(picture)
-
-
-def test_a_closed_one_says_so_at_once(model: Path, picture: Path) -> None:
-    captioner = Captioner(model, threads=1)
-    captioner.close()
-    captioner.close()
-    with pytest.raises(ValueError, match="closed"):
+    with pytest.raises(ValueError, match="closed"):  # at once, and not with the first result
         captioner.caption_many([picture])
 
 
@@ -282,14 +253,6 @@ def test_it_can_be_pickled(model: Path, picture: Path) -> None:
     again = pickle.loads(pickle.dumps(captioner))
     assert again.caption(picture) == captioner.caption(picture)
     assert again.limits == captioner.limits
-
-
-def test_it_can_be_awaited(captioner: Captioner, picture: Path) -> None:
-    async def run() -> list[str]:
-        work = (asyncio.to_thread(captioner.caption, picture, num_beams=2) for _ in range(3))
-        return [caption.text for caption in await asyncio.gather(*work)]
-
-    assert asyncio.run(run()) == [captioner.caption(picture, num_beams=2).text] * 3
 
 
 _FORKED = """

@@ -16,15 +16,9 @@ from captionist.faults import find_faults
 from captionist.options import SearchOverrides
 from captionist.server.schemas import MOST_BEAMS_SERVED, CaptionOptions, CaptionRequest
 from tests.pictures import patchwork
-from tests.tiny_bundle import write_tiny_bundle
 
 KNOWN = ", ".join(SearchOptions.model_fields)
 PROPERTIES = SearchOptions.model_json_schema()["properties"]
-
-
-@pytest.fixture(scope="module")
-def captioner(tmp_path_factory: pytest.TempPathFactory) -> Captioner:
-    return Captioner(write_tiny_bundle(tmp_path_factory.mktemp("bundle") / "tiny"))
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 
 from captionist import BundleError, Captioner
 from captionist.bundle import CONFIG, DETECTOR, ENCODER, IMAGE_HEAD, Bundle
-from captionist.images import ImageInput
 from captionist.inference.encoding import Encoding, Prepared
 from captionist.inference.engine import Engine
 from tests.pictures import patchwork
@@ -62,29 +61,6 @@ def test_what_it_sees_reaches_the_caption(captioner: Captioner) -> None:
     assert embedded[0] @ embedded[1] < 0.99
     first, second = captioner.generate(found, captioner.defaults)
     assert first.log_probability != second.log_probability
-
-
-def test_objects_do_not_depend_on_the_batch(captioner: Captioner) -> None:
-    pictures: list[ImageInput] = [patchwork(seed, 40 + 30 * seed, 100) for seed in range(6)]
-    together = captioner.encode([captioner.prepare(picture) for picture in pictures])
-    assert len(together) == 6
-    for place, picture in enumerate(pictures):
-        alone, part = captioner.encode([captioner.prepare(picture)]), together[place : place + 1]
-        assert len(part) == 1
-        assert alone.objects is not None
-        assert part.objects is not None
-        assert np.array_equal(alone.objects, part.objects)
-        assert np.array_equal(alone.visual_tokens, part.visual_tokens)
-    written = [result.caption for result in captioner.caption_many(pictures, batch_size=4)]
-    embedded = [result.embedding for result in captioner.embed_many(pictures, batch_size=4)]
-    for picture, caption, vector in zip(pictures, written, embedded, strict=True):
-        own = captioner.caption(picture)
-        assert caption is not None
-        assert vector is not None
-        assert caption.text == own.text
-        assert caption.log_probability == pytest.approx(own.log_probability, abs=1e-4)
-        same = captioner.image_embeddings(captioner.encode([captioner.prepare(picture)]))[0]
-        np.testing.assert_allclose(vector, same, atol=1e-5)
 
 
 def test_encodings_are_joined_in_their_order(captioner: Captioner) -> None:

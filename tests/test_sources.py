@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 
-from captionist.errors import EmptyImageError
 from captionist.sources import Found, Source, find_sources
 
 
@@ -30,13 +29,6 @@ def find(*arguments: str) -> Found:
 
 def names(found: Found) -> list[str]:
     return [source.name for source in found.sources]
-
-
-@pytest.mark.usefixtures("here")
-def test_a_folder_gives_its_files_sorted_without_hidden_ones() -> None:
-    found = find(".")
-    assert names(found) == ["./a.png", "./b.jpg", "./sub/c.gif", "./sub/deep/d.jpg"]
-    assert found.errors == []
 
 
 def test_what_lies_beside_pictures_is_skipped_in_folders_and_counted(here: Path) -> None:
@@ -81,32 +73,11 @@ def test_a_file_is_taken_once_however_often_it_is_named() -> None:
     assert names(find("b.jpg", "./b.jpg", "*.jpg", ".", os.path.abspath("b.jpg")))[:2] == ["b.jpg", "./a.png"]  # noqa: PTH100
 
 
-@pytest.mark.usefixtures("here")
-def test_what_leads_to_nothing_is_an_error_each() -> None:
-    found = find("empty", "*.bmp", "b.jpg")
-    assert names(found) == ["b.jpg"]
-    assert [(name, "holds no pictures" in text or "no file matches" in text) for name, text in found.errors] == [
-        ("empty", True),
-        ("*.bmp", True),
-    ]
-
-
 def test_pipes_in_a_folder_are_left_alone_and_dead_links_are_not(here: Path) -> None:
     os.mkfifo(here / "empty" / "pipe.jpg")
     (here / "empty" / "link.jpg").symlink_to("nowhere.jpg")
     (here / "empty" / "round").symlink_to(here / "empty")
     assert names(find("empty")) == ["empty/link.jpg"]
-
-
-@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read every folder")
-def test_an_unreadable_folder_is_an_error(here: Path) -> None:
-    (here / "sub").chmod(0)
-    try:
-        found = find("sub")
-    finally:
-        (here / "sub").chmod(0o755)
-    assert [name for name, _ in found.errors] == ["sub"]
-    assert "permissions" in found.errors[0][1]
 
 
 def test_standard_input_is_read_once() -> None:
@@ -120,8 +91,3 @@ def test_standard_input_is_read_once() -> None:
     assert found.sources == [Source("-", b"picture")]
     assert len(reads) == 1
     assert found.sources[0].stem == "stdin"
-
-
-def test_a_message_names_its_picture_once() -> None:
-    assert Source("./a.jpg", Path("./a.jpg")).message(EmptyImageError("a.jpg: no bytes")) == "no bytes"
-    assert Source("-", b"").message(EmptyImageError("<bytes>: no bytes")) == "no bytes"

@@ -5,14 +5,15 @@ can be tested with it.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
+import onnx.parser
 from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
+from onnx import helper, numpy_helper
 from tokenizers import Tokenizer
 from tokenizers.decoders import ByteLevel as ByteLevelDecoder
 from tokenizers.models import BPE
@@ -28,8 +29,8 @@ END_OF_TEXT = "<|endoftext|>"
 SIZE, PATCH, GRID, WIDTH, HEADS = 16, 4, (4, 4), 8, 2
 ALIGNMENT = 6
 PREFIX = GRID[0] * GRID[1]
-Shape = Sequence[str | int]
-_KINDS = dict.fromkeys(("tokens", "picture", "sentences"), TensorProto.INT64) | {"scene": TensorProto.UINT8}
+OBJECTS = f", float[B, {tiny_detector.CLASSES}, {OBJECT_WIDTH}] objects"
+"""What graphs read, too, where there is a detector."""
 SENTENCES = [
     " a brown dog runs through the green grass",
     " two children play with a red ball on the beach",
@@ -63,9 +64,7 @@ def write_tiny_bundle(
     if aligned:
         graphs |= _heads(np.random.default_rng(seed), vocabulary, prefix)
     if seeing:
-        nodes, constants = tiny_detector.detector()
-        scores: dict[str, Shape] = {"scores": [1, "cells", tiny_detector.CLASSES], "boxes": [1, "cells", 4]}
-        graphs[bundle.DETECTOR] = _model(nodes, constants, {"scene": [1, "height", "width", 3]}, scores)
+        graphs[bundle.DETECTOR] = parse(*tiny_detector.detector())
     for file, model in graphs.items():
         onnx.save(model, str(directory / file))
     config = bundle.BundleConfig(
@@ -119,98 +118,70 @@ def _graphs(
     out_bias = normal(vocabulary, scale=0.5)
     out_bias[unused] = -100  # single bytes and the like, which make no legible caption
     out_bias[eos_id] = 1.5
-    shared: dict[str, NDArray[Any]] = {
+    weights: dict[str, NDArray[Any]] = {
         "embeddings": normal(vocabulary, WIDTH),
         "query": normal(WIDTH, WIDTH, scale=0.7),
         "key": normal(WIDTH, WIDTH, scale=0.7),
         "value": normal(WIDTH, WIDTH),
         "out": normal(WIDTH, vocabulary, scale=0.7),
         "out_bias": out_bias,
+        "patches": normal(WIDTH, 3, PATCH, PATCH, scale=0.4),
         "scale": np.array((WIDTH // HEADS) ** -0.5, np.float32),
         "split_heads": np.array([0, -1, HEADS, WIDTH // HEADS]),
         "joined": np.array([0, 0, WIDTH]),
-        "layer_axis": np.array([1]),
-        "place_axis": np.array([2]),
-        "one": np.array([1]),
         "never": np.array(-1e9, np.float32),
-        "visual_start": np.array([0]),
-        "visual_end": np.array([prefix]),
+        "grid_shape": np.array([0, WIDTH, PREFIX]),
+        "begin": np.array([[eos_id]]),
+        "prefix": np.array([prefix]),
+        **{name: np.array([number]) for number, name in enumerate(("zero", "one", "two"))},
     }
-    encoder: dict[str, NDArray[Any]] = {
-        "patches": normal(WIDTH, 3, PATCH, PATCH, scale=0.4),
-        "tokens": np.array([0, WIDTH, PREFIX]),
-    }
-    encode = [
-        helper.make_node("Conv", ["pixels", "patches"], ["map"], strides=[PATCH, PATCH]),
-        helper.make_node("Reshape", ["map", "tokens"], ["columns"]),
-        helper.make_node("Transpose", ["columns"], ["grid_tokens"], perm=[0, 2, 1]),
-    ]
-    if prefix == PREFIX:
-        encode.append(helper.make_node("Identity", ["grid_tokens"], ["visual_tokens"]))
-    else:
-        nodes, constants = tiny_detector.words_seen(np.random.default_rng(0), WIDTH)
-        encode, encoder = encode + nodes, encoder | constants
-    begin: dict[str, NDArray[Any]] = {
-        "begin": np.array([eos_id]),
-        "row_shape": np.array([1, 1, WIDTH]),
-        "axis_0": np.array([0]),
-    }
-    prefill = [
-        helper.make_node("Gather", ["embeddings", "begin"], ["begin_row"]),
-        helper.make_node("Reshape", ["begin_row", "row_shape"], ["begin_one"]),
-        helper.make_node("Shape", ["visual_tokens"], ["batch_size"], start=0, end=1),
-        helper.make_node("Concat", ["batch_size", "one_one"], ["begin_shape"], axis=0),
-        helper.make_node("Expand", ["begin_one", "begin_shape"], ["newest"]),
-        helper.make_node("Concat", ["visual_tokens", "newest"], ["added"], axis=1),
-        *_keys_and_values("keys", "values"),
-        *_attend("keys", "values"),
-        helper.make_node("Squeeze", ["all_logits", "layer_axis"], ["logits"]),
-        helper.make_node("Squeeze", ["all_attention", "layer_axis"], ["attention"]),
-    ]
-    begin["one_one"] = np.array([1, 1])
-    step = [
-        helper.make_node("Gather", ["embeddings", "tokens"], ["added"]),
-        helper.make_node("Identity", ["added"], ["newest"]),
-        *_keys_and_values("new_keys", "new_values"),
-        helper.make_node("Concat", ["keys", "new_keys"], ["keys_out"], axis=3),
-        helper.make_node("Concat", ["values", "new_values"], ["values_out"], axis=3),
-        helper.make_node("Gather", ["prefix_keys", "picture"], ["own_prefix_keys"]),
-        helper.make_node("Gather", ["prefix_values", "picture"], ["own_prefix_values"]),
-        helper.make_node("Concat", ["own_prefix_keys", "keys_out"], ["whole_keys"], axis=3),
-        helper.make_node("Concat", ["own_prefix_values", "values_out"], ["whole_values"], axis=3),
-        *_attend("whole_keys", "whole_values"),
-        helper.make_node("Identity", ["all_logits"], ["logits"]),
-        helper.make_node("Identity", ["all_attention"], ["attention"]),
-    ]
-    cache: Shape = ["R", 1, HEADS, "S", WIDTH // HEADS]
-    prefix_cache: Shape = ["B", 1, HEADS, prefix + 1, WIDTH // HEADS]
-    scores: dict[str, Shape] = {"logits": ["B", vocabulary], "attention": ["B", prefix]}
+    more: dict[str, NDArray[Any]] = {}
+    seen, objects = "visual_tokens = Identity (grid_tokens)", ""
+    if prefix != PREFIX:
+        seen, more = tiny_detector.words_seen(np.random.default_rng(0), WIDTH)
+        objects = OBJECTS
+    cache = f"float[R, 1, {HEADS}, S, {WIDTH // HEADS}]"
+    prefix_cache = f"float[B, 1, {HEADS}, {prefix + 1}, {WIDTH // HEADS}]"
+    visual = f"float[B, {prefix}, {WIDTH}] visual_tokens"
+    scores = f"float[B, {vocabulary}] logits, float[B, {prefix}] attention"
+    encode = f"""encode (float[B, 3, {SIZE}, {SIZE}] pixels{objects}) => ({visual}) {{
+        map = Conv <strides = [{PATCH}, {PATCH}]> (pixels, patches)
+        columns = Reshape (map, grid_shape)
+        grid_tokens = Transpose <perm = [0, 2, 1]> (columns)
+        {seen}
+    }}"""
+    prefill = f"""prefill ({visual}) => ({scores}, {cache} keys, {cache} values) {{
+        begin_row = Gather (embeddings, begin)
+        batch_size = Shape <start = 0, end = 1> (visual_tokens)
+        begin_shape = Concat <axis = 0> (batch_size, one, one)
+        newest = Expand (begin_row, begin_shape)
+        added = Concat <axis = 1> (visual_tokens, newest)
+        {_keys_and_values("keys", "values")}
+        {_attend("keys", "values")}
+        logits = Squeeze (all_logits, one)
+        attention = Squeeze (all_attention, one)
+    }}"""
+    step = f"""step (
+        int64[R, T] tokens, int64[R] picture, {prefix_cache} prefix_keys, {prefix_cache} prefix_values,
+        {cache} keys, {cache} values
+    ) => (float[R, T, {vocabulary}] logits, float[R, T, {prefix}] attention, {cache} keys_out, {cache} values_out) {{
+        added = Gather (embeddings, tokens)
+        newest = Identity (added)
+        {_keys_and_values("new_keys", "new_values")}
+        keys_out = Concat <axis = 3> (keys, new_keys)
+        values_out = Concat <axis = 3> (values, new_values)
+        own_prefix_keys = Gather (prefix_keys, picture)
+        own_prefix_values = Gather (prefix_values, picture)
+        whole_keys = Concat <axis = 3> (own_prefix_keys, keys_out)
+        whole_values = Concat <axis = 3> (own_prefix_values, values_out)
+        {_attend("whole_keys", "whole_values")}
+        logits = Identity (all_logits)
+        attention = Identity (all_attention)
+    }}"""
     return {
-        bundle.ENCODER: _model(
-            encode,
-            encoder,
-            _read({"pixels": ["B", 3, SIZE, SIZE]}, prefix),
-            {"visual_tokens": ["B", prefix, WIDTH]},
-        ),
-        bundle.PREFILL: _model(
-            prefill,
-            shared | begin,
-            {"visual_tokens": ["B", prefix, WIDTH]},
-            scores | {"keys": cache, "values": cache},
-        ),
-        bundle.STEP: _model(
-            step,
-            shared,
-            {
-                "tokens": ["R", "T"],
-                "picture": ["R"],
-                "prefix_keys": prefix_cache,
-                "prefix_values": prefix_cache,
-                "keys": cache,
-                "values": cache,
-            },
-            {name: ["R", "T", size[-1]] for name, size in scores.items()} | {"keys_out": cache, "values_out": cache},
-        ),
+        bundle.ENCODER: parse(encode, weights | more),
+        bundle.PREFILL: parse(prefill, weights),
+        bundle.STEP: parse(step, weights),
     }
 
 
@@ -218,111 +189,82 @@ def _heads(generator: np.random.Generator, vocabulary: int, prefix: int) -> dict
     """The two heads: sums over a picture's tokens and over a sentence's words, each made a unit vector."""
     words = generator.normal(size=(vocabulary + 1, ALIGNMENT)).astype(np.float32)
     words[vocabulary] = 0
-    constants: dict[str, NDArray[Any]] = {
+    weights: dict[str, NDArray[Any]] = {
         "words": words,
         "image_head": generator.normal(size=(WIDTH, ALIGNMENT)).astype(np.float32),
-        "tokens_axis": np.array([1]),
+        "one": np.array([1]),
         "least": np.array(1e-12, np.float32),
     }
-
-    def unit_vectors(result: str) -> list[onnx.NodeProto]:
-        return [
-            helper.make_node("ReduceSum", ["embedded", "tokens_axis"], ["sum"], keepdims=0),
-            helper.make_node("ReduceL2", ["sum", "tokens_axis"], ["length"]),
-            helper.make_node("Max", ["length", "least"], ["divisor"]),
-            helper.make_node("Div", ["sum", "divisor"], [result]),
-        ]
-
-    embed = [helper.make_node("MatMul", ["visual_tokens", "image_head"], ["embedded_tokens"])]
-    if prefix == PREFIX:
-        embed.append(helper.make_node("Identity", ["embedded_tokens"], ["embedded"]))
-    else:
-        nodes, more = tiny_detector.embedded_objects(np.random.default_rng(0), ALIGNMENT)
-        embed, constants = embed + nodes, constants | more
-    return {
-        bundle.IMAGE_HEAD: _model(
-            [*embed, *unit_vectors("image_embeddings")],
-            constants,
-            _read({"visual_tokens": ["B", prefix, WIDTH]}, prefix),
-            {"image_embeddings": ["B", ALIGNMENT]},
-        ),
-        bundle.SENTENCE_HEAD: _model(
-            [helper.make_node("Gather", ["words", "sentences"], ["embedded"]), *unit_vectors("sentence_embeddings")],
-            constants,
-            {"sentences": ["S", "T"]},
-            {"sentence_embeddings": ["S", ALIGNMENT]},
-        ),
-    }
+    more: dict[str, NDArray[Any]] = {}
+    seen, objects = "embedded = Identity (embedded_tokens)", ""
+    if prefix != PREFIX:
+        seen, more = tiny_detector.embedded_objects(np.random.default_rng(0), ALIGNMENT)
+        objects = OBJECTS
+    unit = """sum = ReduceSum <keepdims = 0> (embedded, one)
+        length = ReduceL2 (sum, one)
+        divisor = Max (length, least)"""
+    visual = f"float[B, {prefix}, {WIDTH}] visual_tokens"
+    image = f"""image ({visual}{objects}) => (float[B, {ALIGNMENT}] image_embeddings) {{
+        embedded_tokens = MatMul (visual_tokens, image_head)
+        {seen}
+        {unit}
+        image_embeddings = Div (sum, divisor)
+    }}"""
+    sentence = f"""sentence (int64[S, T] sentences) => (float[S, {ALIGNMENT}] sentence_embeddings) {{
+        embedded = Gather (words, sentences)
+        {unit}
+        sentence_embeddings = Div (sum, divisor)
+    }}"""
+    return {bundle.IMAGE_HEAD: parse(image, weights | more), bundle.SENTENCE_HEAD: parse(sentence, weights)}
 
 
-def _read(inputs: dict[str, Shape], prefix: int) -> dict[str, Shape]:
-    """Inputs, and the objects where there is a detector, with which the prefix is longer."""
-    return inputs if prefix == PREFIX else inputs | {"objects": ["B", tiny_detector.CLASSES, OBJECT_WIDTH]}
-
-
-def _keys_and_values(keys: str, values: str) -> list[onnx.NodeProto]:
+def _keys_and_values(keys: str, values: str) -> str:
     """[B, T, WIDTH] `added` -> [B, 1, HEADS, T, WIDTH / HEADS] of each."""
-    nodes = []
-    for weight, result in (("key", keys), ("value", values)):
-        nodes += [
-            helper.make_node("MatMul", ["added", weight], [f"{result}_flat"]),
-            helper.make_node("Reshape", [f"{result}_flat", "split_heads"], [f"{result}_split"]),
-            helper.make_node("Transpose", [f"{result}_split"], [f"{result}_heads"], perm=[0, 2, 1, 3]),
-            helper.make_node("Unsqueeze", [f"{result}_heads", "layer_axis"], [result]),
-        ]
-    return nodes
-
-
-def _attend(keys: str, values: str) -> list[onnx.NodeProto]:
-    """The newest positions look at all of the cache up to themselves -> `all_logits` and `all_attention`."""
-    return [
-        helper.make_node("MatMul", ["newest", "query"], ["query_flat"]),
-        helper.make_node("Reshape", ["query_flat", "split_heads"], ["query_split"]),
-        helper.make_node("Transpose", ["query_split"], ["query_heads"], perm=[0, 2, 1, 3]),
-        helper.make_node("Squeeze", [keys, "layer_axis"], ["all_keys"]),
-        helper.make_node("Squeeze", [values, "layer_axis"], ["all_values"]),
-        helper.make_node("Transpose", ["all_keys"], ["keys_turned"], perm=[0, 1, 3, 2]),
-        helper.make_node("MatMul", ["query_heads", "keys_turned"], ["products"]),
-        helper.make_node("Mul", ["products", "scale"], ["scaled"]),
-        # Of a matrix [T, S + T], what is right of the diagonal that ends in its last corner.
-        helper.make_node("Shape", ["scaled"], ["square"], start=2, end=4),
-        helper.make_node("Shape", ["scaled"], ["new"], start=2, end=3),
-        helper.make_node("Shape", ["scaled"], ["whole"], start=3, end=4),
-        helper.make_node("Sub", ["whole", "new"], ["earlier"]),
-        helper.make_node("Add", ["earlier", "one"], ["diagonal_row"]),
-        helper.make_node("Squeeze", ["diagonal_row"], ["diagonal"]),
-        helper.make_node("Expand", ["never", "square"], ["nowhere"]),
-        helper.make_node("Trilu", ["nowhere", "diagonal"], ["later"], upper=1),
-        helper.make_node("Add", ["scaled", "later"], ["masked"]),
-        helper.make_node("Softmax", ["masked"], ["weights"], axis=-1),
-        helper.make_node("MatMul", ["weights", "all_values"], ["context_heads"]),
-        helper.make_node("Transpose", ["context_heads"], ["context_split"], perm=[0, 2, 1, 3]),
-        helper.make_node("Reshape", ["context_split", "joined"], ["context"]),
-        helper.make_node("Add", ["context", "newest"], ["hidden"]),
-        helper.make_node("MatMul", ["hidden", "out"], ["unbiased"]),
-        helper.make_node("Add", ["unbiased", "out_bias"], ["all_logits"]),
-        helper.make_node("ReduceMean", ["weights", "layer_axis"], ["looks"], keepdims=0),
-        helper.make_node("Slice", ["looks", "visual_start", "visual_end", "place_axis"], ["all_attention"]),
-    ]
-
-
-def _model(
-    nodes: list[onnx.NodeProto],
-    constants: Mapping[str, NDArray[Any]],
-    inputs: Mapping[str, Shape],
-    outputs: Mapping[str, Shape],
-) -> onnx.ModelProto:
-    used = {name for node in nodes for name in node.input}
-    graph = helper.make_graph(
-        nodes,
-        "tiny",
-        [
-            helper.make_tensor_value_info(name, _KINDS.get(name, TensorProto.FLOAT), shape)
-            for name, shape in inputs.items()
-        ],
-        [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in outputs.items()],
-        [numpy_helper.from_array(value, name=name) for name, value in constants.items() if name in used],
+    return "\n".join(
+        f"""{result}_flat = MatMul (added, {weight})
+        {result}_split = Reshape ({result}_flat, split_heads)
+        {result}_heads = Transpose <perm = [0, 2, 1, 3]> ({result}_split)
+        {result} = Unsqueeze ({result}_heads, one)"""
+        for weight, result in (("key", keys), ("value", values))
     )
+
+
+def _attend(keys: str, values: str) -> str:
+    """The newest positions look at all of the cache up to themselves -> `all_logits` and `all_attention`."""
+    # Of a matrix [T, S + T], `later` is what is right of the diagonal that ends in its last corner.
+    return f"""query_flat = MatMul (newest, query)
+        query_split = Reshape (query_flat, split_heads)
+        query_heads = Transpose <perm = [0, 2, 1, 3]> (query_split)
+        all_keys = Squeeze ({keys}, one)
+        all_values = Squeeze ({values}, one)
+        keys_turned = Transpose <perm = [0, 1, 3, 2]> (all_keys)
+        products = MatMul (query_heads, keys_turned)
+        scaled = Mul (products, scale)
+        square = Shape <start = 2, end = 4> (scaled)
+        new = Shape <start = 2, end = 3> (scaled)
+        whole = Shape <start = 3, end = 4> (scaled)
+        earlier = Sub (whole, new)
+        diagonal_row = Add (earlier, one)
+        diagonal = Squeeze (diagonal_row)
+        nowhere = Expand (never, square)
+        later = Trilu <upper = 1> (nowhere, diagonal)
+        masked = Add (scaled, later)
+        weights = Softmax <axis = -1> (masked)
+        context_heads = MatMul (weights, all_values)
+        context_split = Transpose <perm = [0, 2, 1, 3]> (context_heads)
+        context = Reshape (context_split, joined)
+        hidden = Add (context, newest)
+        unbiased = MatMul (hidden, out)
+        all_logits = Add (unbiased, out_bias)
+        looks = ReduceMean <keepdims = 0> (weights, one)
+        all_attention = Slice (looks, zero, prefix, two)"""
+
+
+def parse(text: str, weights: Mapping[str, NDArray[Any]]) -> onnx.ModelProto:
+    """A graph in ONNX's own notation, with those of the weights that it names."""
+    graph = onnx.parser.parse_graph(text)
+    used = {name for node in graph.node for name in node.input}
+    graph.initializer.extend(numpy_helper.from_array(array, name) for name, array in weights.items() if name in used)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
     onnx.checker.check_model(model)
     return model

@@ -3,9 +3,7 @@
 from typing import Any
 
 import numpy as np
-import onnx
 from numpy.typing import NDArray
-from onnx import helper
 
 from captionist.bundle import DetectorConfig
 from captionist.inference.detector import OBJECT_WIDTH
@@ -14,7 +12,8 @@ CONFIG = DetectorConfig(classes=("red", "green", "blue"), words=2, nouns=1)
 CLASSES, SEEN = len(CONFIG.classes), CONFIG.words + CONFIG.nouns
 _SIDE = 4
 
-Nodes = tuple[list[onnx.NodeProto], dict[str, NDArray[Any]]]
+Nodes = tuple[str, dict[str, NDArray[Any]]]
+"""In ONNX's own notation, and the arrays that they name."""
 
 
 def detector() -> Nodes:
@@ -22,48 +21,42 @@ def detector() -> Nodes:
     edges = np.arange(_SIDE, dtype=np.float32) / _SIDE
     top, left = np.meshgrid(edges, edges, indexing="ij")
     boxes = np.stack([left, top, left + 1 / _SIDE, top + 1 / _SIDE], axis=-1).reshape(1, -1, 4)
-    constants: dict[str, NDArray[Any]] = {
+    arrays: dict[str, NDArray[Any]] = {
         "sizes": np.array([1, _SIDE, _SIDE, 3]),
         "flat": np.array([1, _SIDE * _SIDE, 3]),
         "brightest": np.array(255, np.float32),
         "patches": boxes.astype(np.float32),
     }
-    nodes = [
-        helper.make_node("Resize", ["scene", "", "", "sizes"], ["middles"], mode="nearest"),
-        helper.make_node("Cast", ["middles"], ["floats"], to=onnx.TensorProto.FLOAT),
-        helper.make_node("Reshape", ["floats", "flat"], ["cells"]),
-        helper.make_node("Div", ["cells", "brightest"], ["scores"]),
-        helper.make_node("Identity", ["patches"], ["boxes"]),
-    ]
-    return nodes, constants
+    outputs = f"float[1, cells, {CLASSES}] scores, float[1, cells, 4] boxes"
+    graph = f"""detector (uint8[1, height, width, 3] scene) => ({outputs}) {{
+        middles = Resize <mode = "nearest"> (scene, , , sizes)
+        floats = Cast <to = 1> (middles)
+        cells = Reshape (floats, flat)
+        scores = Div (cells, brightest)
+        boxes = Identity (patches)
+    }}"""
+    return graph, arrays
 
 
 def words_seen(generator: np.random.Generator, width: int) -> Nodes:
     """`grid_tokens` [B, 16, W] and `objects` -> `visual_tokens`: behind them the surest classes, and what all are."""
-    constants: dict[str, NDArray[Any]] = {
+    arrays: dict[str, NDArray[Any]] = {
         "names": generator.normal(size=(CLASSES, width)).astype(np.float32),
         "score": np.array(0),
         "words": np.array([CONFIG.words]),
-        "tokens_axis": np.array([1]),
-        "last_axis": np.array([2]),
     }
-    nodes = [
-        helper.make_node("Gather", ["objects", "score"], ["class_scores"], axis=2),
-        helper.make_node("TopK", ["class_scores", "words"], ["sureness", "surest"], axis=1),
-        helper.make_node("Gather", ["names", "surest"], ["named"]),
-        helper.make_node("Unsqueeze", ["sureness", "last_axis"], ["weights"]),
-        helper.make_node("Mul", ["named", "weights"], ["word_tokens"]),
-        helper.make_node("ReduceMean", ["grid_tokens", "tokens_axis"], ["noun_token"], keepdims=1),
-        helper.make_node("Concat", ["grid_tokens", "word_tokens", "noun_token"], ["visual_tokens"], axis=1),
-    ]
-    return nodes, constants
+    nodes = """class_scores = Gather <axis = 2> (objects, score)
+        sureness, surest = TopK <axis = 1> (class_scores, words)
+        named = Gather (names, surest)
+        sure_weights = Unsqueeze (sureness, two)
+        word_tokens = Mul (named, sure_weights)
+        noun_token = ReduceMean <keepdims = 1> (grid_tokens, one)
+        visual_tokens = Concat <axis = 1> (grid_tokens, word_tokens, noun_token)"""
+    return nodes, arrays
 
 
 def embedded_objects(generator: np.random.Generator, width: int) -> Nodes:
     """`embedded_tokens` [B, P, E] and `objects` -> `embedded`, one after the other."""
-    constants = {"object_head": generator.normal(size=(OBJECT_WIDTH, width)).astype(np.float32)}
-    nodes = [
-        helper.make_node("MatMul", ["objects", "object_head"], ["embedded_objects"]),
-        helper.make_node("Concat", ["embedded_tokens", "embedded_objects"], ["embedded"], axis=1),
-    ]
-    return nodes, constants
+    nodes = """embedded_objects = MatMul (objects, object_head)
+        embedded = Concat <axis = 1> (embedded_tokens, embedded_objects)"""
+    return nodes, {"object_head": generator.normal(size=(OBJECT_WIDTH, width)).astype(np.float32)}

@@ -1,13 +1,18 @@
 """Tools that some tests need and not every machine has."""
 
+import fcntl
 import os
+import pty
 import shutil
+import struct
 import subprocess
+import sys
+import termios
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import pytest
 
@@ -17,6 +22,15 @@ def missing(what: str) -> NoReturn:
     if os.environ.get("CI") == "true":
         pytest.fail(f"{what} is missing", pytrace=False)
     pytest.skip(f"{what} is missing", allow_module_level=True)
+
+
+COMMAND = (sys.executable, "-m", "captionist.cli")
+
+
+def command(*arguments: str | bytes | Path, script: str = '"$@"', **options: Any) -> subprocess.CompletedProcess[Any]:
+    """captionist as a process of its own; script: how the shell starts it, such as `"$@" >&-`."""
+    shell = ["sh", "-c", script, "sh", *COMMAND, *arguments]
+    return subprocess.run(shell, capture_output=True, **options)
 
 
 def unprivileged() -> list[str]:
@@ -48,3 +62,19 @@ def small_disk(folder: Path, kilobytes: int) -> Iterator[None]:
         yield
     finally:
         subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def on_a_terminal(*command: str | Path, columns: int = 80, typed: bytes = b"") -> tuple[int, bytes]:
+    """The exit code, and all that the command writes to a terminal of that width."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    os.write(ours, typed)
+    environment = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
+    process = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, env=environment | {"TERM": "xterm"})
+    os.close(theirs)
+    screen = b""
+    with suppress(OSError):  # how Linux says that the other end was closed
+        while part := os.read(ours, 65536):
+            screen += part
+    os.close(ours)
+    return process.wait(), screen

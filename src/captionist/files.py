@@ -2,16 +2,19 @@
 
 import os
 import shutil
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 from captionist.errors import CaptionistError
 
 
-def replace_file(path: Path, data: bytes) -> None:
-    """Write a file, keeping the permissions of the one that is there; behind a link, what the link leads to.
+@contextmanager
+def replacing(path: Path, failure: type[CaptionistError] = CaptionistError) -> Iterator[BinaryIO]:
+    """Give a file to write, which takes this name once it is whole, with the permissions of the file that is there.
 
-    Raises CaptionistError where that fails; the file is then as it was.
+    Behind a link, what the link leads to is replaced. Raises `failure` where that fails; the file is then as it was.
     """
     part = path.with_name(f".captionist-{os.getpid()}.part")  # a name that is never too long
     try:
@@ -20,7 +23,7 @@ def replace_file(path: Path, data: bytes) -> None:
         if path.exists() and not os.access(path, os.W_OK):  # which a rename would not care about
             raise PermissionError(None, "it is read-only")
         with part.open("wb") as file:
-            file.write(data)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         if path.exists():
@@ -32,7 +35,7 @@ def replace_file(path: Path, data: bytes) -> None:
         part.replace(path)
     except (OSError, ValueError, RuntimeError) as error:  # RuntimeError: a link to itself
         reason = getattr(error, "strerror", None) or str(error)
-        raise CaptionistError(f"{path} cannot be written ({reason}): check its permissions") from error
+        raise failure(f"{path} cannot be written ({reason}): check its permissions, or name another file") from error
     finally:
         with suppress(OSError):
             part.unlink()

@@ -160,6 +160,11 @@ def label(source: object) -> str:
     return "<array>" if isinstance(source, np.ndarray) else "<image>" if isinstance(source, Image.Image) else "<file>"
 
 
+def reason(error: ImageError, source: object) -> str:
+    """What an error of this picture says, without the name that `decode` puts before it."""
+    return str(error).removeprefix(f"{label(source)}: ")
+
+
 def is_one(source: object) -> bool:
     """Whether this is a picture, and not several of them."""
     one = isinstance(source, str | os.PathLike | FilePart | bytes | bytearray | memoryview | Image.Image)

@@ -1,10 +1,8 @@
 """Pictures' embeddings in one file, and exact search among them. Knows no model: vectors come from a `Captioner`."""
 
-import os
 import zipfile
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
@@ -13,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from captionist.errors import ImageIndexError
+from captionist.files import replacing
 from captionist.ownfiles import INDEX_FORMAT
 
 # Rows that are float32 at the same time; 4 MB at a width of 256, which stay in the processor's cache.
@@ -87,24 +86,15 @@ class ImageIndex:
 
     def save(self, path: str | Path) -> None:
         """Write the file as a whole, or not at all. Raises ImageIndexError."""
-        path = Path(path)
         names = "".join(f"{name}\0" for name in self.paths).encode("utf-8", "surrogateescape")
-        part = path.with_name(f".captionist-{os.getpid()}.part")  # a name that is never too long
-        try:
-            with part.open("wb") as file:
-                np.savez(
-                    file,
-                    about=np.array([INDEX_FORMAT, self.model]),
-                    paths=np.frombuffer(names, np.uint8),
-                    embeddings=self.embeddings,
-                    stamps=self.stamps,
-                )
-            part.replace(path)
-        except OSError as error:
-            raise ImageIndexError(f"{path} cannot be written ({error.strerror}): name another file") from error
-        finally:
-            with suppress(OSError):
-                part.unlink()
+        with replacing(Path(path), ImageIndexError) as file:
+            np.savez(
+                file,
+                about=np.array([INDEX_FORMAT, self.model]),
+                paths=np.frombuffer(names, np.uint8),
+                embeddings=self.embeddings,
+                stamps=self.stamps,
+            )
 
     @classmethod
     def load(cls, path: str | Path) -> "ImageIndex":

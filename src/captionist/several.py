@@ -6,11 +6,11 @@ is not looked for.
 """
 
 import re
-import struct
 from contextlib import suppress
 from io import BytesIO
 
 from PIL.GifImagePlugin import GifImageFile
+from PIL.JpegImagePlugin import JpegImageFile
 
 from captionist.decoding import check_png
 from captionist.errors import ImageError, NotAnImageError, UnsupportedImageError
@@ -18,7 +18,6 @@ from captionist.formats import identify
 from captionist.jpeg import read_jpeg
 
 _APPENDED = re.compile(rb'(?:Item:Length|Item:Padding|MicroVideoOffset)="(\d{1,10})"')
-_MPF, _MPF_ENTRIES = b"MPF\0", 0xB002
 
 
 def holds_several(data: bytes) -> bool:
@@ -59,18 +58,9 @@ def _end(data: bytes) -> int:
 
 def _last_view(head: bytes) -> int:
     """Where the last of the pictures ends that a JPEG's index lists behind it; 0 where there is none."""
-    base, end = head.find(_MPF) + len(_MPF), 0
-    if base < len(_MPF):
-        return 0
-    order = "<" if head[base : base + 2] == b"II" else ">"
-    try:
-        (directory,) = struct.unpack_from(f"{order}I", head, base + 4)
-        (count,) = struct.unpack_from(f"{order}H", head, base + directory)
-        for entry in range(count):
-            tag, _, size, place = struct.unpack_from(f"{order}HHII", head, base + directory + 2 + 12 * entry)
-            for view in range(size // 16 if tag == _MPF_ENTRIES else 0):
-                _, length, offset = struct.unpack_from(f"{order}III", head, base + place + 16 * view)
-                end = max(end, base + offset + length if offset else 0)  # 0: the first picture itself
-    except struct.error:
-        pass
-    return end
+    with suppress(Exception):  # of a damaged index, whatever Pillow stumbles over
+        picture = JpegImageFile(BytesIO(head))
+        views = (picture._getmp() or {}).get(0xB002, [])
+        base = picture.info["mpoffset"]
+        return max((base + view["DataOffset"] + view["Size"] for view in views if view["DataOffset"]), default=0)
+    return 0

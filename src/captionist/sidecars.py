@@ -6,7 +6,7 @@ from enum import Enum
 from pathlib import Path
 
 from captionist.errors import SidecarError
-from captionist.files import replace_file
+from captionist.files import replacing
 from captionist.paths import exists
 from captionist.sources import is_companion
 from captionist.xmp import EMPTY, Xmp
@@ -50,7 +50,8 @@ class Sidecars:
                 return Outcome.KEPT
         if sidecar.is_ours and sidecar.description == caption:
             return Outcome.UNCHANGED
-        replace_file(path or picture.with_name(f"{picture.name}.xmp"), sidecar.describe(caption))
+        with replacing(path or picture.with_name(f"{picture.name}.xmp"), SidecarError) as file:
+            file.write(sidecar.describe(caption))
         return Outcome.WRITTEN
 
     def _is_shared(self, picture: Path) -> bool:

@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 
-from captionist.errors import ImageError
+from captionist.errors import ImageError, ImageNotFoundError
 from captionist.ownfiles import TABLE_LOCK, TABLE_MANIFEST, is_own_file
 from captionist.paths import absolute, exists, isdir, isfile
 
@@ -36,11 +36,6 @@ class Source:
         """What a file made from this picture may be called, without an extension."""
         return "stdin" if isinstance(self.image, bytes) else self.image.stem
 
-    def message(self, error: ImageError) -> str:
-        """What an error of this picture says, without the name that `images.decode` puts before it."""
-        label = "<bytes>" if isinstance(self.image, bytes) else str(self.image)
-        return str(error).removeprefix(f"{label}: ")
-
 
 @dataclass(slots=True)
 class Found:
@@ -62,7 +57,7 @@ def is_companion(name: str) -> bool:
 
 def find_sources(
     arguments: Sequence[str],
-    read_stdin: Callable[[], bytes],
+    read_stdin: Callable[[], bytes] | str,
     skips: Callable[[str], bool] = is_companion,
     wanted: str = "pictures",
 ) -> Found:
@@ -71,9 +66,9 @@ def find_sources(
     A folder gives its files, sub-folders included, sorted by name, without hidden folders and without the files whose
     names `skips` says yes to, which are counted. A name with *, ? or [ that is not a file itself is a glob, where **
     crosses folders; as with the shell's globs, what it matches is named, whatever it is. `-` is the bytes of one
-    picture from `read_stdin`, which is called at most once; it may raise ImageError. What Captionist wrote (sheets,
-    tables, indexes, and where the output goes now) is passed over, so that a command can be given again. wanted: what
-    messages call the files.
+    picture from `read_stdin`, which is called at most once and may raise ImageError; where it is a text, it says why
+    standard input is not read. What Captionist wrote (sheets, tables, indexes, and where the output goes now) is
+    passed over, so that a command can be given again. wanted: what messages call the files.
     """
     found = Found()
     seen: set[str] = set()
@@ -106,6 +101,8 @@ def find_sources(
             if STDIN not in seen:
                 seen.add(STDIN)
                 try:
+                    if isinstance(read_stdin, str):
+                        raise ImageNotFoundError(read_stdin)
                     found.sources.append(Source(STDIN, read_stdin()))
                 except ImageError as error:
                     found.errors.append((STDIN, str(error)))

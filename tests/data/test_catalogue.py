@@ -8,7 +8,7 @@ from captionist.data.obtain import bytes_needed
 
 
 def test_room_is_needed_for_what_is_missing_only(tmp_path: Path) -> None:
-    archive = Archive(url="http://a/b/c.zip", size=1000, checksum=None, download_about=0, unpacked_about=500)
+    archive = Archive(url="http://a/b/c.zip", size=1000, checksum=None, unpacked_about=500)
     source = Source(archives=(archive,), licence="")
     assert bytes_needed(source, tmp_path) == 1500
     (tmp_path / "downloads").mkdir()
@@ -35,4 +35,4 @@ def test_the_catalogue_is_well_formed() -> None:
             algorithm, _, value = (archive.checksum or "").partition(":")
             assert len(value) == digits[algorithm]
             assert set(value) <= set("0123456789abcdef")
-            assert archive.size is None or archive.size == archive.download_about
+            assert archive.size or archive.download_about

@@ -4,7 +4,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tokenizers import Tokenizer, models, pre_tokenizers
 
 from captionist.data import CaptionFilter, Example, clean_caption, clean_references
 from captionist.errors import DataError
@@ -60,20 +59,6 @@ def test_the_filter_keeps_captions_of_just_the_limit() -> None:
     ]
     assert result.emptied == ("b.jpg",)
     assert str(result) == ("dropped 2 of 3 captions (66.7%) of more than 3 tokens; pictures left without a caption: 1")
-
-
-def test_the_limit_is_twenty_tokens_unless_told() -> None:
-    examples = [example("a.jpg", "w " * 20, "w " * 21)]
-    assert len(CaptionFilter(count_tokens=count_words).apply(examples).dropped) == 1
-
-
-def test_tokens_are_counted_by_a_tokenizer() -> None:
-    tokenizer = Tokenizer(models.BPE(vocab={"d": 0, "o": 1, "g": 2, "do": 3, "Ġ": 4}, merges=[("d", "o")]))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    caption_filter = CaptionFilter(max_tokens=5, count_tokens=lambda text: len(tokenizer.encode(text).ids))
-    result = caption_filter.apply([example("a.jpg", "dog dog", "dog dog d")])  # do g _ do g, and then _ d
-    assert result.examples == (example("a.jpg", "dog dog"),)
-    assert [drop.tokens for drop in result.dropped] == [7]
 
 
 @pytest.mark.parametrize("examples", [[], [example("a.jpg", "one two three four")]])

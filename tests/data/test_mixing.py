@@ -1,6 +1,5 @@
 """A corpus beside others: whose examples are whose, and what is refused."""
 
-import shutil
 from pathlib import Path
 
 import pytest
@@ -44,15 +43,6 @@ def test_a_folder_given_twice_is_refused(first: Path, tmp_path: Path) -> None:
     for also in ([a, a], [first], [a, namesake], [tmp_path / "a" / ".." / "a", a]):
         with pytest.raises(DataError, match=r"both called '.*': give every corpus once"):
             open_with(first, also)
-
-
-def test_the_same_picture_in_two_corpora_is_refused(first: Path, tmp_path: Path) -> None:
-    also = export(tmp_path / "a", range(20, 25))
-    shutil.copy(first / "Images" / f"{3:032x}.png", also / "Images" / f"{21:032x}.png")
-    with pytest.raises(
-        DataError, match=r"1 pictures are in two corpora, such as .*a/Images/0+15\.png, which is .*3\.png"
-    ):
-        open_with(first, [also])
 
 
 def test_an_older_export_beside_a_newer_one_is_refused(first: Path, tmp_path: Path) -> None:

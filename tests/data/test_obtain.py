@@ -1,11 +1,9 @@
 """`captionist data download` as its users run it, from a local server with a small Flickr8k."""
 
-import contextlib
 import hashlib
 import io
 import json
 import os
-import pty
 import shutil
 import signal
 import subprocess
@@ -18,10 +16,11 @@ from pathlib import Path
 
 import pytest
 
-from captionist.cli import main
 from captionist.data import open_corpus
 from captionist.data.catalogue import SOURCES
+from tests.conftest import Run
 from tests.data.server import Fault, FileServer, serve
+from tests.tools import on_a_terminal
 
 TEXT, PICTURES = "Flickr8k_text.zip", "Flickr8k_Dataset.zip"
 BASE = "/jbrownlee/Datasets/releases/download/Flickr8k/"
@@ -68,38 +67,26 @@ def server(packed: dict[str, bytes]) -> Iterator[FileServer]:
         yield running
 
 
-@pytest.fixture
-def published() -> bool:
-    """Whether the catalogue has checksums."""
-    return True
+Download = Callable[[], subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture
-def known(published: bool, packed: dict[str, bytes]) -> dict[str, dict[str, str | None]]:
-    """What the catalogue is made to say of the archives."""
-    return {
+def command(request: pytest.FixtureRequest, packed: dict[str, bytes], server: FileServer, tmp_path: Path) -> list[str]:
+    """The command; the catalogue has checksums, unless the test's parameter says that none is published."""
+    published = getattr(request, "param", True)
+    known = {
         Path(path).name: {"checksum": f"sha256:{hashlib.sha256(content).hexdigest()}" if published else None}
         for path, content in packed.items()
     }
-
-
-Run = Callable[..., subprocess.CompletedProcess[str]]
-
-
-@pytest.fixture
-def command(known: dict[str, dict[str, str | None]], server: FileServer, tmp_path: Path) -> list[str]:
     arguments = ["data", "download", "flickr8k", str(tmp_path / "corpus"), "--mirror", server.address]
     return [sys.executable, "-c", SCRIPT, json.dumps(known), *arguments]
 
 
 @pytest.fixture
-def run(command: list[str]) -> Run:
-    def call(*options: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [*command, "--accept-licence", *options], stdin=subprocess.DEVNULL, capture_output=True, text=True
-        )
-
-    return call
+def download(command: list[str]) -> Download:
+    return lambda: subprocess.run(
+        [*command, "--accept-licence"], stdin=subprocess.DEVNULL, capture_output=True, text=True
+    )
 
 
 def check(corpus: Path) -> None:
@@ -111,75 +98,60 @@ def check(corpus: Path) -> None:
     assert list(corpus.rglob("__MACOSX")) == []
 
 
-@pytest.mark.parametrize("published", [True, False])
-def test_what_is_downloaded_can_be_read(run: Run, server: FileServer, tmp_path: Path) -> None:
-    done = run()
+@pytest.mark.parametrize("command", [True, False], indirect=True)
+def test_what_is_downloaded_can_be_read(download: Download, server: FileServer, tmp_path: Path) -> None:
+    done = download()
     assert (done.returncode, done.stdout) == (0, f"{tmp_path}/corpus\n")
     lines = done.stderr.splitlines()
     assert f"downloading {TEXT}" in lines
     assert f"unpacking {PICTURES}" in lines
     assert lines[-1] == f"see what it holds: captionist data inspect {tmp_path}/corpus"
     check(tmp_path / "corpus")
-    again = run()
+    again = download()
     assert (again.returncode, again.stdout) == (0, done.stdout)
     assert len(server.requests) == 2
 
 
-def test_a_failed_archive_does_not_stop_the_others(run: Run, server: FileServer, tmp_path: Path) -> None:
+def test_a_failed_archive_does_not_stop_the_others(download: Download, server: FileServer, tmp_path: Path) -> None:
     server.faults[BASE + TEXT] = [Fault(status=404)]
-    done = run()
+    done = download()
     assert (done.returncode, done.stdout) == (1, "")
     assert [line for line in done.stderr.splitlines() if TEXT in line and "HTTP 404" in line]
     assert len(list((tmp_path / "corpus" / "Flicker8k_Dataset").iterdir())) == 6
-    assert run().returncode == 0
+    assert download().returncode == 0
     check(tmp_path / "corpus")
 
 
-@pytest.mark.parametrize("published", [True, False])
-def test_other_bytes_are_refused(run: Run, server: FileServer, tmp_path: Path) -> None:
+@pytest.mark.parametrize("command", [True, False], indirect=True)
+def test_other_bytes_are_refused(download: Download, server: FileServer, tmp_path: Path) -> None:
     right = server.files[BASE + PICTURES]
     at = right.index(b"PK\x03\x04") + 5000
     server.files[BASE + PICTURES] = right[:at] + bytes([right[at] ^ 1]) + right[at + 1 :]
-    done = run()
+    done = download()
     assert done.returncode == 1
     assert "deleted" in done.stderr
     assert [path.name for path in (tmp_path / "corpus" / "downloads").iterdir() if PICTURES in path.name] == []
     server.files[BASE + PICTURES] = right
-    assert run().returncode == 0
+    assert download().returncode == 0
     check(tmp_path / "corpus")
 
 
-@pytest.mark.parametrize("published", [False])
-def test_without_a_checksum_that_of_the_first_run_counts(run: Run, server: FileServer, tmp_path: Path) -> None:
-    assert run().returncode == 0
+@pytest.mark.parametrize("command", [False], indirect=True)
+def test_without_a_checksum_the_first_run_s_counts(download: Download, server: FileServer, tmp_path: Path) -> None:
+    assert download().returncode == 0
     record = tmp_path / "corpus" / "downloads" / f"{PICTURES}.sha256"
     found = hashlib.sha256(server.files[BASE + PICTURES]).hexdigest()
     assert record.read_text() == f"{found}  {PICTURES}\n"
     (record.parent / PICTURES).unlink()
     server.files[BASE + PICTURES] = pack({"Flicker8k_Dataset/0.jpg": b"another edition"})
-    done = run()
+    done = download()
     assert done.returncode == 1
     assert f"expected sha256 {found}, got " in done.stderr
 
 
-@pytest.mark.parametrize("published", [False])
-@pytest.mark.parametrize("claim", [-1000, 1000])
-def test_without_a_checksum_a_false_length_is_found_all_the_same(
-    run: Run, server: FileServer, tmp_path: Path, claim: int
-) -> None:
-    server.faults[BASE + PICTURES] = [Fault(claim=claim)]
-    done = run()
-    if claim < 0:  # cut short: the archive has no end
-        assert done.returncode == 1
-        assert "damaged" in done.stderr
-        done = run()
-    assert done.returncode == 0  # else the second attempt, of the same run, learns the truth
-    check(tmp_path / "corpus")
-
-
 @pytest.mark.parametrize("sign", [signal.SIGKILL, signal.SIGINT])
 def test_a_run_that_is_stopped_goes_on(
-    run: Run, command: list[str], server: FileServer, tmp_path: Path, sign: signal.Signals
+    download: Download, command: list[str], server: FileServer, tmp_path: Path, sign: signal.Signals
 ) -> None:
     server.faults[BASE + PICTURES] = [Fault(hang_after=300_000)]
     partial = tmp_path / "corpus" / "downloads" / f"{PICTURES}.partial"
@@ -194,7 +166,7 @@ def test_a_run_that_is_stopped_goes_on(
         assert b"Traceback" not in err
     have = partial.stat().st_size
     assert have > 200_000
-    assert run().returncode == 0
+    assert download().returncode == 0
     assert server.ranges(BASE + PICTURES) == [None, f"bytes={have}-"]
     assert len(server.ranges(BASE + TEXT)) == 1
     check(tmp_path / "corpus")
@@ -215,77 +187,45 @@ def test_without_a_terminal_the_conditions_are_told_and_nothing_is_done(
 def test_on_a_terminal_the_user_is_asked(
     command: list[str], server: FileServer, tmp_path: Path, answer: bytes, code: int, requests: int
 ) -> None:
-    ours, theirs = pty.openpty()
-    os.write(ours, answer)
-    environment = os.environ | {"COLUMNS": "200", "TERM": "xterm"}
-    process = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, env=environment)
-    os.close(theirs)
-    screen = b""
-    with contextlib.suppress(OSError):  # how Linux says that the other end was closed
-        while part := os.read(ours, 65536):
-            screen += part
-    os.close(ours)
-    assert process.wait() == code
+    status, screen = on_a_terminal(*command, columns=200, typed=answer)
+    assert status == code
     assert b"Do you accept these conditions?" in screen
     assert (f"unpacking {PICTURES}".encode() in screen) == (code == 0)  # the bar
     assert len(server.requests) == requests
     assert (tmp_path / "corpus").exists() == (code == 0)
 
 
-Call = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def call(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Call:
-    """The command in this process, with the catalogue as it is."""
-    monkeypatch.setenv("COLUMNS", "200")
-
-    def run_here(*arguments: object) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as left:
-            main(["data", "download", *map(str, arguments)])
-        out, err = capsys.readouterr()
-        return int(left.value.code or 0), out, err
-
-    return run_here
-
-
-def test_a_corpus_that_is_not_known_and_a_mirror_that_is_none_are_wrong_usage(call: Call, tmp_path: Path) -> None:
-    assert call("flickr9k", tmp_path / "x", "--accept-licence")[0] == 2
+def test_a_corpus_that_is_not_known_and_a_mirror_that_is_none_are_wrong_usage(run: Run, tmp_path: Path) -> None:
+    assert run("data", "download", "flickr9k", tmp_path / "x", "--accept-licence").code == 2
     for mirror in ("mirror.example", "ftp://mirror.example", "http://", "http://a b/", "http://a/?q", "http://a:x/"):
-        code, _, err = call("flickr8k", tmp_path / "x", "--accept-licence", "--mirror", mirror)
-        assert code == 2
-        assert "--mirror" in err
+        outcome = run("data", "download", "flickr8k", tmp_path / "x", "--accept-licence", "--mirror", mirror)
+        assert outcome.code == 2
+        assert "--mirror" in outcome.err
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_copy_that_is_not_the_published_corpus_is_refused(call: Call, server: FileServer, tmp_path: Path) -> None:
-    code, out, err = call("flickr8k", tmp_path / "x", "--accept-licence", "--mirror", server.address)
-    assert (code, out) == (1, "")
-    assert "expected md5 f18a1e2920de5bd84dae7cf08ec78978, got " in err
-
-
 def test_a_disk_without_room_is_told_before_anything_is_asked_for(
-    call: Call, server: FileServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run: Run, server: FileServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=5_000_000))
-    code, _, err = call("coco2017", tmp_path / "x", "--accept-licence", "--mirror", server.address)
-    assert code == 1
-    assert "41,405,354,669 bytes are needed, 5,000,000 are free" in err
+    outcome = run("data", "download", "coco2017", tmp_path / "x", "--accept-licence", "--mirror", server.address)
+    assert outcome.code == 1
+    assert "41,405,354,669 bytes are needed, 5,000,000 are free" in outcome.err
     assert server.requests == []
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_directory_that_cannot_be_made_is_one_line(call: Call, tmp_path: Path) -> None:
+def test_a_directory_that_cannot_be_made_is_one_line(run: Run, tmp_path: Path) -> None:
     (tmp_path / "x").write_text("a file")
-    code, _, err = call("flickr8k", tmp_path / "x", "--accept-licence", "--mirror", "http://127.0.0.1:9")
-    assert code == 1
-    assert err.startswith("captionist: ")
-    assert err.count("\n") == 1
+    outcome = run("data", "download", "flickr8k", tmp_path / "x", "--accept-licence", "--mirror", "http://127.0.0.1:9")
+    assert outcome.code == 1
+    assert outcome.err.startswith("captionist: ")
+    assert outcome.err.count("\n") == 1
 
 
 def test_of_flickr30k_the_captions_come_and_the_rest_is_told(
-    call: Call, server: FileServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run: Run, server: FileServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     content = pack({"dataset_flickr30k.json": b"{}", "dataset_coco.json": b"{}", "dataset_flickr8k.json": b"{}"})
     source = SOURCES["flickr30k"]
@@ -293,7 +233,7 @@ def test_of_flickr30k_the_captions_come_and_the_rest_is_told(
     small = replace(source, archives=(replace(source.archives[0], checksum=checksum),))
     monkeypatch.setitem(SOURCES, "flickr30k", small)
     server.files["/people/karpathy/deepimagesent/caption_datasets.zip"] = content
-    code, _, err = call("flickr30k", tmp_path / "x", "--accept-licence", "--mirror", server.address)
-    assert code == 0
-    assert "https://forms.illinois.edu/sec/229675" in err
+    outcome = run("data", "download", "flickr30k", tmp_path / "x", "--accept-licence", "--mirror", server.address)
+    assert outcome.code == 0
+    assert "https://forms.illinois.edu/sec/229675" in outcome.err
     assert sorted(path.name for path in (tmp_path / "x").iterdir()) == ["dataset_flickr30k.json", "downloads"]

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from captionist.data import Corpus, difference_hash, open_corpus, open_with
+from captionist.data import Corpus, open_corpus, open_with
 from captionist.errors import DataError, ImageError
-from captionist.images import FilePart, ImageLimits, decode
+from captionist.images import ImageLimits, decode
 from tests.data.files import problems, splits
-from tests.data.tars import DOG, EXAMPLES, PALACE, RIVER, write_tar
+from tests.data.tars import DOG, PALACE, RIVER, write_tar
 
 PHOTOS = ("photo.v2.jpg", "photo.v3.jpg", "photo.v5.png", "photo.v5.txt")
 LONG = "f" * 120 + "/" + "x" * 80  # does not fit a plain header
@@ -296,10 +296,3 @@ def test_a_picture_in_two_corpora_is_found_in_shards_too(tmp_path: Path) -> None
     write_tar(tmp_path / "b" / "train-0.tar", ("2.jpg", DOG), ("2.txt", "A dog."))
     with pytest.raises(DataError, match=r"b/train-0\.tar/2\.jpg, which is .*a/train-0\.tar/1\.jpg"):
         open_with(tmp_path / "a", [tmp_path / "b"])
-
-
-def test_looks_are_those_of_the_file(tmp_path: Path) -> None:
-    write_tar(tmp_path / "0.tar", ("1.jpg", DOG), ("1.txt", "A dog."))
-    (example,) = open_corpus(tmp_path).examples
-    assert isinstance(example.image, FilePart)
-    assert difference_hash(example.image) == difference_hash(EXAMPLES / "dog.jpg")

@@ -12,20 +12,14 @@ from captionist.errors import BundleError
 from captionist.evaluation.calibrated import calibrate_model
 from tests.conftest import Run
 from tests.pictures import write_png
-from tests.tiny_bundle import write_tiny_bundle
 
 
 @pytest.fixture(scope="module")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_tiny_bundle(tmp_path_factory.mktemp("bundle") / "tiny")
-
-
-@pytest.fixture(scope="module")
-def examples(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Example]:
+def examples(unaligned: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Example]:
     """Pictures of whose captions people agree with the surer half."""
     folder = tmp_path_factory.mktemp("pictures")
     paths = [write_png(folder / f"{seed}.png", seed) for seed in range(320)]
-    captions = [result.caption for result in Captioner(bundle).caption_many(paths)]
+    captions = [result.caption for result in Captioner(unaligned).caption_many(paths)]
     middle = sorted(caption.confidence for caption in captions if caption)[len(captions) // 2]
     return [
         Example(
@@ -42,13 +36,13 @@ def examples(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Exa
 
 
 @pytest.mark.slow
-def test_it_learns_which_captions_people_accept(bundle: Path, examples: list[Example], tmp_path: Path) -> None:
-    copy = Path(shutil.copytree(bundle, tmp_path / "copy"))
+def test_it_learns_which_captions_people_accept(unaligned: Path, examples: list[Example], tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(unaligned, tmp_path / "copy"))
     told = calibrate_model(Bundle.open(copy), examples)
     assert told is not None
     assert told.discrimination > 0.9
     assert Bundle.open(copy).verify()
-    before, after = ([c.caption(e.image).confidence for e in examples[:9]] for c in map(Captioner, (bundle, copy)))
+    before, after = ([c.caption(e.image).confidence for e in examples[:9]] for c in map(Captioner, (unaligned, copy)))
     assert before != after
     # Once more, from the tokens' probability again and not from the confidence that it has now.
     fitted = Bundle.open(copy).config.calibration
@@ -57,11 +51,11 @@ def test_it_learns_which_captions_people_accept(bundle: Path, examples: list[Exa
 
 
 @pytest.mark.slow
-def test_too_few_pictures_change_nothing(bundle: Path, examples: list[Example]) -> None:
-    before = {file: file.read_bytes() for file in bundle.iterdir()}
+def test_too_few_pictures_change_nothing(unaligned: Path, examples: list[Example]) -> None:
+    before = {file: file.read_bytes() for file in unaligned.iterdir()}
     with pytest.raises(BundleError, match="these 50 pictures calibrate nothing: it takes 200"):
-        calibrate_model(Bundle.open(bundle), examples[:50])
-    assert {file: file.read_bytes() for file in bundle.iterdir()} == before
+        calibrate_model(Bundle.open(unaligned), examples[:50])
+    assert {file: file.read_bytes() for file in unaligned.iterdir()} == before
 
 
 def test_a_model_that_ranks_is_refused(run: Run, tmp_path: Path) -> None:

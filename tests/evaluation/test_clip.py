@@ -59,16 +59,6 @@ def test_an_unreadable_picture_is_named(directory: Path, tmp_path: Path) -> None
         Clip(str(directory)).images([tmp_path / "text.jpg"])
 
 
-def test_no_clip_is_an_error(copy: Path, tmp_path: Path) -> None:
-    with pytest.raises(ScoreError, match="cannot be loaded as a CLIP"):
-        Clip(str(tmp_path))
-    with pytest.raises(ScoreError, match="cannot be loaded as a CLIP"):
-        Clip("no such/name at all")
-    (copy / "config.json").write_text("{")
-    with pytest.raises(ScoreError, match="cannot be loaded as a CLIP"):
-        Clip(str(copy))
-
-
 def test_a_text_model_is_an_error(directory: Path, copy: Path) -> None:
     CLIPTextModel.from_pretrained(directory).save_pretrained(copy)
     with pytest.raises(ScoreError, match="no CLIP but a model of type 'clip_text_model'"):
@@ -78,16 +68,23 @@ def test_a_text_model_is_an_error(directory: Path, copy: Path) -> None:
         Clip(str(copy))
 
 
+@pytest.mark.parametrize("name", ["tests", "no such/name at all"])
+def test_what_is_no_clip_at_all_is_an_error(name: str) -> None:
+    with pytest.raises(ScoreError, match="cannot be loaded as a CLIP"):
+        Clip(name)
+
+
 @pytest.mark.parametrize(
-    ("missing", "message"),
+    ("damaged", "message"),
     [
+        (["config.json"], "cannot be loaded as a CLIP"),
         (["preprocessor_config.json"], "cannot be loaded as a CLIP"),
         (["tokenizer.json", "tokenizer_config.json"], "its tokenizer has 2 tokens"),
         (["model.safetensors"], "cannot be loaded as a CLIP"),
     ],
 )
-def test_a_part_that_is_missing_is_an_error(copy: Path, missing: list[str], message: str) -> None:
-    for name in missing:
+def test_a_part_that_is_missing_is_an_error(copy: Path, damaged: list[str], message: str) -> None:
+    for name in damaged:
         (copy / name).unlink()
     with pytest.raises(ScoreError, match=message):
         Clip(str(copy))

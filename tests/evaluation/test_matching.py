@@ -16,10 +16,7 @@ from tests.evaluation.clips import write_tiny_clip
 from tests.pictures import write_png
 from tests.tiny_bundle import SENTENCES, write_tiny_bundle
 
-
-@pytest.fixture(autouse=True)
-def _no_java(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATH", "")
+pytestmark = pytest.mark.usefixtures("no_java")
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ import pytest
 from pycocoevalcap.meteor.meteor import Meteor
 
 from captionist.evaluation.meteor import MeteorUnavailableError, meteor_scorer
+from captionist.evaluation.scores import score_captions
 from captionist.evaluation.tokenize import tokenize
 from tests.evaluation.samples import CANDIDATES, REFERENCES
 
@@ -59,3 +60,11 @@ def test_a_java_that_fails_or_hangs_is_ended(script: str, monkeypatch: pytest.Mo
         score()
 
     assert [process.poll() is None for process in processes] == [False]
+
+
+@pytest.mark.skipif(shutil.which("java") is None, reason="METEOR needs java on the PATH")
+def test_it_is_among_the_scores() -> None:
+    scores = score_captions(REFERENCES, CANDIDATES)
+    assert scores.meteor is not None
+    assert 20 < scores.meteor.low < scores.meteor.value < scores.meteor.high < 100
+    assert scores.notes == []

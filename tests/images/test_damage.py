@@ -1,3 +1,4 @@
+import os
 import struct
 from pathlib import Path
 
@@ -70,22 +71,6 @@ def test_a_cut_file_is_said_to_lack_something(kind: str) -> None:
         decode(SAMPLES[kind][:-100])
 
 
-@pytest.mark.parametrize("kind", SAMPLES)
-def test_flipped_bytes_never_raise_anything_but_image_errors(kind: str) -> None:
-    random = np.random.default_rng(0)
-    for _ in range(60):
-        content = bytearray(SAMPLES[kind])
-        reach = int(random.choice([64, 256, len(content)]))  # headers get their share
-        for at in random.integers(0, min(reach, len(content)), 3):
-            content[at] = random.integers(0, 256)
-        try:
-            rgb = decode(bytes(content), limits=ImageLimits(max_pixels=1_000_000))
-        except ImageError:
-            continue
-        assert rgb.dtype == np.uint8
-        assert rgb.shape[2] == 3
-
-
 @pytest.mark.parametrize("part", [0.3, 0.5, 0.8, 0.95])
 @pytest.mark.parametrize("kind", ["jpeg", "jpeg-restarts", "grey", "cmyk"])
 def test_a_cut_jpeg_with_an_end_marker_put_on_is_refused(kind: str, part: float) -> None:
@@ -137,3 +122,41 @@ def test_a_cut_jpeg_followed_by_another_picture_is_refused() -> None:
 def test_a_zero_dimension_is_refused() -> None:
     with pytest.raises(CorruptImageError):
         decode(png_of_zeros(0, 4))
+
+
+def damaged(content: bytes, random: np.random.Generator) -> bytes:
+    """Bytes changed, most of them in the headers; pieces cut out, doubled, or taken from another place."""
+    data = bytearray(content)
+    for _ in range(int(random.integers(1, 5))):
+        if not data:
+            break
+        reach = min(int(random.choice([32, 128, 512, len(data)])), len(data))
+        at, other, length = int(random.integers(reach)), int(random.integers(len(data))), int(random.integers(1, 40))
+        match random.integers(6):
+            case 0 | 1:
+                data[at] = random.integers(256)
+            case 2:
+                data[at : at + 4] = random.choice([b"\xff" * 4, b"\0" * 4, b"\x7f\xff\xff\xff", b"\0\0\0\x01"])
+            case 3:
+                del data[at : at + length]
+            case 4:
+                data[at:at] = data[other : other + length]
+            case 5:
+                del data[other:]
+    return bytes(data)
+
+
+@pytest.mark.parametrize("kind", SAMPLES)
+def test_damage_never_raises_anything_but_image_errors(kind: str) -> None:
+    """FUZZ_ROUNDS in the environment makes it a longer hunt."""
+    random, refused = np.random.default_rng(0), 0
+    for _ in range(int(os.environ.get("FUZZ_ROUNDS", "100"))):
+        content, at_least = damaged(SAMPLES[kind], random), int(random.choice([16, 1000]))
+        try:
+            rgb = decode(content, limits=ImageLimits(max_pixels=1_000_000), at_least=at_least)
+        except ImageError:
+            refused += 1
+        else:
+            assert rgb.dtype == np.uint8
+            assert rgb.shape[2] == 3
+    assert refused

@@ -27,13 +27,6 @@ def test_lossless_formats_are_exact(kind: str) -> None:
     assert np.array_equal(decode(SAMPLES[kind]), smooth_noise())
 
 
-def test_a_path_a_string_and_bytes_give_the_same(tmp_path: Path) -> None:
-    path = tmp_path / "picture with no extension"
-    path.write_bytes(SAMPLES["jpeg"])
-    assert np.array_equal(decode(path), decode(SAMPLES["jpeg"]))
-    assert np.array_equal(decode(str(path)), decode(SAMPLES["jpeg"]))
-
-
 @pytest.mark.parametrize("format", ["PNG", "JPEG", "TIFF", "BMP", "WEBP"])
 @pytest.mark.parametrize("mode", ["L", "RGB"])
 def test_a_single_pixel_is_a_picture(format: str, mode: str) -> None:

@@ -5,7 +5,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from captionist.images import SCENE_SIDE, Preprocessing, decode, prepare, scene_shape
+from captionist.images import SCENE_SIDE, Preprocessing, prepare, scene_shape
 from tests.images.samples import quadrants, smooth_noise
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -47,13 +47,6 @@ def test_a_picture_of_the_right_size_is_not_resampled() -> None:
 def test_prepare_refuses_other_arrays(wrong: NDArray[np.uint8]) -> None:
     with pytest.raises(ValueError, match=r"uint8 \[H, W, 3\]"):
         prepare(wrong, PLAIN)
-
-
-def test_the_examples_decode() -> None:
-    paths = sorted(EXAMPLES.glob("*.jpg"))
-    assert len(paths) >= 3
-    for path in paths:
-        assert max(decode(path).shape) <= 640
 
 
 @pytest.mark.parametrize(

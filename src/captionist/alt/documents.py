@@ -1,18 +1,22 @@
-"""Documents: read with what is missing in them, and filled in, every other byte as it was."""
+"""Documents: read with what is missing in them, and filled in, every other byte as it was.
+
+A picture that is used twice is described once.
+"""
 
 import difflib
+import os
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path, PurePath
 from urllib.parse import unquote, urlsplit
 
 from captionist.alt import html, markdown
-from captionist.alt.gaps import Gap
+from captionist.alt.html import Gap
 from captionist.errors import DocumentError
-from captionist.files import replace_file
-from captionist.paths import isfile
+from captionist.files import replacing
+from captionist.paths import absolute, exists, isfile
 
 _HTML, _MARKDOWN = {".html", ".htm", ".xhtml"}, {".md", ".markdown"}
 _MOST = 2_000_000  # bytes
@@ -67,8 +71,7 @@ class Document:
         return "".join(whole).encode("utf-8", "surrogateescape")
 
     def replace(self, filled: bytes) -> None:
-        """Write the file. Raises DocumentError where it is not as it was read any more; CaptionistError as
-        `replace_file`."""
+        """Write the file. Raises DocumentError, also where it is not as it was read any more."""
         path = Path(self.name)
         try:
             same = path.read_bytes() == self.data
@@ -76,7 +79,8 @@ class Document:
             same = False
         if not same:
             raise DocumentError("it was changed while its pictures were described, and is left alone: run again")
-        replace_file(path, filled)
+        with replacing(path, DocumentError) as file:
+            file.write(filled)
 
 
 def is_document(name: str) -> bool:
@@ -107,6 +111,46 @@ def read_document(name: str, root: Path) -> Document:
     except (ValueError, AssertionError, RecursionError) as error:  # of the parsers, for what they cannot make out
         raise DocumentError(f"it cannot be understood ({error}): mend its markup") from error
     return Document(name, root, data, tuple(gaps))
+
+
+@dataclass(slots=True, eq=False)
+class Picture:
+    """A file, and where it is used without an alternative text, at least once."""
+
+    image: Path
+    uses: list[tuple[Document, Gap]] = field(default_factory=list)
+
+    @property
+    def place(self) -> str:
+        """The first of them, such as "site/index.html:12"."""
+        document, gap = self.uses[0]
+        return f"{document.name}:{document.line(gap)}"
+
+    @property
+    def can_be_opened(self) -> bool:
+        """Whether it is no pipe and no folder; what is not there at all has an error of its own."""
+        return isfile(self.image) or not exists(self.image)
+
+
+def gather(documents: Iterable[Document]) -> tuple[list[Picture], int]:
+    """The pictures in the order of their first uses, and how many gaps have a picture that is no file here."""
+    pictures: dict[str, Picture] = {}
+    elsewhere = 0
+    for document in documents:
+        for gap in document.gaps:
+            if (path := document.picture(gap)) is None:
+                elsewhere += 1
+            else:
+                pictures.setdefault(absolute(path), Picture(path)).uses.append((document, gap))
+    return list(pictures.values()), elsewhere
+
+
+def root_of(document: str, arguments: Sequence[str]) -> Path:
+    """The folder among the arguments that a document lies in, or else its own: where a site's /paths begin."""
+    for argument in arguments:
+        if absolute(document).startswith(os.path.join(absolute(argument), "")):  # noqa: PTH118
+            return Path(argument)
+    return Path(document).parent
 
 
 def _text(data: bytes) -> str:

@@ -1,11 +1,10 @@
 """<img> without alt, by Python's own HTML tokenizer, which says where every tag begins."""
 
 import re
+from dataclasses import dataclass
 from html.parser import HTMLParser
 from itertools import accumulate
 from urllib.parse import urljoin
-
-from captionist.alt.gaps import Gap
 
 # An alt, or what becomes one in the browser: Vue's :alt and v-bind:alt, Angular's [alt], Alpine's x-bind:alt.
 _ALT = re.compile(r"(.*[:.\[])?alt\]?")
@@ -13,6 +12,19 @@ _TEMPLATE = re.compile(r"\{\{|\{%|\{#|<\?|<%|\$\{")
 # What these hold is no markup. Newer Pythons know that themselves.
 _TEXT_ONLY = {"textarea", "title", "xmp", "iframe", "noembed", "noframes"}
 _LAZY = ("data-src", "data-lazy-src", "data-original")
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """A place in a document where an alternative text is missing.
+
+    at: where in the document's text the new text goes. urls: where the picture may be, the likeliest first.
+    attribute: whether an HTML attribute is to be written there, or the text alone, as Markdown has it.
+    """
+
+    at: int
+    urls: tuple[str, ...]
+    attribute: bool
 
 
 def find_gaps(text: str) -> list[Gap]:

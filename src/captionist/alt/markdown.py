@@ -12,7 +12,7 @@ from markdown_it import MarkdownIt
 from markdown_it.rules_inline import StateInline, html_inline, image
 from markdown_it.token import Token
 
-from captionist.alt.gaps import Gap
+from captionist.alt.html import Gap
 from captionist.alt.html import find_gaps as find_gaps_in_html
 
 _LINE = re.compile(r"[^\r\n]*(?:\r\n|\r|\n|$)")

@@ -17,11 +17,11 @@ from captionist.commands.terminal import (
     print_line,
     progress,
 )
-from captionist.errors import CaptionistError, ImageNotFoundError
+from captionist.errors import CaptionistError
 
 if TYPE_CHECKING:
     from captionist.alt.documents import Document
-    from captionist.alt.gaps import Gap
+    from captionist.alt.html import Gap
 
 
 def alt(
@@ -50,11 +50,11 @@ def alt(
     too. A picture is described once, however often it is used. One that cannot be read gives one line on standard error
     and exit code 1; images on the web and in data: URIs are skipped and counted. docs/alt-text.md has more.
     """
-    from captionist.alt.documents import is_document, read_document
-    from captionist.alt.gather import gather, root_of
+    from captionist.alt.documents import gather, is_document, read_document, root_of
     from captionist.sources import find_sources
 
-    found = find_sources(paths, _no_stdin, lambda name: not is_document(name), "pages of HTML or Markdown")
+    no_stdin = "a page must lie beside its pictures: name a file"
+    found = find_sources(paths, no_stdin, lambda name: not is_document(name), "pages of HTML or Markdown")
     errors, documents = found.errors, list["Document"]()
     for source in found.sources:
         try:
@@ -127,7 +127,3 @@ def _print_diff(diff: bytes) -> None:
         sys.stdout.flush()
         sys.stdout.buffer.write(diff)
         sys.stdout.buffer.flush()
-
-
-def _no_stdin() -> bytes:
-    raise ImageNotFoundError("a page must lie beside its pictures: name a file")

@@ -121,7 +121,7 @@ def caption(
     if found.sources:
         from captionist.captions import Caption
         from captionist.explain import SheetFolder, draw
-        from captionist.images import decode
+        from captionist.images import decode, reason
         from captionist.inference.sharing import paired
         from captionist.sidecars import Sidecars
 
@@ -145,7 +145,7 @@ def caption(
             for source, result in paired(found.sources, results):
                 if result.error is not None:
                     summary.failed += 1
-                    print_error(source.name, source.message(result.error), as_json)
+                    print_error(source.name, reason(result.error, source.image), as_json)
                 if result.caption is not None:
                     summary.captioned += 1
                     for line in lines(form, source.name, result.caption, min_confidence):

@@ -41,9 +41,8 @@ def inspect(
 
     With --open-pictures, a picture that cannot be read gives one line on standard error and exit code 1.
     """
-
     from captionist.bundle import Bundle, list_bundles
-    from captionist.data import inspect_corpus, open_all, open_corpus, render
+    from captionist.data import inspect_corpus, open_all, open_corpus
 
     corpus = open_corpus(directory, format)
     unreadable: tuple[str, ...] = ()
@@ -52,14 +51,13 @@ def inspect(
             corpus, unreadable = open_all(corpus, advance)
         for message in unreadable:
             print_line(sys.stderr, escape(message))
+    token_filter, lowercase = None, False
     if model is None and not list_bundles():
         typer.echo("no model is installed to count tokens with: pass --model to see what training drops", err=True)
-        summary = inspect_corpus(corpus, opened=open_pictures)
     else:
         bundle = Bundle.open(model)
-        token_filter = _filter(bundle, max_caption_tokens)
-        summary = inspect_corpus(corpus, token_filter, lowercase=bundle.config.lowercase, opened=open_pictures)
-    print_tables(render(summary))
+        token_filter, lowercase = _filter(bundle, max_caption_tokens), bundle.config.lowercase
+    print_tables(inspect_corpus(corpus, token_filter, lowercase=lowercase, opened=open_pictures))
     raise typer.Exit(1 if unreadable else 0)
 
 

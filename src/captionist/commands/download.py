@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from captionist.commands.terminal import escape
+from captionist.commands.terminal import bar, escape, print_line
 from captionist.errors import DataError
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def download(
                     obtain(archive, root, mirror=mirror, report=report)
                 except DataError as error:
                     failures += 1
-                    print(escape(str(error)), file=sys.stderr)  # noqa: T201  # typer.echo would write into the bar
+                    print_line(sys.stderr, escape(str(error)))
     except KeyboardInterrupt:
         typer.echo("stopped; run the same command again to go on from here", err=True)
         raise typer.Exit(_INTERRUPTED) from None
@@ -94,35 +94,19 @@ def _ask(licence: str) -> None:
 @contextmanager
 def _progress() -> Iterator["Report"]:
     """Bytes as a bar on standard error where that is a terminal, else a line for each step."""
-    if not sys.stderr.isatty():
-        steps: list[str] = []
+    now = ""
+    with bar(unit="B", unit_scale=True) as shown:
 
-        def line(step: str, _done: int, _total: int | None) -> None:
-            if steps[-1:] != [step]:
-                steps.append(step)
-                typer.echo(step, err=True)
-
-        yield line
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
-
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        DownloadColumn(),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True, soft_wrap=True), transient=True) as bar:
-        task = bar.add_task("", total=None)
-        now = ""
-
-        def draw(step: str, done: int, total: int | None) -> None:
+        def report(step: str, done: int, total: int | None) -> None:
             nonlocal now
-            if step != now:
-                now = step
-                bar.reset(task, description=step)
-            bar.update(task, completed=done, total=total)
+            if step != now and shown is None:
+                typer.echo(step, err=True)
+            elif step != now:
+                shown.reset()
+                shown.set_description(step)
+            now = step
+            if shown is not None:
+                shown.total = total
+                shown.update(done - shown.n)
 
-        yield draw
+        yield report

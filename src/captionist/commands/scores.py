@@ -94,10 +94,10 @@ def score(
 ) -> None:
     """Score captions that were written by any program, or by people."""
     with needs_extra("train"):
-        from captionist.evaluation.files import load_caption_file
+        from captionist.evaluation.files import load_candidates, load_references
         from captionist.evaluation.scores import render, score_captions
 
-    scores = score_captions(load_caption_file(references, "references"), load_caption_file(candidates, "candidates"))
+    scores = score_captions(load_references(references), load_candidates(candidates))
     print_tables(render(scores))
     if json_file:
         write_text(json_file, scores.model_dump_json(indent=2) + "\n")

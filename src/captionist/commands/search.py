@@ -20,7 +20,7 @@ from captionist.commands.terminal import (
     read_stdin,
     writable,
 )
-from captionist.errors import ImageIndexError, ImageNotFoundError
+from captionist.errors import ImageIndexError
 from captionist.paths import absolute, exists
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def index(
 
     if not os.access(out.parent, os.W_OK):  # where it replaces an index that could itself be written
         raise ImageIndexError(f"{out} cannot be written (the folder is read-only): name another file with --out")
-    found = find_sources(paths, _no_stdin)
+    found = find_sources(paths, "an index holds paths: save standard input to a file, and name that")
     for name, message in found.errors:
         print_error(name, message, as_json=False)
     failures = len(found.errors)
@@ -136,6 +136,7 @@ def search(
 
 def _bring_up_to_date(out: Path, captioner: "Captioner", sources: "Sequence[Source]") -> int:
     """Write the index of these pictures; returns how many cannot be read."""
+    from captionist.images import reason
     from captionist.index import ImageIndex, IndexedPicture, Stamp
     from captionist.inference.sharing import paired
 
@@ -154,7 +155,7 @@ def _bring_up_to_date(out: Path, captioner: "Captioner", sources: "Sequence[Sour
             for source, result in paired(fresh, results):
                 if result.error is not None:
                     failures += 1
-                    print_error(source.name, source.message(result.error), as_json=False)
+                    print_error(source.name, reason(result.error, source.image), as_json=False)
                 if result.embedding is not None:
                     pictures[source.name] = IndexedPicture(source.name, result.embedding, stamps[source.name])
                 advance()
@@ -189,7 +190,3 @@ def _text(argument: str) -> str:
         return argument if argument.isprintable() else os.fsencode(argument).decode("utf-8")
     except UnicodeError as error:
         raise typer.BadParameter(f"{argument!r} is not UTF-8 text") from error
-
-
-def _no_stdin() -> bytes:
-    raise ImageNotFoundError("an index holds paths: save standard input to a file, and name that")

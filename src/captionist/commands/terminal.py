@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Annotated, Any, TextIO
 import typer
 
 from captionist import paths
-from captionist.commands.bar import Bar
 from captionist.errors import CaptionistError, ImageNotFoundError, MissingExtraError, UnsupportedImageError
 from captionist.options import SearchOptions, meaning
 
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
 
     from captionist.images import ImageLimits
 
-_bar: Bar | None = None  # the one that is drawn now
+_bar: Any = None  # the one that is drawn now
 
 ModelOption = Annotated[
     str | None,
@@ -105,12 +104,13 @@ def print_json(**fields: object) -> None:
 
 def print_line(stream: TextIO, line: str) -> None:
     """Write a line, as it is, and let go of it, so that what a stopped run printed is whole. A bar makes way for it."""
-    if _bar is not None and stream.isatty():
+    in_its_way = _bar is not None and stream.isatty()
+    if in_its_way:
         _bar.clear()
     stream.write(f"{line}\n")
     stream.flush()
-    if _bar is not None:
-        _bar.draw()
+    if in_its_way:
+        _bar.refresh()
 
 
 def print_tables(renderable: "RenderableType") -> None:
@@ -163,18 +163,28 @@ def own_errors_only() -> Iterator[None]:
 
 
 @contextmanager
-def progress(description: str, total: int) -> Iterator[Callable[[], None]]:
-    """A bar on standard error where that is a terminal; gives the function that moves it by one."""
+def bar(**options: Any) -> Iterator[Any]:
+    """A tqdm with these options on standard error where that is a terminal, else None. `print_line` keeps off it."""
     global _bar
     if not sys.stderr.isatty() or os.environ.get("TERM") in (None, "dumb"):
-        yield lambda: None
+        yield None
         return
-    _bar = Bar(sys.stderr, description, total)
-    try:
-        yield _bar.advance
-    finally:
-        _bar.clear()
-        _bar = None
+    from tqdm import tqdm
+
+    tqdm.monitor_interval = 0  # else it starts a thread
+    with tqdm(file=sys.stderr, leave=False, ascii=True, dynamic_ncols=True, **options) as _bar:
+        try:
+            yield _bar
+        finally:
+            _bar.clear()
+            _bar = None
+
+
+@contextmanager
+def progress(description: str, total: int) -> Iterator[Callable[[], None]]:
+    """A bar where there is a terminal; gives the function that moves it by one."""
+    with bar(desc=description, total=total) as shown:
+        yield shown.update if shown is not None else lambda: None
 
 
 @contextmanager

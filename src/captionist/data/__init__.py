@@ -1,19 +1,17 @@
 """Corpora: pictures with the captions that people wrote for them, read, split, filtered and counted."""
 
 from captionist.data.filters import CaptionFilter, FilterResult, clean_caption, clean_references
-from captionist.data.inspect import CorpusSummary, inspect_corpus
+from captionist.data.inspect import inspect_corpus
 from captionist.data.leakage import EVALUATION_SPLITS, difference_hash, evaluation_examples, leave_out, leave_out_lines
 from captionist.data.mixing import open_with
 from captionist.data.opening import open_all
 from captionist.data.readers import open_corpus
 from captionist.data.records import Corpus, Example, Problem
-from captionist.data.summary_view import render
 
 __all__ = [
     "EVALUATION_SPLITS",
     "CaptionFilter",
     "Corpus",
-    "CorpusSummary",
     "Example",
     "FilterResult",
     "Problem",
@@ -27,5 +25,4 @@ __all__ = [
     "open_all",
     "open_corpus",
     "open_with",
-    "render",
 ]

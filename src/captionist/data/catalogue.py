@@ -19,10 +19,10 @@ class Archive:
     """Its exact length in bytes, where that is publicly known."""
     checksum: str | None
     """`sha256:` or `md5:` and hexadecimal digits, where that is publicly known."""
-    download_about: int
-    """Bytes to make room for where `size` is unknown; rounded up."""
     unpacked_about: int
     """Bytes that what is unpacked takes; rounded up. An archive of more than four times as much is refused."""
+    download_about: int = 0
+    """Bytes to make room for where `size` is unknown; rounded up."""
     folder: str = "."
     """Where its files go, below the corpus's directory."""
     members: tuple[str, ...] = ("*",)
@@ -111,7 +111,6 @@ SOURCES: dict[str, Source] = {
                 url="http://images.cocodataset.org/annotations/annotations_trainval2017.zip",
                 size=252_907_541,
                 checksum="sha256:113a836d90195ee1f884e704da6304dfaaecff1f023f49b6ca93c4aaae470268",
-                download_about=252_907_541,
                 unpacked_about=150_000_000,
                 members=("annotations/captions_*.json",),  # the rest is for other tasks
             ),
@@ -119,14 +118,12 @@ SOURCES: dict[str, Source] = {
                 url="http://images.cocodataset.org/zips/val2017.zip",
                 size=815_585_330,
                 checksum="sha256:4f7e2ccb2866ec5041993c9cf2a952bbed69647b115d0f74da7ce8f4bef82f05",
-                download_about=815_585_330,
                 unpacked_about=850_000_000,
             ),
             Archive(
                 url="http://images.cocodataset.org/zips/train2017.zip",
                 size=19_336_861_798,
                 checksum="sha256:69a8bb58ea5f8f99d24875f21416de2e9ded3178e903f1f7603e283b9e06d929",
-                download_about=19_336_861_798,
                 unpacked_about=20_000_000_000,
             ),
         ),

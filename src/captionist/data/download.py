@@ -3,11 +3,10 @@
 import hashlib
 import http.client
 import re
-import ssl
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 from captionist.errors import DataError
@@ -28,7 +27,6 @@ _LONGEST_PAUSE = 30.0
 _CHUNK = 1 << 18
 _PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})
 """HTTP's statuses that may be another one in a moment."""
-_CONTENT_RANGE = re.compile(r"bytes (?:(\d+)-\d+|\*)/(\d+|\*)")
 
 
 class _BrokenError(Exception):
@@ -69,7 +67,20 @@ def fetch(
             raise DataError(f"{target}: not the published file ({fault}). Delete it, and run again to download it.")
         return
     partial = target.with_name(target.name + PARTIAL)
-    said = _receive_all(url, partial, size, attempts, pause, timeout, report)
+    failures = best = 0
+    while True:
+        try:
+            said = _receive(url, partial, size, timeout, report)
+            break
+        except _BrokenError as error:
+            have = _length(partial)
+            failures, best = (0, have) if have > best else (failures + 1, best)
+            if failures >= attempts:
+                raise DataError(
+                    f"{url}: given up after {failures} attempts that brought nothing new ({error}). "
+                    f"Run again to go on from {have:,} bytes, or take another --mirror."
+                ) from error
+            time.sleep(min(pause * 2 ** max(failures - 1, 0), _LONGEST_PAUSE))
     if fault := mismatch(partial, size if size is not None else said, checksum, report):
         partial.unlink()
         raise DataError(f"{url}: wrong bytes ({fault}). They were deleted: run again, or take another --mirror.")
@@ -108,112 +119,61 @@ def digest(path: Path, algorithm: str, report: Report = silent) -> str:
     return hasher.hexdigest()
 
 
-def _receive_all(
-    url: str, partial: Path, size: int | None, attempts: int, pause: float, timeout: float, report: Report
-) -> int | None:
-    """Fill the partial file over as many connections as it takes; gives the length by the server, where it says one."""
-    failures = best = 0
-    while True:
-        try:
-            return _receive(url, partial, size, timeout, report)
-        except _BrokenError as error:
-            have = _length(partial)
-            failures, best = (0, have) if have > best else (failures + 1, best)
-            if failures >= attempts:
-                raise DataError(
-                    f"{url}: given up after {failures} attempts that brought nothing new ({error}). "
-                    f"Run again to go on from {have:,} bytes, or take another --mirror."
-                ) from error
-            time.sleep(min(pause * 2 ** max(failures - 1, 0), _LONGEST_PAUSE))
-
-
 def _receive(url: str, partial: Path, size: int | None, timeout: float, report: Report) -> int | None:
-    """One connection: append what is missing, or begin anew where the server does not do ranges.
+    """One connection: append what is missing, or begin anew where the server does not do ranges. Gives the whole
+    length, where the server says it.
 
     Raises:
-        _BrokenError: it ended early, or may do better next time.
+        _BrokenError: it ended early, the disk did not take it, or the server may do better next time.
         DataError: it is no use to try again.
     """
     have = _length(partial)
-    if size is not None and have == size:
+    if have == size:
         return size
-    if size is not None and have > size:
-        have = 0
-    report("downloading", have, size)
     headers = {"User-Agent": "captionist", "Accept-Encoding": "identity"}
-    if have:
-        headers["Range"] = f"bytes={have}-"
+    request = urllib.request.Request(url, headers=headers | ({"Range": f"bytes={have}-"} if have else {}))
     try:
         # An opener of our own: that of the module keeps the proxies that were there when it was first used.
-        response = urllib.request.build_opener().open(urllib.request.Request(url, headers=headers), timeout=timeout)
+        with urllib.request.build_opener().open(request, timeout=timeout) as response:
+            start, total = _content_range(response) if response.status == 206 else (0, response.length)
+            if start not in (0, have):
+                partial.unlink(missing_ok=True)
+                raise _BrokenError("the server sent another part than was asked for")
+            if None not in (size, total) and total != size:
+                raise DataError(f"{url}: the server has {total:,} bytes, not {size:,}. Take another --mirror.")
+            done = start
+            report("downloading", done, total)
+            with partial.open("ab" if done else "wb") as file:
+                while chunk := response.read1(_CHUNK):
+                    file.write(chunk)
+                    done += len(chunk)
+                    report("downloading", done, total)
     except urllib.error.HTTPError as error:
         with error:
             said = _content_range(error)[1]
-            if error.code == 416 and have and said == have:
-                return said  # all of it is here already
-            if error.code == 416 and have:
-                partial.unlink()
-                raise _BrokenError("the server has fewer bytes than were here") from error
-            if error.code in _PASSING:
-                raise _BrokenError(f"HTTP {error.code} {error.reason}") from error
-            raise DataError(
-                f"{url}: the server answers HTTP {error.code} {error.reason}. The address may have moved: "
-                "see docs/download.md, or take another --mirror."
-            ) from error
-    except urllib.error.URLError as error:
-        if isinstance(error.reason, ssl.SSLCertVerificationError):
-            raise DataError(
-                f"{url}: {error.reason.verify_message}: the server's certificate is not trusted."
-            ) from error
-        raise _BrokenError(str(error.reason)) from error
+        if error.code == 416 and have == said:
+            return said  # all of it is here already
+        if error.code == 416:
+            partial.unlink()
+            raise _BrokenError("the server has fewer bytes than were here") from error
+        if error.code in _PASSING:
+            raise _BrokenError(f"HTTP {error.code} {error.reason}") from error
+        raise DataError(
+            f"{url}: the server answers HTTP {error.code} {error.reason}. The address may have moved: "
+            "see docs/download.md, or take another --mirror."
+        ) from error
     except (OSError, http.client.HTTPException) as error:
         raise _BrokenError(str(error) or type(error).__name__) from error
-    with response:
-        if response.status == 206:
-            start, total = _content_range(response)
-            if start != have:
-                partial.unlink(missing_ok=True)
-                raise _BrokenError("the server sent another part than was asked for")
-        else:
-            have, total = 0, response.length
-        if size is not None and total is not None and total != size:
-            raise DataError(
-                f"{url}: the server has a file of {total:,} bytes, expected {size:,}. Take another --mirror."
-            )
-        _write(partial, "ab" if have else "wb", _chunks(response), have, total, report)
-    done = _length(partial)
     if total is not None and done < total:
         raise _BrokenError(f"the connection ended after {done:,} of {total:,} bytes")
     return total
 
 
-def _content_range(answer: http.client.HTTPResponse | urllib.error.HTTPError) -> tuple[int | None, int | None]:
-    """Where the part begins and how long the whole is, each None where the server does not say."""
-    match = _CONTENT_RANGE.match(answer.headers.get("Content-Range", ""))
+def _content_range(answer: http.client.HTTPResponse | urllib.error.HTTPError) -> tuple[int, int | None]:
+    """Where the part begins, -1 if the server does not say, and how long the whole is, None if it does not."""
+    match = re.match(r"bytes (?:(\d+)-\d+|\*)/(\d+|\*)", answer.headers.get("Content-Range", ""))
     start, total = match.groups() if match else (None, None)
-    return None if start is None else int(start), None if total in (None, "*") else int(total)
-
-
-def _chunks(response: http.client.HTTPResponse) -> Iterator[bytes]:
-    try:
-        while chunk := response.read1(_CHUNK):
-            yield chunk
-    except (OSError, http.client.HTTPException) as error:
-        raise _BrokenError(str(error) or type(error).__name__) from error
-
-
-def _write(partial: Path, mode: str, chunks: Iterator[bytes], done: int, total: int | None, report: Report) -> None:
-    report("downloading", done, total)
-    try:
-        with partial.open(mode) as file:
-            for chunk in chunks:
-                file.write(chunk)
-                done += len(chunk)
-                report("downloading", done, total)
-    except OSError as error:
-        raise DataError(
-            f"{partial}: cannot be written ({error.strerror}). Make room, and run again to go on."
-        ) from error
+    return -1 if start is None else int(start), None if total in (None, "*") else int(total)
 
 
 def _length(path: Path) -> int:

@@ -22,8 +22,8 @@ def open_all(corpus: Corpus, advance: Callable[[], None] = lambda: None) -> tupl
             if error is None:
                 examples.append(example)
             else:
-                reason = str(error).removeprefix(f"{example.image}: ")
-                problems.append(Problem("unreadable_picture", example.id, f"{reason}; split: {example.split}"))
+                told = f"{images.reason(error, example.image)}; split: {example.split}"
+                problems.append(Problem("unreadable_picture", example.id, told))
                 messages.append(str(error))
     finally:
         pool.shutdown(cancel_futures=True)  # Ctrl-C waits for no more than what is being opened

@@ -1,8 +1,7 @@
 """Opens a corpus whatever its format. A new format is one line in READERS."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from captionist import paths
 from captionist.data import coco, flickr8k, flickr30k, imagefolder, webdataset
@@ -10,21 +9,21 @@ from captionist.data.records import Corpus
 from captionist.errors import DataError
 
 
-@dataclass(frozen=True, slots=True)
-class Reader:
-    """How one format is recognised and read."""
+class Reader(Protocol):
+    """A module that reads one format; LOOKS_FOR tells people by which files it is recognised."""
 
-    recognises: Callable[[Path], bool]
-    read: Callable[[Path], Corpus]
-    looks_for: str
+    LOOKS_FOR: str
+
+    def recognises(self, root: Path) -> bool: ...
+    def read(self, root: Path) -> Corpus: ...
 
 
 READERS: dict[str, Reader] = {
-    "flickr8k": Reader(flickr8k.recognises, flickr8k.read, flickr8k.LOOKS_FOR),
-    "flickr30k": Reader(flickr30k.recognises, flickr30k.read, flickr30k.LOOKS_FOR),
-    "coco": Reader(coco.recognises, coco.read, coco.LOOKS_FOR),
-    "imagefolder": Reader(imagefolder.recognises, imagefolder.read, imagefolder.LOOKS_FOR),
-    "webdataset": Reader(webdataset.recognises, webdataset.read, webdataset.LOOKS_FOR),
+    "flickr8k": flickr8k,
+    "flickr30k": flickr30k,
+    "coco": coco,
+    "imagefolder": imagefolder,
+    "webdataset": webdataset,
 }
 
 
@@ -46,7 +45,7 @@ def open_corpus(root: Path, format: str = "auto") -> Corpus:
     if format == "auto":
         reader = next((reader for reader in READERS.values() if reader.recognises(root)), None)
         if reader is None:
-            looked_for = "; ".join(f"for {name}: {reader.looks_for}" for name, reader in READERS.items())
+            looked_for = "; ".join(f"for {name}: {reader.LOOKS_FOR}" for name, reader in READERS.items())
             raise DataError(f"{root}: not a corpus of a known layout. Looked for these files, {looked_for}.")
     elif format in READERS:
         reader = READERS[format]

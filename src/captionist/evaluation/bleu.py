@@ -1,34 +1,49 @@
-"""BLEU by nltk, on words."""
+"""Corpus BLEU on words (Papineni et al. 2002), unsmoothed: nltk's corpus_bleu, from sums over pictures."""
 
-import sys
 from collections.abc import Sequence
-from fractions import Fraction
-from typing import Any
 
-from nltk.translate.bleu_score import corpus_bleu
+import numpy as np
+from nltk.translate.bleu_score import closest_ref_length, modified_precision
 
+from captionist.evaluation.bootstrap import FloatArray
 from captionist.evaluation.words import Words, require_words
 
-WEIGHTS = [(1.0,), (1 / 2,) * 2, (1 / 3,) * 3, (1 / 4,) * 4]
-"""Of n-grams, for BLEU-1 to BLEU-4."""
+_ORDERS = 4
 
 
 def bleu(references: Sequence[Sequence[Words]], candidates: Sequence[Words]) -> tuple[float, float, float, float]:
-    """Return corpus BLEU-1 to BLEU-4, from 0 to 1, unsmoothed (Papineni et al. 2002), by nltk's corpus_bleu.
+    """Return corpus BLEU-1 to BLEU-4, from 0 to 1.
 
     `references` [N] holds the references of every picture, `candidates` [N] one candidate each, all as lists of words.
-    Where no n-gram of some order matches, BLEU of that order and above is 0.
-
-    Raises TypeError if a string takes the place of a list of words (its characters would be scored), ScoreError if
-    there is nothing to score, the lengths differ, or a candidate has no reference.
+    Where no n-gram of some order matches, BLEU of that order and above is 0. Raises as `require_words` does.
     """
-    require_words(references, candidates)
-    values = corpus_bleu(references, candidates, weights=WEIGHTS, smoothing_function=unsmoothed)
-    # A precision of zero stands as the least float, whose fourth root is about 1e-77: no real BLEU is near it.
-    first, second, third, fourth = (float(value) if value > 1e-60 else 0.0 for value in values)
+    first, second, third, fourth = bleu_of_sums(bleu_statistics(references, candidates).sum(axis=0)).tolist()
     return first, second, third, fourth
 
 
-def unsmoothed(precisions: Sequence[Fraction], **_: Any) -> list[Fraction | float]:
-    """Do what nltk's "no smoothing" does, without its warning: a precision of zero is an honest result."""
-    return [precision if precision.numerator else sys.float_info.min for precision in precisions]
+def bleu_statistics(references: Sequence[Sequence[Words]], candidates: Sequence[Words]) -> FloatArray:
+    """Return what corpus BLEU needs to know of every picture, [N, 10].
+
+    Columns: n-grams of the candidate found in the references (clipped) for n = 1..4, its n-grams for n = 1..4 (nltk
+    counts at least one), its length, the closest reference's length. Shapes and errors are those of `bleu`.
+    """
+    require_words(references, candidates)
+    rows = []
+    for group, candidate in zip(references, candidates, strict=True):
+        precisions = [modified_precision(group, candidate, order) for order in range(1, _ORDERS + 1)]
+        rows.append(
+            [precision.numerator for precision in precisions]
+            + [precision.denominator for precision in precisions]
+            + [len(candidate), closest_ref_length(group, len(candidate))]
+        )
+    return np.array(rows, dtype=np.float64)
+
+
+def bleu_of_sums(sums: FloatArray) -> FloatArray:
+    """Return BLEU-1 to BLEU-4, [..., 4], from 0 to 1, of sums [..., 10] of `bleu_statistics`."""
+    found, counted = sums[..., :_ORDERS], sums[..., _ORDERS : 2 * _ORDERS]
+    candidate_length, reference_length = sums[..., -2:-1], sums[..., -1:]
+    with np.errstate(divide="ignore"):  # the logarithm of a precision of 0 is -inf, and the score 0 as it should be
+        mean_log_precision = np.cumsum(np.log(found / counted), axis=-1) / np.arange(1, _ORDERS + 1)
+    shortfall = 1 - reference_length / np.maximum(candidate_length, 1)
+    return np.exp(np.minimum(shortfall, 0) + mean_log_precision)

@@ -1,7 +1,4 @@
-"""A CLIP of transformers (Radford et al. 2021) as the judge of captions.
-
-Nothing else of the evaluation needs torch.
-"""
+"""A CLIP of transformers (Radford et al. 2021) as the judge of captions."""
 
 from collections.abc import Sequence
 from typing import Any

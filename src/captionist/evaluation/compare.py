@@ -17,20 +17,14 @@ from rich.table import Table
 from captionist.captioner import Captioner
 from captionist.data import Corpus, Example
 from captionist.errors import DataError, ScoreError
-from captionist.evaluation.bootstrap import (
-    RESAMPLES,
-    FloatArray,
-    bleu_of_sums,
-    bleu_statistics,
-    interval,
-    resampled_sums,
-)
+from captionist.evaluation.bleu import bleu_of_sums, bleu_statistics
+from captionist.evaluation.bootstrap import RESAMPLES, FloatArray, interval, resampled_sums
 from captionist.evaluation.cider import CiderD
+from captionist.evaluation.evaluate import caption_examples, first_of
 from captionist.evaluation.rouge import rouge_l
-from captionist.evaluation.scores import check_ids, words_by_picture
+from captionist.evaluation.scores import words_by_picture
 from captionist.evaluation.tokenize import tokenize
 from captionist.evaluation.words import Words
-from captionist.inference.sharing import paired
 
 MARGIN = 1.0
 """Of CIDEr-D times 100: what a new bundle may lose on dev at worst."""
@@ -111,25 +105,14 @@ def compare(
     advance: called after each picture of each bundle; among: see `compare_captions`, their references count. Raises
     ScoreError if there is no picture that both could read, or two have one id.
     """
-    check_ids(example.id for example in examples)
-    captions: list[dict[str, str]] = []
-    failures: dict[str, str] = {}
-    for captioner in (old, new):
-        said: dict[str, str] = {}
-        results = captioner.caption_many(example.image for example in examples)
-        for example, result in paired(examples, results):
-            if result.caption is None:
-                failures[example.id] = str(result.error)
-            else:
-                said[example.id] = result.caption.text
-            advance()
-        captions.append(said)
-    read = [example for example in examples if example.id not in failures]
-    if not read:
-        first = f"; the first error is: {next(iter(failures.values()))}" if failures else ""
-        raise ScoreError(f"there is not one picture to compare on{first}")
-    references = {example.id: example.references for example in read}
-    theirs, ours = ({example.id: said[example.id] for example in read} for said in captions)
+    (old_said, old_failures), (new_said, new_failures) = (
+        caption_examples(examples, captioner, advance) for captioner in (old, new)
+    )
+    failures = old_failures | new_failures
+    references = {example.id: example.references for example in examples if example.id not in failures}
+    if not references:
+        raise ScoreError(f"there is not one picture to compare on{first_of(failures)}")
+    theirs, ours = ({picture: said[picture].text for picture in references} for said in (old_said, new_said))
     others = [example.references for example in among]
     return compare_captions(references, theirs, ours, tuple(failures.values()), others)
 

@@ -1,7 +1,7 @@
 """A captioner on the pictures of a corpus: captions, scores, and rows for the report."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Unpack
 
@@ -49,6 +49,31 @@ class Evaluation:
         return json.dumps(content, indent=2) + "\n"
 
 
+def caption_examples(
+    examples: Sequence[Example], captioner: Captioner, advance: Callable[[], None], **options: Unpack[SearchOverrides]
+) -> tuple[dict[str, Caption], dict[str, str]]:
+    """The captions of the examples that can be read, and the error messages of the others, by id.
+
+    advance: called after each picture. Raises ScoreError where two have one id, ValueError for wrong options.
+    """
+    check_ids(example.id for example in examples)
+    captions: dict[str, Caption] = {}
+    failures: dict[str, str] = {}
+    results = captioner.caption_many((example.image for example in examples), **options)
+    for example, result in paired(examples, results):
+        if result.caption is None:
+            failures[example.id] = str(result.error)
+        else:
+            captions[example.id] = result.caption
+        advance()
+    return captions, failures
+
+
+def first_of(failures: Mapping[str, str]) -> str:
+    """For the end of a message: the first of the errors, if there is one."""
+    return next((f"; the first error is: {message}" for message in failures.values()), "")
+
+
 def evaluate(
     examples: Sequence[Example],
     captioner: Captioner,
@@ -63,20 +88,9 @@ def evaluate(
     options: see `SearchOptions`; those not given are the model's own.
     Raises ScoreError if not one picture could be read, or two have one id, ValueError for wrong options.
     """
-    check_ids(example.id for example in examples)
-    captions: dict[str, Caption] = {}
-    failures: list[str] = []
-    results = captioner.caption_many((example.image for example in examples), **options)
-    for example, result in paired(examples, results):
-        if result.caption is None:
-            failures.append(str(result.error))
-        else:
-            captions[example.id] = result.caption
-        advance()
+    captions, failures = caption_examples(examples, captioner, advance, **options)
     if not captions:
-        if not failures:
-            raise ScoreError("there is not one picture to evaluate")
-        raise ScoreError(f"none of the {len(failures)} pictures could be read; the first error is: {failures[0]}")
+        raise ScoreError(f"there is not one picture to evaluate{first_of(failures)}")
     captioned = [example for example in examples if example.id in captions]
     candidates = {picture: caption.text for picture, caption in captions.items()}
     confidence = {picture: caption.confidence for picture, caption in captions.items()}
@@ -93,7 +107,7 @@ def evaluate(
         rows=tuple(
             ReportRow(e.id, e.image, candidates[e.id], e.references, cider[e.id], confidence[e.id]) for e in captioned
         ),
-        failures=tuple(failures),
+        failures=tuple(failures.values()),
         setting={
             "model": config.name,
             "version": config.version,

@@ -104,9 +104,8 @@ def count_mistakes(references: Mapping[str, Sequence[str]], candidates: Mapping[
         if len(agreed) == 1 and (unanimous := agreed.pop()):
             counts[unanimous] += 1
             counts[f"{unanimous} called {sex}"] += 1
-        named = _nouns(said)
-        counts["objects"] += len(named)
-        by_noun.update(_unsupported(named, set().union(*groups)))
+        counts["objects"] += len(_nouns(said))
+        by_noun.update(unsupported_nouns(said, set().union(*groups)))
     return Mistakes(
         male=counts["male"],
         called_female=counts["male called female"],
@@ -120,16 +119,12 @@ def count_mistakes(references: Mapping[str, Sequence[str]], candidates: Mapping[
 
 def unsupported_nouns(said: set[str], references: set[str]) -> set[str]:
     """Which of the 40 most frequent nouns a caption says, and none of its references bears out."""
-    return _unsupported(_nouns(said), references)
+    return {noun for noun in _nouns(said) if not _SUPPORT[noun] & references}
 
 
 def _nouns(said: set[str]) -> set[str]:
     people = {"person"} if said & _SUPPORT["person"] else set()
     return people | {noun for noun in _SUPPORT if noun in said or f"{noun}s" in said}
-
-
-def _unsupported(named: set[str], references: set[str]) -> set[str]:
-    return {noun for noun in named if not _SUPPORT[noun] & references}
 
 
 def _sex(words: set[str]) -> str:

@@ -9,14 +9,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from captionist.inference.candidates import Candidates
 from captionist.inference.ranker import Ranker
 
 Floats = NDArray[np.float32]
 _SCALE = 100.0  # of CIDEr-D times 100
-_FIRST, _SECOND = 0.9, 0.99  # Adam's
 _NEVER = np.float32(-1e4)
 
 
@@ -63,8 +64,10 @@ def fit_ranker(contests: Sequence[Contest], names: Sequence[str], setting: Setti
     for place, (row, contest) in enumerate(zip(rows, contests, strict=True)):
         inputs[place, : len(row)] = (row - mean) / deviation
         values[place, : len(row)], mask[place, : len(row)] = contest.values, 0
-    generator = np.random.default_rng(seed)
-    nets = [_fit(inputs, values, mask, weights / weights.sum(), setting, generator) for _ in range(setting.nets)]
+    data = torch.from_numpy(inputs), torch.from_numpy(values), torch.from_numpy(mask)
+    weight = torch.from_numpy(weights / weights.sum())
+    generator = torch.Generator().manual_seed(seed)
+    nets = [_fit(*data, weight, setting, generator) for _ in range(setting.nets)]
     linear, hidden, bias, out = zip(*nets, strict=True)
     return Ranker(
         tuple(names),
@@ -78,35 +81,26 @@ def fit_ranker(contests: Sequence[Contest], names: Sequence[str], setting: Setti
 
 
 def _fit(
-    inputs: Floats, values: Floats, mask: Floats, weights: Floats, setting: Setting, generator: np.random.Generator
+    inputs: Tensor, values: Tensor, mask: Tensor, weights: Tensor, setting: Setting, generator: torch.Generator
 ) -> list[Floats]:
     """One net's linear [F], hidden [F, H], bias and out [H]. inputs: [P, N, F]; mask: [P, N], added to the scores."""
-    pictures, most, width = inputs.shape
-    x = inputs.reshape(-1, width)
-    shapes = {"linear": width, "hidden": (width, setting.hidden), "bias": setting.hidden, "out": setting.hidden}
-    scales = {"linear": 0.05, "hidden": width**-0.5, "bias": 0.0, "out": 0.05}
-    parts = [generator.normal(0, scales[name], shape).astype(np.float32) for name, shape in shapes.items()]
-    first, second = ([np.zeros_like(part) for part in parts] for _ in range(2))
-    for step in range(setting.steps):
-        linear, hidden, bias, out = parts
-        units = np.tanh(x @ hidden + bias)
-        scores = (x @ linear + units @ out).reshape(pictures, most) + mask
-        logs = scores - scores.max(axis=1, keepdims=True)
-        logs -= np.log(np.exp(logs).sum(axis=1, keepdims=True))
-        shares = np.exp(logs)
-        gain = (values - (shares * values).sum(axis=1, keepdims=True)) / np.float32(_SCALE)
-        spread = logs - (shares * logs).sum(axis=1, keepdims=True)
-        slope = (weights[:, None] * shares * (np.float32(setting.entropy) * spread - gain)).reshape(-1)
-        inner = (slope[:, None] * out) * (1 - units * units)
-        gradients = [slope @ x, x.T @ inner, inner.sum(axis=0), slope @ units]
-        rate = setting.rate * (1 + np.cos(np.pi * step / setting.steps)) / 2
-        for place, gradient in enumerate(gradients):
-            first[place] = _FIRST * first[place] + (1 - _FIRST) * gradient
-            second[place] = _SECOND * second[place] + (1 - _SECOND) * gradient**2
-            mean, square = first[place] / (1 - _FIRST ** (step + 1)), second[place] / (1 - _SECOND ** (step + 1))
-            change = rate * mean / (np.sqrt(square) + 1e-8)
-            parts[place] = (parts[place] * (1 - rate * setting.decay) - change).astype(np.float32)
-    return parts
+    width, units = inputs.shape[-1], setting.hidden
+    parts = [
+        torch.nn.Parameter(scale * torch.randn(shape, generator=generator))
+        for shape, scale in (((width,), 0.05), ((width, units), width**-0.5), ((units,), 0.0), ((units,), 0.05))
+    ]
+    linear, hidden, bias, out = parts
+    optimiser = torch.optim.AdamW(parts, setting.rate, weight_decay=setting.decay)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, setting.steps)
+    for _ in range(setting.steps):
+        scores = inputs @ linear + torch.tanh(inputs @ hidden + bias) @ out + mask
+        logs = scores.log_softmax(dim=1)
+        gain = (logs.exp() * (values / _SCALE - setting.entropy * logs)).sum(dim=1)
+        optimiser.zero_grad()
+        (-weights @ gain).backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
+        schedule.step()
+    return [part.detach().numpy() for part in parts]
 
 
 def choose(ranker: Ranker, contest: Contest) -> int:

@@ -9,21 +9,17 @@ from importlib.resources import files
 from itertools import chain
 from pathlib import Path
 
-import cv2
-import numpy as np
-
-from captionist.errors import ScoreError
+from captionist.errors import ImageError, ScoreError
 from captionist.evaluation.calibration import Reliability
 from captionist.evaluation.plots import length_plot, reliability_plot, vocabulary_plot
 from captionist.evaluation.retrieval import Recall
 from captionist.evaluation.scores import Measure, Scores
 from captionist.evaluation.tokenize import tokenize
 from captionist.evaluation.words import Words
-from captionist.images import ImageFile
+from captionist.images import ImageFile, decode, encode_jpeg, thumbnail
 
 _SHOWN = 12
 _THUMBNAIL_PIXELS = 224
-_JPEG_QUALITY = 80
 
 # Whatever a caption or a file name holds, a browser shows this page without asking anyone for anything.
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
@@ -53,7 +49,7 @@ def write_report(
     and pictures.
 
     Shown are 12 pictures drawn at random (the same ones for the same ids), the 12 with the highest CIDEr-D and the 12
-    with the lowest, each as a JPEG of at most 224 pixels inside the page. A picture that OpenCV cannot read leaves a
+    with the lowest, each as a JPEG of at most 224 pixels inside the page. A picture that cannot be read leaves a
     frame that says so.
 
     Raises ScoreError if there are no rows or the page cannot be written.
@@ -150,12 +146,10 @@ def _plot_section(rows: Sequence[ReportRow]) -> str:
 
 
 def _reliability_section(reliability: Reliability) -> str:
-    captions = sum(group.captions for group in reliability.bins)
+    line = reliability.line()
     caption = (
-        f"Confidence against the share of acceptable captions, on {captions:,} pictures that calibrated nothing. "
-        f"Acceptable: a CIDEr-D of at least {reliability.accepted_cider:.1f}, as three of four people's captions have. "
-        f"Expected calibration error {reliability.error:.3f}; of an acceptable caption and another, the acceptable one "
-        f"is the more confident in {reliability.discrimination:.0%} of cases."
+        f"{line[0].upper()}{line[1:]}. Acceptable: a CIDEr-D of at least {reliability.accepted_cider:.1f}, as three of "
+        "four people's captions have."
     )
     return f"""<h2>Confidence</h2>
 <div class="plots">
@@ -189,17 +183,10 @@ def _picture(row: ReportRow) -> str:
 def _thumbnail(row: ReportRow) -> str:
     """Return an img element that carries the picture, described by what a person said of it."""
     try:
-        picture = cv2.imdecode(np.frombuffer(row.image.read_bytes(), np.uint8), cv2.IMREAD_COLOR)
-    except (OSError, cv2.error):  # missing, or empty
-        picture = None
-    if picture is None:
+        small = thumbnail(decode(row.image, at_least=_THUMBNAIL_PIXELS), _THUMBNAIL_PIXELS)
+    except ImageError:
         return '<div class="unreadable">picture cannot be read</div>'
-    height, width = picture.shape[:2]
-    scale = min(1.0, _THUMBNAIL_PIXELS / max(height, width))
-    size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    small = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
-    _, jpeg = cv2.imencode(".jpg", small, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
-    data = base64.b64encode(jpeg.tobytes()).decode("ascii")
+    data = base64.b64encode(encode_jpeg(small)).decode("ascii")
     return f'<img src="data:image/jpeg;base64,{data}" alt="{escape(row.references[0])}">'
 
 

@@ -8,8 +8,8 @@ from pydantic import BaseModel, ConfigDict
 from rich.table import Table
 
 from captionist.errors import ScoreError
-from captionist.evaluation.bleu import bleu
-from captionist.evaluation.bootstrap import FloatArray, bleu_of_sums, bleu_statistics, interval, resampled_sums
+from captionist.evaluation.bleu import bleu_of_sums, bleu_statistics
+from captionist.evaluation.bootstrap import FloatArray, interval, resampled_sums
 from captionist.evaluation.cider import CiderD
 from captionist.evaluation.meteor import MeteorUnavailableError, meteor_scorer
 from captionist.evaluation.rouge import rouge_l
@@ -93,11 +93,9 @@ def score_captions(references: Mapping[str, Sequence[str]], candidates: Mapping[
     if pictures == 1:
         notes.append("CIDEr-D is 0 for a single picture: it weighs words by how few pictures they are said of.")
 
-    bleu_values = bleu(reference_words, candidate_words)
-    bleu_samples = bleu_of_sums(resampled_sums(bleu_statistics(reference_words, candidate_words)))
-    bleu_1, bleu_2, bleu_3, bleu_4 = (
-        _measure(value, bleu_samples[:, order]) for order, value in enumerate(bleu_values)
-    )
+    statistics = bleu_statistics(reference_words, candidate_words)
+    values, samples = bleu_of_sums(statistics.sum(axis=0)), bleu_of_sums(resampled_sums(statistics))
+    bleu_1, bleu_2, bleu_3, bleu_4 = map(_measure, values.tolist(), samples.T)
     try:
         meteor = _meteor(reference_words, candidate_words)
     except MeteorUnavailableError as error:

@@ -13,12 +13,9 @@ def require_words(references: Sequence[Sequence[Words]], candidates: Sequence[Wo
     A string is a sequence of characters, and a scorer that is handed one counts characters without complaint: BLEU then
     comes out near 94 / 87 / 75 / 63 for captions of any quality. So a string in the place of a list is an error.
 
-    Raises TypeError for a string where a list of words is due (or anything but strings in such a list), ScoreError if
-    there is nothing to score, the lengths differ, or a candidate has no reference.
+    Raises TypeError for anything but strings in the place of words, ScoreError if there is nothing to score, the
+    lengths differ, or a candidate has no reference.
     """
-    for name, group in (("references", references), ("candidates", candidates)):
-        if isinstance(group, str):
-            raise TypeError(f"{name} is one string: give one entry for every picture.")
     if not candidates:
         raise ScoreError("There is nothing to score: give at least one candidate with its references.")
     if len(references) != len(candidates):
@@ -27,17 +24,8 @@ def require_words(references: Sequence[Sequence[Words]], candidates: Sequence[Wo
             "references for every candidate."
         )
     for position, (group, candidate) in enumerate(zip(references, candidates, strict=True)):
-        _require_list(candidate, f"candidates[{position}]")
-        if isinstance(group, str):
-            raise TypeError(f"references[{position}] is a string: give a list of references, each a list of words.")
         if not group:
             raise ScoreError(f"references[{position}] is empty: give at least one reference for every candidate.")
-        for number, reference in enumerate(group):
-            _require_list(reference, f"references[{position}][{number}]")
-
-
-def _require_list(words: Words, where: str) -> None:
-    if isinstance(words, str):
-        raise TypeError(f"{where} is a string, whose characters would be scored: tokenize() it into a list of words.")
-    if not all(isinstance(word, str) for word in words):
-        raise TypeError(f"{where} holds something other than words: give a flat list of strings.")
+        for words in (candidate, *group):
+            if isinstance(words, str) or not all(isinstance(word, str) for word in words):
+                raise TypeError(f"picture {position} has {words!r} for a list of words: tokenize() every sentence.")

@@ -51,11 +51,17 @@ check: $(VENV)/all
 	$(BIN)/mypy
 	$(BIN)/python -m pytest tests/test_imports.py
 
+# What a processor has for 8-bit integers decides its speed; its results stand beside those of other kinds.
+PROCESSOR = $(firstword $(foreach kind,amx_int8 avx512_vnni avx_vnni,$(shell grep -om1 $(kind) /proc/cpuinfo)) avx2)
+RESULTS = benchmarks/results/$(PROCESSOR)
 bench: $(VENV)/all weights/gpt2-4l-384
-	$(BIN)/python -m benchmarks.latency --compile --base weights/gpt2-4l-384 --json .bench/latency.json
-	$(BIN)/python -m benchmarks.throughput --json .bench/throughput.json
-	$(BIN)/python -m benchmarks.startup --json .bench/startup.json
-	$(BIN)/python -m benchmarks.roofline --json .bench/roofline.json
+	$(BIN)/python -m benchmarks.latency --compile --base weights/gpt2-4l-384 --json $(RESULTS)/latency.json
+	$(BIN)/python -m benchmarks.throughput --json $(RESULTS)/throughput.json
+	$(BIN)/python -m benchmarks.startup --json $(RESULTS)/startup.json
+	$(BIN)/python -m benchmarks.roofline --json $(RESULTS)/roofline.json
+	$(BIN)/python -m benchmarks.service_throughput --json $(RESULTS)/service_throughput.json
+	$(BIN)/python -m benchmarks.service_overload --json $(RESULTS)/service_overload.json
+	$(BIN)/python -m benchmarks.tables
 
 weights/gpt2-4l-384: $(VENV)/all
 	$(BIN)/python -m recipes.starting_weights weights

@@ -36,6 +36,18 @@ _VIT_B = ViTConfig()
 _GPT2_SMALL = GPT2Config()
 
 
+class Search(Enum):
+    """How captions are searched for: greedily, or as each contestant does by itself, others with five beams."""
+
+    GREEDY = "greedy"
+    DEFAULT = "default"
+
+    @property
+    def beams(self) -> int:
+        """Of whom has no default of its own."""
+        return 1 if self is Search.GREEDY else 5
+
+
 class Kind(Enum):
     """Whom a worker plays."""
 
@@ -55,9 +67,9 @@ class Worker:
         self._process = spawn.Process(target=_work, args=(theirs, kind, model), daemon=True)
         self._process.start()
 
-    def seconds(self, pictures: Sequence[bytes], beams: int) -> float:
+    def seconds(self, pictures: Sequence[bytes], search: Search) -> float:
         """How long it takes to caption these."""
-        self._pipe.send((list(pictures), beams))
+        self._pipe.send((list(pictures), search))
         seconds: float = self._pipe.recv()
         return seconds
 
@@ -67,9 +79,9 @@ def _work(pipe: Connection, kind: Kind, model: Path | None) -> None:
     contestant = _contestant(kind, model)
     with contextlib.suppress(EOFError):  # who asked has ended
         while True:
-            pictures, beams = pipe.recv()
+            pictures, search = pipe.recv()
             begun = time.perf_counter()
-            contestant.caption(pictures, beams)
+            contestant.caption(pictures, search)
             pipe.send(time.perf_counter() - begun)
 
 
@@ -87,18 +99,24 @@ def _contestant(kind: Kind, model: Path | None) -> "Contestant":
 class Contestant(Protocol):
     """Turns the bytes of pictures into sentences."""
 
-    def caption(self, pictures: Sequence[bytes], beams: int) -> list[str]: ...
+    def caption(self, pictures: Sequence[bytes], search: Search) -> list[str]: ...
 
 
 class Ours:
-    """Captionist's engine; `steps` fixes the length, for models with random weights."""
+    """Captionist's engine; `steps` fixes the length, and five beams, for models with random weights."""
 
     def __init__(self, model: Path | None, steps: int | None = None) -> None:
         self.captioner = Captioner(model)
-        self._length = {} if steps is None else {"min_tokens": steps, "max_tokens": steps}
+        self._fixed = {} if steps is None else {"min_tokens": steps, "max_tokens": steps}
 
-    def caption(self, pictures: Sequence[bytes], beams: int) -> list[str]:
-        options = {"num_beams": beams, **self._length}
+    def caption(self, pictures: Sequence[bytes], search: Search) -> list[str]:
+        if search is Search.GREEDY:
+            return self.run(pictures, num_beams=1, retrieved=0)
+        return self.run(pictures, **({"num_beams": search.beams} if self._fixed else {}))
+
+    def run(self, pictures: Sequence[bytes], **changes: int) -> list[str]:
+        """With some options of the search changed."""
+        options = self._fixed | changes
         if len(pictures) == 1:
             return [self.captioner.caption(pictures[0], **options).text]  # type: ignore[arg-type]
         results = self.captioner.caption_many(pictures, **options)  # type: ignore[arg-type]
@@ -123,7 +141,7 @@ class Transformers:
             self._decoder.forward = torch.compile(self._decoder.forward, dynamic=True)
 
     @torch.inference_mode()
-    def caption(self, pictures: Sequence[bytes], beams: int) -> list[str]:
+    def caption(self, pictures: Sequence[bytes], search: Search) -> list[str]:
         prepared = [self._captioner.prepare(picture) for picture in pictures]
         tokens = self._encode(_pixels(prepared), objects=self._objects(prepared))
         prefix = tokens[..., : self._decoder.config.n_embd]  # the rest is for the image head
@@ -132,7 +150,7 @@ class Transformers:
         written = self._decoder.generate(
             inputs_embeds=embeddings,
             attention_mask=torch.ones(embeddings.shape[:2], dtype=torch.long),
-            num_beams=beams,
+            num_beams=search.beams,
             do_sample=False,
             max_new_tokens=40,
             length_penalty=self._captioner.defaults.length_penalty,
@@ -156,12 +174,12 @@ class VisionEncoderDecoder:
         self._model = VisionEncoderDecoderModel(encoder=ViTModel(_VIT_B), decoder=GPT2LMHeadModel(decoder)).eval()
 
     @torch.inference_mode()
-    def caption(self, pictures: Sequence[bytes], beams: int) -> list[str]:
+    def caption(self, pictures: Sequence[bytes], search: Search) -> list[str]:
         prepared = [self._captioner.prepare(picture) for picture in pictures]
         pixels = torch.nn.functional.interpolate(_pixels(prepared), (224, 224))
         written = self._model.generate(
             pixels,
-            num_beams=beams,
+            num_beams=search.beams,
             do_sample=False,
             min_new_tokens=STEPS,
             max_new_tokens=STEPS,

@@ -47,13 +47,13 @@ class Transformers:
         self._processor = AutoImageProcessor.from_pretrained(hub)
 
     @torch.inference_mode()
-    def caption(self, pictures: Sequence[bytes], beams: int) -> list[str]:
+    def run(self, pictures: Sequence[bytes], num_beams: int) -> list[str]:
         written: list[str] = []
         for start in range(0, len(pictures), _BATCH):
             images = [decode(picture) for picture in pictures[start : start + _BATCH]]
             pixels = self._processor(images=images, return_tensors="pt").pixel_values
             tokens = self._model.generate(
-                pixel_values=pixels, num_beams=beams, do_sample=False, min_new_tokens=STEPS, max_new_tokens=STEPS
+                pixel_values=pixels, num_beams=num_beams, do_sample=False, min_new_tokens=STEPS, max_new_tokens=STEPS
             )
             written += map(str, tokens.tolist())
         return written
@@ -67,7 +67,7 @@ def _peak() -> int:
 
 def _work(pipe: Connection, folder: Path, family: str, ours: bool) -> None:
     begun = time.perf_counter()
-    contestant = Ours(folder / "bundle", STEPS) if ours else Transformers(folder / "hub", family)
+    contestant = Ours(folder / "bundle", STEPS).run if ours else Transformers(folder / "hub", family).run
     pipe.send(time.perf_counter() - begun)
     while True:
         pictures, beams = pipe.recv()
@@ -75,7 +75,7 @@ def _work(pipe: Connection, folder: Path, family: str, ours: bool) -> None:
             pipe.send(_peak())
             return
         begun = time.perf_counter()
-        contestant.caption(pictures, beams)
+        contestant(pictures, num_beams=beams)
         pipe.send(time.perf_counter() - begun)
 
 
@@ -138,27 +138,38 @@ def main() -> None:
     given = parser.parse_args()
     pictures = photographs(given.pictures, given.count)
     result: dict[str, Any] = circumstances() | {"pictures": len(pictures), "folder": given.folder, "families": {}}
-    rows = []
+    del result["model"]  # which takes no part in it
     for family in given.families:
         with tempfile.TemporaryDirectory() as folder:
-            found = _compare(Path(folder), family, pictures, given.folder, given.tiny)
-        result["families"][family] = found
-        write(given.json, result)
+            result["families"][family] = _compare(Path(folder), family, pictures, given.folder, given.tiny)
+    _show(result["families"])
+    write(given.json, result)
+
+
+def _show(families: dict[str, dict[str, Any]]) -> None:
+    rows = []
+    for family, found in families.items():
         for beams in (1, 3):
             told = found[f"{beams} beams"]
             figures = [told[kind][name] * 1000 for kind in ("one", "folder") for name in ("ours", "transformers")]
             ratios = [told["one_ratio"], told["folder_ratio"]]
             rows.append([f"{family}, {beams} beams", *(f"{f:.0f}" for f in figures), *(f"{r:.1f}" for r in ratios)])
+    columns = [f"{kind}: {name}, ms" for kind in ("one", "folder") for name in ("ours", "transformers")]
     columns = [
-        "",
-        "one, ours ms",
-        "transformers ms",
-        "folder, ours ms",
-        "transformers ms",
+        *(f"one: {name}" for name in names),
+        *(f"folder: {name}" for name in names),
         "one: times",
         "folder: times",
     ]
-    show("Public captioners, a picture", columns, rows)
+    show("A picture", ["", *columns], rows)
+    columns = ["import, s", "its peak, GB", "checkpoint, MB", "bundle, MB", "captionist caption, s", "its peak, MB"]
+    rows = []
+    for family, found in families.items():
+        came, ran = found["import"], found["caption"]
+        sizes = [found["checkpoint_bytes"] / 1e6, found["bundle_bytes"] / 1e6]
+        figures = [came["seconds"], came["peak_bytes"] / 1e9, *sizes, ran["seconds"], ran["peak_bytes"] / 1e6]
+        rows.append([family, *(f"{figure:.3g}" for figure in figures)])
+    show("Import and memory", ["", *columns], rows)
 
 
 if __name__ == "__main__":

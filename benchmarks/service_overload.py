@@ -30,7 +30,7 @@ _FLAT = 1.05  # the last quarter's memory to the second one's
 
 def main() -> None:
     given = _arguments()
-    result = circumstances() | {"arguments": {k: str(v) for k, v in vars(given).items()}}
+    result = circumstances() | {"arguments": {k: v for k, v in vars(given).items() if isinstance(v, int | float)}}
     requests = [caption_request(picture) for picture in photographs(given.pictures)]
     with Service(log_format="json", deadline=_DEADLINE) as service:
         uvloop.run(closed_loop(service.port, requests, _CLIENTS, 3))  # warm
@@ -155,7 +155,9 @@ def _show(result: dict[str, Any]) -> None:
             ("p99 to p50 at 70 % load", moderate["p99_to_p50"], 3, False),
         )
     ]
-    show(f"Overload, {result['machine']}, {result['cores']} cores", ["", "figure", "target", ""], rows)
+    rows.append(["capacity, pictures a second", f"{max(result['capacity'].values()):.1f}", "", ""])
+    rows.append(["memory at its peak, MB", f"{memory['peak']:.0f}", "", ""])
+    show("Overload", ["", "figure", "target", ""], rows)
     parts = {name: result[name] for name in ("capacity", "others_cores", "at_70_percent", "overload", "memory_mb")}
     told = [
         [f"{part}: {name}", f"{value:.4g}" if isinstance(value, float) else str(value)]

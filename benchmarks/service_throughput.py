@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 import uvloop
 
@@ -67,7 +66,10 @@ class Engine(Measured):
 def main() -> None:
     given = _arguments()
     pictures = photographs(given.pictures)
-    result = circumstances() | {"arguments": {k: str(v) for k, v in vars(given).items()}, "pictures": len(pictures)}
+    result = circumstances() | {
+        "arguments": {k: v for k, v in vars(given).items() if isinstance(v, int | float)},
+        "pictures": len(pictures),
+    }
     with ExitStack() as stack:
         contestants = _start(stack, given, pictures)
         for process, _ in contestants.values():
@@ -92,7 +94,7 @@ def main() -> None:
         for name in medians
         if name != "service" and (shared := medians[name].keys() & {"throughput", "p99_ms"})
     }
-    _show(result, medians, ratios)
+    _show(medians, ratios)
     write(given.json, result | {"rounds": rounds, "medians": medians, "service_to": ratios})
 
 
@@ -167,10 +169,9 @@ def _measure(process: HttpProcess, requests: Sequence[bytes], given: argparse.Na
     }
 
 
-def _show(result: dict[str, Any], medians: dict[str, dict[str, float]], ratios: dict[str, dict[str, float]]) -> None:
+def _show(medians: dict[str, dict[str, float]], ratios: dict[str, dict[str, float]]) -> None:
     rows = [[name, *(f"{told[key]:.4g}" if key in told else "" for key in _COLUMNS)] for name, told in medians.items()]
-    title = f"Throughput at saturation, {result['machine']}, {result['cores']} cores, median of rounds"
-    show(title, ["", *_COLUMNS.values()], rows)
+    show("Throughput at saturation, medians of rounds", ["", *_COLUMNS.values()], rows)
     rows = []
     for name, told in ratios.items():
         target = _TARGETS[name.split()[0].rstrip(",")]

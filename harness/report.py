@@ -1,5 +1,6 @@
 """What every benchmark prints and writes."""
 
+import hashlib
 import json
 import os
 import platform
@@ -12,15 +13,19 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+_BUNDLES = Path(__file__).parents[1] / "src" / "captionist" / "bundles"
+_shown: list[dict[str, Any]] = []
+
 
 def circumstances() -> dict[str, Any]:
-    """Machine, commit and date: a figure without them means little."""
+    """Machine, embedded model, commit and date: a figure without them means little."""
 
     def git(*arguments: str) -> str:
         return subprocess.run(["git", *arguments], capture_output=True, text=True, check=False).stdout.strip()
 
     return {
         "machine": _processor(),
+        "model": model_hash(),
         "cores": len(os.sched_getaffinity(0)),
         "python": platform.python_version(),
         "commit": git("rev-parse", "--short=12", "HEAD") + ("+changes" if git("status", "--porcelain", "src") else ""),
@@ -29,8 +34,16 @@ def circumstances() -> dict[str, Any]:
     }
 
 
+def model_hash() -> str:
+    """Of what the embedded model runs on, the first 12 digits: not of its scores and its card."""
+    checksums = json.loads(next(_BUNDLES.glob("*/checksums.json")).read_text(encoding="utf-8"))
+    runs = {name: checksum for name, checksum in checksums.items() if name not in ("MODEL_CARD.md", "scores.json")}
+    return hashlib.sha256(json.dumps(runs, sort_keys=True).encode()).hexdigest()[:12]
+
+
 def show(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print a table."""
+    """Print a table, and keep it for `write`."""
+    _shown.append({"title": title, "columns": columns, "rows": rows})
     table = Table(title=title, title_justify="left")
     for number, column in enumerate(columns):
         table.add_column(column, justify="right" if number else "left", overflow="fold")
@@ -40,10 +53,19 @@ def show(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> N
 
 
 def write(path: Path | None, result: Mapping[str, Any]) -> None:
-    """Write the figures as JSON, where that was asked for."""
+    """Write the figures as JSON, where that was asked for, and the tables that were printed of them."""
     if path:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+        path.write_text(json.dumps(_rounded({**result, "tables": _shown}), indent=1) + "\n", encoding="utf-8")
+
+
+def _rounded(value: Any) -> Any:
+    """With six digits of each number: the rest is chance."""
+    if isinstance(value, Mapping):
+        return {key: _rounded(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_rounded(each) for each in value]
+    return float(f"{value:.6g}") if isinstance(value, float) else value
 
 
 def verdict(holds: bool) -> str:
@@ -51,7 +73,9 @@ def verdict(holds: bool) -> str:
 
 
 def _processor() -> str:
-    for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return platform.processor()
+    """Its name, and the best that it has for 8-bit integers."""
+    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    told = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+    flags = told.get("flags", "").split()
+    best = next((kind for kind in ("amx_int8", "avx512_vnni", "avx_vnni", "avx2") if kind in flags), "no AVX2")
+    return f"{told.get('model name', platform.processor())}, {best.replace('_', '-').upper()}"

@@ -25,7 +25,7 @@ SMALLEST = {
     "feedback_round": ("--data corpus --pictures 2 --out round", "captionist compare"),
     "latency": ("--count 2", "Targets"),  # --base needs the whole of GPT-2's vocabulary
     "leakage": ("corpus --copies 2", "Copies of 2 dev pictures"),
-    "public": ("--tiny --families git --count 2 --folder 2", "Public captioners"),
+    "public": ("--tiny --families git --count 2 --folder 2", "Import and memory"),
     "roofline": ("--repeat 1", "Target"),
     "search": ("--count 1000 --searches 1", "1,000 random vectors"),
     "service_overload": ("--seconds 4 --pictures none", "Overload"),

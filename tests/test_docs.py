@@ -5,9 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks import tables
 from captionist import Caption, Captioner
 from captionist.server.problems import PROBLEMS
 from tests.cli_help import render_help
+from tests.http_reference import render_http
 from tests.options_table import render_options
 
 ROOT = Path(__file__).parents[1]
@@ -20,6 +22,21 @@ def test_the_command_line_is_documented_as_it_is() -> None:
 def test_the_options_of_a_search_are_documented_as_they_are() -> None:
     document = (ROOT / "docs" / "options.md").read_text(encoding="utf-8")
     assert document == render_options(), "run: python -m tests.options_table"
+
+
+def test_the_service_is_documented_as_it_is() -> None:
+    document = (ROOT / "docs" / "http.md").read_text(encoding="utf-8")
+    assert document == render_http(), "run: python -m tests.http_reference"
+
+
+def test_the_tables_of_benchmarks_are_those_of_their_results() -> None:
+    for path in tables.documents():
+        document = path.read_text(encoding="utf-8")
+        assert document == tables.filled(document), "run: python -m benchmarks.tables"
+
+
+def test_benchmarks_have_measured_the_model_that_is_embedded() -> None:
+    assert not tables.stale(), "run: make bench"
 
 
 @pytest.mark.parametrize("document", ["README.md", "docs/python.md"])

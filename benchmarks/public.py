@@ -155,12 +155,7 @@ def _show(families: dict[str, dict[str, Any]]) -> None:
             ratios = [told["one_ratio"], told["folder_ratio"]]
             rows.append([f"{family}, {beams} beams", *(f"{f:.0f}" for f in figures), *(f"{r:.1f}" for r in ratios)])
     columns = [f"{kind}: {name}, ms" for kind in ("one", "folder") for name in ("ours", "transformers")]
-    columns = [
-        *(f"one: {name}" for name in names),
-        *(f"folder: {name}" for name in names),
-        "one: times",
-        "folder: times",
-    ]
+    columns += ["one: times", "folder: times"]
     show("A picture", ["", *columns], rows)
     columns = ["import, s", "its peak, GB", "checkpoint, MB", "bundle, MB", "captionist caption, s", "its peak, MB"]
     rows = []

@@ -16,7 +16,8 @@ _HEAD = """# HTTP reference
 
 Written by `python -m tests.http_reference` from the service's own `/openapi.json` and `/metrics`. `/docs` of a running
 service has the same to try out, with the schemas of all bodies. [The service](service.md) has examples, and
-[what each problem means](service.md#errors); [compatible APIs](compatible-apis.md) has the routes of OpenAI and Ollama."""
+[what each problem means](service.md#errors); the routes of OpenAI and Ollama are in
+[compatible APIs](compatible-apis.md)."""
 _METRICS = """## Metrics
 
 `/metrics` has these for Prometheus, beside those of the process and of Python's garbage collection:

@@ -20,7 +20,7 @@ from captionist.errors import CaptionistError
 ROOT = Path(__file__).parents[1]
 DOCKERFILE = "deploy/container/Dockerfile"
 # README's columns of an embedded model's row, as scores.json calls them.
-_SCORES = ("bleu_1", "bleu_4", "meteor", "rouge_l", "cider")
+_SCORES = ("bleu_4", "meteor", "cider")
 
 
 class ReleaseError(Exception):
@@ -80,24 +80,25 @@ def bundles(root: Path) -> str:
 
 
 def readme(root: Path) -> str:
-    """README states an embedded model's own scores, with one digit after the point."""
+    """README states the embedded model's own scores on each dev corpus, with one digit after the point."""
     lines = (root / "README.md").read_text(encoding="utf-8").splitlines()
     for bundle in _bundles(root):
-        first = f"| embedded `{bundle.config.name}`, beam {bundle.config.search.num_beams} |"
-        row = next((line for line in lines if line.startswith(first)), None)
-        if row is None:
-            raise ReleaseError(f"README.md has no table with a row `{first}`")
-        for cell, metric in zip(row.split("|")[2:], _SCORES, strict=False):
-            score = bundle.scores[metric]
-            value = f"{score['value']:.1f}"
-            interval = f"{value} ({score['low']:.1f} to {score['high']:.1f})"
-            if cell.strip() not in (value, interval):
-                raise ReleaseError(f"README.md says {cell.strip()} for {metric}, scores.json says {interval}")
+        corpora = {bundle.scores["corpus"]: bundle.scores, **bundle.scores.get("others", {})}
+        for corpus, scores in corpora.items():
+            row = next((line for line in lines if line.lower().startswith(f"| {corpus}, dev |")), None)
+            if row is None:
+                raise ReleaseError(f"README.md has no table with a row `| {corpus}, dev |`")
+            for cell, metric in zip(row.split("|")[2:], _SCORES, strict=False):
+                score = scores[metric]
+                value = f"{score['value']:.1f}"
+                interval = f"{value} ({score['low']:.1f} to {score['high']:.1f})"
+                if cell.strip() not in (value, interval):
+                    raise ReleaseError(f"README.md says {cell.strip()} for {metric}, scores.json says {interval}")
     return "its figures are those of scores.json"
 
 
 def packages(root: Path) -> str:
-    """Wheel and source archive build, and hold what git tracks, byte by byte, and nothing else."""
+    """Wheel and source archive build, please PyPI, and hold what git tracks, byte by byte, and nothing else."""
     tracked = {name: (root / name).read_bytes() for name in _git(root, "ls-files")}
     modules = {name.removeprefix("src/"): held for name, held in tracked.items() if name.startswith("src/captionist/")}
     name = f"captionist-{_version(root)}"
@@ -107,6 +108,10 @@ def packages(root: Path) -> str:
         built = subprocess.run(command, capture_output=True, text=True)
         if not (wheel.exists() and archive.exists()):
             raise ReleaseError(f"{wheel.name} and {archive.name} do not build: {built.stdout}{built.stderr}")
+        for tool in (["twine", "check", "--strict", wheel, archive], ["check_wheel_contents", wheel]):
+            checked = subprocess.run([sys.executable, "-m", *tool], capture_output=True, text=True)
+            if checked.returncode:
+                raise ReleaseError(f"{tool[0]} does not like {wheel.name}: {checked.stdout}{checked.stderr}")
         with zipfile.ZipFile(wheel) as zipped:
             held = {file: zipped.read(file) for file in zipped.namelist() if not file.startswith(f"{name}.dist-info/")}
         _compare(wheel, held, modules)

@@ -126,7 +126,7 @@ def test_a_commit_that_can_be_released(clone: Path) -> None:
         (release.bundles, alter_the_weights, r"weights\.bin was altered"),
         (release.bundles, lose_the_model, "no model"),
         (release.readme, edit("README.md", f"{CIDER:.1f} (", f"{CIDER + 0.1:.1f} ("), r"scores\.json says"),
-        (release.readme, edit("README.md", "`, beam ", "`, beam 9"), "no table with a row"),
+        (release.readme, edit("README.md", "| world, dev |", "| the world |"), "no table with a row"),
     ],
 )
 def test_a_commit_that_cannot_be_released(

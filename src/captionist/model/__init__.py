@@ -1,1 +1,1 @@
-""""""
+"""The torch model that is trained and exported."""

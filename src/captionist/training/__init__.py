@@ -1,1 +1,1 @@
-""""""
+"""Recipes, stages and the loop that trains."""

@@ -148,7 +148,8 @@ def _start(stack: ExitStack, given: argparse.Namespace, pictures: Sequence[bytes
 def _litserve(given: argparse.Namespace, options: str) -> HttpProcess:
     port = free_port()
     app = str(Path(__file__).with_name("_litserve_app.py"))
-    command = [given.litserve, app, "--port", str(port), "--batch", str(given.batch), *options.split()]
+    # -P: beside the app is a collections.py, which is not Python's.
+    command = [given.litserve, "-P", app, "--port", str(port), "--batch", str(given.batch), *options.split()]
     return HttpProcess(command, port, "/health", environment={"PYTHONPATH": str(Path("src").resolve())})
 
 

@@ -127,9 +127,9 @@ variable "cpu_target" {
 }
 
 variable "requests_target" {
-  description = "Requests a minute to each vCPU to keep to; 600 are 55 % of what docs/service.md measured"
+  description = "Requests a minute to each vCPU to keep to; 280 are 55 % of what docs/service.md measured"
   type        = number
-  default     = 600
+  default     = 280
 
   validation {
     condition     = var.requests_target >= 1

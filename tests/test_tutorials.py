@@ -7,17 +7,30 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
-from tests.training.corpus import write_corpus
+from tests.pictures import patchwork
+from tests.training.corpus import NAMES
 
 ROOT = Path(__file__).parents[1]
 _INSTALL = "pip install torch==2.13.0 && pip install '.[train]'\n"
 _FETCH = "python -m recipes.starting_weights weights"
 
 
+def _write_pictures(root: Path) -> None:
+    """Forty pictures, each with two sentences, in the layout of the tutorial; some are dev by their names."""
+    (root / "Images").mkdir(parents=True)
+    lines = ["image,caption"]
+    for number in range(40):
+        Image.fromarray(patchwork(number)).save(root / "Images" / f"{number}.png")
+        colour, shape = NAMES[number % len(NAMES)]
+        lines += [f"{number}.png,A {colour} {shape} on a table.", f"{number}.png,There is a {colour} {shape}."]
+    (root / "captions.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
 @pytest.mark.slow
 def test_the_notebook_fine_tunes_a_model(tmp_path: Path) -> None:
-    write_corpus(tmp_path / "my-pictures")
+    _write_pictures(tmp_path / "my-pictures")
     (tmp_path / "recipes").symlink_to(ROOT / "recipes")
     notebook = json.loads((ROOT / "docs" / "tutorials" / "fine-tune.ipynb").read_text(encoding="utf-8"))
     cells = ["".join(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == "code"]

@@ -101,7 +101,7 @@ def test_lines_of_csv_end_alike_on_every_system(model: Path, photos: Path) -> No
         (["--format", "xml"], "xml"),
         (["--format", "csv", "--out", "table"], "--format does not go with --out"),
         (["--sidecar", "--out", "table"], "--sidecar does not go with --out"),
-        (["--overwrite"], "--overwrite is for --sidecar"),
+        (["--overwrite"], "--overwrite needs --sidecar"),
     ],
 )
 def test_what_does_not_go_together_is_wrong_usage(run: Run, photos: Path, arguments: list[str], message: str) -> None:

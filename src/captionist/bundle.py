@@ -58,7 +58,7 @@ class ImageConfig(_Strict):
     def _fits_together(self) -> Self:
         height, width = (self.resized,) * 2 if isinstance(self.resized, int) else self.resized or (4096, 4096)
         if self.resized and self.resampling == "area":
-            raise ValueError("resized needs one of Pillow's ways of resampling")
+            raise ValueError("resized needs one of Pillow's resampling filters")
         if height < self.height or width < self.width:
             raise ValueError(f"of pictures resized to {self.resized}, {self.height} x {self.width} cannot be cut out")
         return self
@@ -317,7 +317,7 @@ def embedded(root: Path = _EMBEDDED) -> Path:
     paths = _bundle_paths(root)
     if not paths:
         raise BundleError(
-            "this installation holds no model: pass --model BUNDLE (or Captioner(model=...)), reinstall captionist, "
+            "this installation has no model: pass --model BUNDLE (or Captioner(model=...)), reinstall captionist, "
             "or train and export a model"
         )
     if len(paths) > 1:

@@ -148,7 +148,7 @@ class Captioner:
         """
         search_options = self.options(**options)
         if isinstance(image, list | tuple):
-            raise TypeError("one picture is captioned here: give several to caption_many")
+            raise TypeError("caption takes one picture: pass several to caption_many")
         rgb = self._decode(image)
         caption = self.generate(self.encode([self._prepare(rgb)]), search_options)[0]
         return replace(caption, picture=images.thumbnail(rgb, _SHOWN))
@@ -191,7 +191,9 @@ class Captioner:
             raise ValueError(f"batch_size must be at least 1, but it is {batch_size}")
         self._engine.decoder  # noqa: B018  # raises where it was closed
         if images.is_one(sources):
-            raise TypeError(f"this is one picture ({images.label(sources)}): give it to caption, or a list of pictures")
+            raise TypeError(
+                f"this is one picture ({images.label(sources)}): pass it to caption, or pass a list of pictures"
+            )
 
         def work(engine: Engine, batch: list[ImageInput]) -> list[tuple[ImageInput, R | None, ImageError | None]]:
             read = [self._read(source) for source in batch]
@@ -236,7 +238,9 @@ class Captioner:
 
     def _fetch(self, url: str) -> bytes:
         if not self._allow_urls:
-            raise ImageFetchError(f"{url}: this is a URL: download it, or allow that with Captioner(allow_urls=True)")
+            raise ImageFetchError(
+                f"{url}: this is a URL: download the picture, or allow URLs with Captioner(allow_urls=True)"
+            )
         try:
             from captionist.fetch import fetch
         except ImportError as error:
@@ -285,9 +289,9 @@ class Captioner:
         sentence instead of several, ValueError for none.
         """
         if isinstance(sentences, str):
-            raise TypeError("match takes several sentences: give a list")
+            raise TypeError("match takes a list of sentences: pass a list")
         if not sentences:
-            raise ValueError("there is no sentence to be compared: give at least one")
+            raise ValueError("there is no sentence to compare: pass at least one")
         embedded = self.sentence_embeddings(sentences)
         cosines: NDArray[np.float32] = embedded @ self.image_embeddings(self.encode([self.prepare(image)]))[0]
         return cosines
@@ -362,7 +366,7 @@ class _Closed:
     """Stands where the engine of a captioner was."""
 
     def __getattr__(self, name: str) -> NoReturn:
-        raise ValueError("this captioner was closed: make another one")
+        raise ValueError("this captioner is closed: make a new one")
 
 
 def _told(error: Exception, source: ImageInput) -> ImageError:
@@ -373,7 +377,8 @@ def _told(error: Exception, source: ImageInput) -> ImageError:
     label = images.label(source)
     reason = str(error).strip().partition("\n")[0][:300]
     failed = FailedImageError(
-        f"{label}: the work on it failed ({type(error).__name__}: {reason}): run again, and report it if it comes again"
+        f"{label}: processing it failed ({type(error).__name__}: {reason}): run again, and report it if it happens "
+        "again"
     )
     failed.__cause__ = error
     return failed

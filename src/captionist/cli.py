@@ -52,7 +52,7 @@ def _print_version(wanted: bool) -> None:
 @app.callback()
 def _captionist(
     _version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and leave.")
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
     """Describe photographs in one English sentence, offline."""
@@ -75,10 +75,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _give_up(str(error))
     except OSError as error:
         if error.filename is not None:  # not one of the standard streams
-            _give_up(f"{error.filename}: {error.strerror}: check the path, its permissions and the room on its disk")
+            _give_up(
+                f"{error.filename}: {error.strerror}: check the path, its permissions and the free space on its disk"
+            )
         # What is still buffered would fail once more as the interpreter leaves.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        _give_up(f"the output cannot be written ({error.strerror}): send it elsewhere, or make room")
+        _give_up(f"the output cannot be written ({error.strerror}): send it elsewhere, or free some space")
 
 
 def _give_up(message: str, code: int = 1) -> NoReturn:

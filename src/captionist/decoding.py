@@ -158,7 +158,7 @@ def check_png(data: bytes) -> int:
     while kind != b"IEND" and at + 12 <= len(data):
         parts += 1
         if parts > _MOST_READS:
-            raise CorruptImageError(f"a PNG of more than {_MOST_READS:,} parts is not read; {CONVERT}")
+            raise CorruptImageError(f"a PNG of more than {_MOST_READS:,} parts is not supported;  {CONVERT}")
         length, kind = struct.unpack_from(">I4s", data, at)
         body = memoryview(data)[at + 4 : at + 8 + length]
         at += 12 + length
@@ -203,7 +203,7 @@ def _refusing(kind: str) -> Iterator[None]:
     except (ImageError, MemoryError):
         raise
     except Image.DecompressionBombError as error:
-        raise ImageTooLargeError("it has more pixels than Pillow lets in; scale the picture down") from error
+        raise ImageTooLargeError("it has more pixels than Pillow allows; scale the picture down") from error
     except Exception as error:
         raise CorruptImageError(
             f"its {kind} data cannot be decoded: parts are missing, or it is damaged or of a rare kind; "

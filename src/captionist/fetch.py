@@ -142,7 +142,7 @@ def _join(url: str, target: str) -> str:
     try:
         return urljoin(url, target)
     except ValueError as error:
-        raise _refused("It leads to what is not a URL.") from error
+        raise _refused("It redirects to something that is not a URL.") from error
 
 
 def _refused(reason: str) -> ImageFetchError:

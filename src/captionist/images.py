@@ -192,7 +192,7 @@ def _read_open(file: Any, limits: ImageLimits) -> bytes:
         try:
             more = file.read(limits.max_bytes + 1 - len(data))
         except Exception as error:  # it may be anybody's
-            raise ImageNotFoundError(f"cannot be read ({str(error) or type(error).__name__}): open it anew") from error
+            raise ImageNotFoundError(f"cannot be read ({str(error) or type(error).__name__}): open it again") from error
         if not isinstance(more, bytes):
             what = "a file that was opened as text" if isinstance(more, str) else f"a file of {type(more).__name__}"
             raise TypeError(f"{INPUTS}, not {what}")

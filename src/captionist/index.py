@@ -110,8 +110,8 @@ class ImageIndex:
             raise ImageIndexError(f"{path} cannot be read ({error.strerror}): check its permissions") from error
         except Exception as error:  # damaged bytes make zipfile and numpy raise whatever they come upon
             raise ImageIndexError(
-                f"{path} is damaged, or no index that this captionist reads ({error}): name another file, or delete it "
-                "and make it anew if it was an index"
+                f"{path} is damaged, or not an index that this captionist can read ({error}): name another file, or "
+                "delete it and build it again if it was an index"
             ) from error
         return index
 

@@ -83,7 +83,9 @@ def _read(path: Path) -> Xmp:
     except OSError as error:
         raise SidecarError(f"the sidecar {path} cannot be read ({error.strerror}): check its permissions") from error
     except ValueError as error:
-        raise SidecarError(f"the sidecar {path} is left as it is, for {error}: mend it, or move it away") from error
+        raise SidecarError(
+            f"the sidecar {path} is left as it is, because {error}: repair it, or move it away"
+        ) from error
 
 
 def _embedded(picture: Path) -> list[Xmp]:

@@ -21,7 +21,7 @@ _COMPANIONS = {
     *("mp3", "m4a", "wav", "aac", "ogg", "opus", "flac", "amr"),
     *("json", "jsonl", "txt", "csv", "tsv", "html", "htm", "md", "yaml", "yml", "toml", "xml", "log", "ini", "db"),
 }
-_NO_MATCH = "no file matches: check the pattern, the current folder, and that all folders on the way may be entered"
+_NO_MATCH = "no file matches: check the pattern, the current folder, and the permissions of the folders on the way"
 
 
 @dataclass(frozen=True, slots=True)

@@ -185,7 +185,7 @@ def _parse(data: bytes) -> _Element:
         open_ones[-1].text += text
 
     def doctype(*_: object) -> None:
-        raise ValueError("it has a document type, which XMP has not")
+        raise ValueError("it has a document type, which XMP does not allow")
 
     parser.StartElementHandler, parser.EndElementHandler = start, end
     parser.CharacterDataHandler, parser.StartDoctypeDeclHandler = characters, doctype

@@ -224,9 +224,9 @@ SECOND = 512 + SIZES[0] + 1024  # where the header of 2.jpg begins
     [
         (cut(SECOND + 512 + 30_000), "cut short inside 2.jpg", 1),
         (cut(SECOND + 512), "cut short inside 2.jpg", 1),
-        (cut(SECOND + 100), "cut short behind 1.txt", 1),
-        (cut(SECOND), "cut short behind 1.txt", 1),
-        (cut(SECOND + 512 + SIZES[1] + 1024), "cut short behind 2.txt", 2),
+        (cut(SECOND + 100), "cut short after 1.txt", 1),
+        (cut(SECOND), "cut short after 1.txt", 1),
+        (cut(SECOND + 512 + SIZES[1] + 1024), "cut short after 2.txt", 2),
         (overwrite(SECOND), "damaged behind 1.txt", 1),
         (go_back, "damaged behind 1.txt", 1),
         (overwrite(0), "cannot be read as a tar archive", 0),

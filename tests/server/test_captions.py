@@ -123,7 +123,7 @@ def test_captions_below_the_least_confidence_are_left_out(client: TestClient, do
         ({"content": b"x", "headers": {"Content-Type": "text/plain"}}, 415, "unsupported-media-type", "text/plain"),
         ({"content": b"{", "headers": {"Content-Type": "application/json"}}, 400, "bad-request", "JSON"),
         ({"json": {"pictures": []}}, 422, "invalid-request", "pictures"),
-        ({"json": {"pictures": [{}]}}, 422, "invalid-request", "one of data and url"),
+        ({"json": {"pictures": [{}]}}, 422, "invalid-request", "either data or url"),
         ({"json": {"pictures": [{"data": "%"}]}}, 422, "invalid-request", "base64"),
         ({"json": {"pictures": [{"url": "https://example.org/a.jpg"}]}}, 422, "url-refused", "no URLs"),
         ({"json": {"pictures": [{"data": "aGk="}] * 17}}, 422, "invalid-request", "at most 16"),

@@ -85,7 +85,7 @@ def _read(address: Address, limits: ImageLimits) -> bytes | str:
     except ImageError as error:
         return str(error)
     except Exception as error:  # of ours or of the machine: it must not cost others their captions
-        return f"could not be read ({type(error).__name__}: {error}): run again, and report it if it comes again"
+        return f"could not be read ({type(error).__name__}: {error}): run again, and report it if it happens again"
 
 
 def _fields(result: CaptionResult) -> dict[str, Any]:

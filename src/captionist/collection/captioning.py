@@ -57,4 +57,4 @@ def _answered(rows: Iterable[Row], answers: dict[str, Row]) -> Iterator[Row]:
             for path in waiting.pop(row.sha256, ()):
                 yield replace(row, path=path)
     for path in chain.from_iterable(waiting.values()):
-        yield Row(path, None, error="the picture with the same bytes could not be captioned: run again")
+        yield Row(path, None, error="an identical picture could not be captioned: run again")

@@ -104,12 +104,14 @@ class Table:
             self._system.create_dir(self._root, recursive=False)
         foreign = [name for name in names if name != TABLE_LOCK and not name.startswith(_UNFINISHED)]
         if foreign and TABLE_MANIFEST not in names:
-            raise ValueError(f"{self.where} holds something else than captions: name another folder")
+            raise ValueError(f"{self.where} holds something other than captions: name another folder")
         if self._lock:
             try:
                 self._lock.acquire(timeout=0)
             except Timeout as error:
-                raise CollectionError(f"{self.where}: another run is writing to it: wait for its end") from error
+                raise CollectionError(
+                    f"{self.where}: another run is writing to it: wait until it has finished"
+                ) from error
         if TABLE_MANIFEST in names:
             self._check_manifest()
         unfinished = {name for name in names if name.startswith(_UNFINISHED)}
@@ -130,8 +132,8 @@ class Table:
             before = None
         if before != json.loads(json.dumps(self._made_with)):
             raise ValueError(
-                f"{self.where} was made with another model or other options ({TABLE_MANIFEST} there has them): "
-                "give the same, or name another folder"
+                f"{self.where} was made with another model or other options ({TABLE_MANIFEST} there has them): use "
+                "the same, or name another folder"
             )
 
     def _resume(self, name: str) -> None:

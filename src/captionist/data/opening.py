@@ -28,7 +28,7 @@ def open_all(corpus: Corpus, advance: Callable[[], None] = lambda: None) -> tupl
     finally:
         pool.shutdown(cancel_futures=True)  # Ctrl-C waits for no more than what is being opened
     if not examples:
-        count = f"not one of its {len(messages):,} pictures can be read"
+        count = f"none of its {len(messages):,} pictures can be read"
         raise DataError(f"{corpus.root}: {count}; the first: {messages[0]}")
     return replace(corpus, examples=tuple(examples), problems=tuple(problems)), tuple(messages)
 

@@ -25,7 +25,7 @@ class Clip:
         try:
             kind = AutoConfig.from_pretrained(name).model_type
             if kind != "clip":
-                raise ScoreError(f"{name} is no CLIP but a model of type {kind!r}: {_WANTED}")
+                raise ScoreError(f"{name} is not a CLIP but a model of type {kind!r}: {_WANTED}")
             self._model, loading = CLIPModel.from_pretrained(name, output_loading_info=True, dtype=torch.float32)
             self._tokenizer: Any = CLIPTokenizer.from_pretrained(name)
             # Pillow's resizing, as in the paper; torchvision's, where it is installed, would give other pixels.

@@ -88,7 +88,8 @@ def held_out(corrections: Corpus) -> tuple[Example, ...]:
     if not chosen:
         raise DataError(
             f"{corrections.root}: none of its {len(corrections.examples):,} pictures is held out from training, so it "
-            "cannot tell whether a model is better. One picture in five is, by its name: collect more corrections."
+            "cannot show whether a model is better. One picture in five is held out, by its name: collect more "
+            "corrections."
         )
     return chosen
 
@@ -111,7 +112,7 @@ def compare(
     failures = old_failures | new_failures
     references = {example.id: example.references for example in examples if example.id not in failures}
     if not references:
-        raise ScoreError(f"there is not one picture to compare on{first_of(failures)}")
+        raise ScoreError(f"there is no picture to compare on{first_of(failures)}")
     theirs, ours = ({picture: said[picture].text for picture in references} for said in (old_said, new_said))
     others = [example.references for example in among]
     return compare_captions(references, theirs, ours, tuple(failures.values()), others)

@@ -90,7 +90,7 @@ def evaluate(
     """
     captions, failures = caption_examples(examples, captioner, advance, **options)
     if not captions:
-        raise ScoreError(f"there is not one picture to evaluate{first_of(failures)}")
+        raise ScoreError(f"there is no picture to evaluate{first_of(failures)}")
     captioned = [example for example in examples if example.id in captions]
     candidates = {picture: caption.text for picture, caption in captions.items()}
     confidence = {picture: caption.confidence for picture, caption in captions.items()}

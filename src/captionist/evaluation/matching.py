@@ -124,7 +124,7 @@ def add_clip_scores(scores: Scores, embedded: Embedded, match_weight: float) -> 
     """
     note = f"CLIPScore and RefCLIPScore by {embedded.clip}."
     if not embedded.clip:
-        note = "match score: of the model's own alignment, not comparable with published CLIPScores."
+        note = "match score: from the model's own alignment, not comparable with published CLIPScores."
         if match_weight:
             note += f" It also ranked these captions (match_weight {match_weight:g}), so it judges its own choice."
     score, with_references = map(mean_measure, clip_scores(embedded))

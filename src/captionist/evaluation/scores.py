@@ -91,7 +91,7 @@ def score_captions(references: Mapping[str, Sequence[str]], candidates: Mapping[
     if wordless:
         notes.append(f"{wordless} references hold no word and were left out.")
     if pictures == 1:
-        notes.append("CIDEr-D is 0 for a single picture: it weighs words by how few pictures they are said of.")
+        notes.append("CIDEr-D is 0 for a single picture: it weighs words by how few pictures they are used for.")
 
     statistics = bleu_statistics(reference_words, candidate_words)
     values, samples = bleu_of_sums(statistics.sum(axis=0)), bleu_of_sums(resampled_sums(statistics))

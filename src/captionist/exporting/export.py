@@ -73,7 +73,7 @@ def export(run: Path, bundle: Path, precision: Precision = "fp16") -> Bundle:
     holds no model, RecipeError where it has no recipe, DataError where int8 finds no train pictures.
     """
     if precision not in get_args(Precision):
-        raise BundleError(f"{precision!r} is no precision: choose one of {', '.join(get_args(Precision))}.")
+        raise BundleError(f"{precision!r} is not a precision: choose one of {', '.join(get_args(Precision))}.")
     if paths.exists(bundle):
         raise BundleError(f"{bundle} exists already: choose another name, or delete it first.")
     recipe = load_recipe(run / "recipe.yaml")
@@ -100,7 +100,7 @@ def _write(model: VisionPrefixLM, recipe: Recipe, run: Path, directory: Path, na
         chosen = train[:: -(-len(train) // _CALIBRATION_PICTURES)]  # spread over all of them
         pictures = _prepared(model, chosen)
         if not pictures:
-            raise DataError(f"{recipe.data.root}: not one of {len(chosen):,} train pictures can be read.")
+            raise DataError(f"{recipe.data.root}: none of the {len(chosen):,} train pictures can be read.")
     write_unscored(model, recipe, directory, name, precision, pictures)
 
     scores: dict[str, Any] = {"split": "dev", "corpus": recipe.data.root.name}
@@ -234,7 +234,7 @@ def compare(model: VisionPrefixLM, directory: Path, examples: Sequence[Example])
     """Run the torch model and a bundle's graphs on the same pictures."""
     pictures = _prepared(model, examples)
     if not pictures:
-        raise DataError(f"not one of {len(examples):,} dev pictures can be read.")
+        raise DataError(f"none of the {len(examples):,} dev pictures can be read.")
     engine, torch_decoder = Engine(Bundle.open(directory)), TorchDecoder(model)
     greedy = SearchOptions(num_beams=1)
     same, largest = 0, 0.0

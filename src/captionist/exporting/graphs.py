@@ -185,7 +185,7 @@ def export_graph(
 ) -> None:
     """Write a module as a graph. shapes: of each argument, which of its dimensions differ from call to call."""
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it reports every operator of torchvision as missing
-    for name in ("onnx_ir", "onnxscript"):  # they report every tensor that is there twice, and every node left as it is
+    for name in ("onnx_ir", "onnxscript"):  # they report every tensor that appears twice, and every node left as it is
         logging.getLogger(name).setLevel(logging.WARNING)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # about torch's own code

@@ -50,9 +50,7 @@ def add_ranker(directory: Path, corpora: Mapping[str, Sequence[Example]], retrie
     kept = [contest for contest in contests if not calibrates(contest.picture)]
     for name in corpora:
         if sum(c.corpus == name for c in learnt) < _FEWEST or not any(c.corpus == name for c in kept):
-            raise ScoreError(
-                f"{name} has too few pictures to learn a choice from: pass a corpus of at least {4 * _FEWEST}"
-            )
+            raise ScoreError(f"{name} has too few pictures to fit a ranker on: pass a corpus of at least {4 * _FEWEST}")
     reached = {setting: _mean(_cross_fitted(learnt, setting)) for setting in SETTINGS}
     first, best = SETTINGS[0], max(SETTINGS, key=lambda setting: reached[setting])
     setting = best if reached[best] > reached[first] + _CLEARLY else first

@@ -17,7 +17,7 @@ from captionist.server.routes.captions import describe
 from captionist.server.schemas import CaptionOptions, Milliseconds, PictureInput
 from captionist.server.service import Service
 
-_NO_PICTURE = "No picture came with the user's last message: this service describes pictures, and does nothing else."
+_NO_PICTURE = "The user's last message has no picture: this service describes pictures, and does nothing else."
 _Asked = TypeVar("_Asked", bound="Conversation")
 
 

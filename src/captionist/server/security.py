@@ -72,13 +72,15 @@ class Gatekeeper:
             return
         window = self._limiter.get_window_stats(rate, who)
         wait = window.reset_time - time.time()
-        raise Problem("rate-limited", f"At most {rate} requests: wait a little.", retry_after=wait)
+        raise Problem("rate-limited", f"At most {rate} requests are allowed: wait a little.", retry_after=wait)
 
     def admit_administrator(self, request: Request) -> Client:
         """As `admit`. Raises Problem also for a client that is no administrator."""
         client = self.admit(request)
         if not client.admin:
-            raise Problem("forbidden", "This needs an API key with admin = true; without keys, it works on loopback.")
+            raise Problem(
+                "forbidden", "This needs an API key with admin = true; if there are no keys, it works only on loopback."
+            )
         return client
 
     def admit_scraper(self, request: Request) -> None:

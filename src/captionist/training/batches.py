@@ -99,7 +99,7 @@ def check_shares(stage: Stage, sizes: Mapping[str, int], processes: int) -> None
         change = f"change its {'sources' if stage.sources else 'batch_size'}"
         if stage.contrasts and size % processes:
             raise TrainingError(
-                f"stage {stage.name}: a contrastive step's pictures must be shared evenly, but {size}{of} are not by "
+                f"stage {stage.name}: a contrastive step's pictures must divide evenly, but {size}{of} do not among "
                 f"{processes} processes: {change}."
             )
         smallest, largest = (

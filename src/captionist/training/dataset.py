@@ -191,7 +191,7 @@ def readable(
     for (split, name), pictures in sets.items():
         if pictures.examples and not kept[split, name]:
             where = config.root if name == ROOT else name
-            raise DataError(f"{where}: not one of the {len(pictures):,} {split} pictures can be read.")
+            raise DataError(f"{where}: none of the {len(pictures):,} {split} pictures can be read.")
     return {name: kept["train", name] for name in train}, {name: kept["dev", name] for name in dev}
 
 
@@ -214,8 +214,8 @@ def _report(messages: Sequence[str], total: int, config: DataConfig) -> None:
     if len(messages) > config.max_unreadable * total:
         more = f"; and {len(messages) - _NAMED:,} more, which the run's train.log names" * (len(messages) > _NAMED)
         raise DataError(
-            f"{count}, which is more than data.max_unreadable={config.max_unreadable:g} allows: mend them, take them "
-            f"out, or raise it. {'; '.join(messages[:_NAMED])}{more}"
+            f"{count}, which is more than data.max_unreadable={config.max_unreadable:g} allows: repair them, remove "
+            f"them, or raise it. {'; '.join(messages[:_NAMED])}{more}"
         )
     _logger.warning("%s and are left out", count)
 

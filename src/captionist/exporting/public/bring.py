@@ -30,7 +30,7 @@ def import_model(source: str, bundle: Path, precision: Precision = "int8") -> Bu
     checkpoint cannot be used, or what was written does not work; nothing is left behind then.
     """
     if precision not in get_args(Precision):
-        raise BundleError(f"{precision!r} is no precision: choose one of {', '.join(get_args(Precision))}")
+        raise BundleError(f"{precision!r} is not a precision: choose one of {', '.join(get_args(Precision))}")
     if paths.exists(bundle):
         raise BundleError(f"{bundle} exists already: choose another name, or delete it first")
     checkpoint = open_checkpoint(source)

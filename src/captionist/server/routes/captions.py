@@ -60,7 +60,7 @@ _QUERY = [
         "in": "query",
         "required": False,
         "schema": schema,
-        "description": f"{schema.pop('description')} (where the body is a picture)",
+        "description": f"{schema.pop('description')} (if the body is a picture)",
     }
     for name, schema in fields_of(CaptionOptions).items()
 ]

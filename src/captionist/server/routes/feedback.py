@@ -80,7 +80,7 @@ async def create_feedback(
         asked, picture = await read_feedback(request, body)
         record = service.ids.read(asked.caption_id)
         if record is None:
-            raise Problem("unknown-caption", "caption_id is not one that this service gave: send it as it came.")
+            raise Problem("unknown-caption", "caption_id was not issued by this service: send the id unchanged.")
         jpeg = await _keepable(service, asked, picture, record)
     new = NewFeedback(
         client.name, idempotency_key, record, asked.rating, asked.correction or None, asked.comment or None, jpeg
@@ -89,7 +89,7 @@ async def create_feedback(
         stored = await _in_store(service, lambda store: store.add(new))
     except IdempotencyMismatchError as error:
         raise Problem(
-            "idempotency-mismatch", "This Idempotency-Key came with other feedback before: make a new one."
+            "idempotency-mismatch", "This Idempotency-Key was used for other feedback: make a new one."
         ) from error
     if stored.replayed:
         response.headers["Idempotency-Replayed"] = "true"
@@ -151,11 +151,11 @@ async def _keepable(
     if not service.settings.keep_pictures:
         raise Problem("pictures-not-kept", "Send the feedback without consent and picture.")
     if picture is None:
-        raise Problem("invalid-request", "consent is given, but there is no picture: send it along as multipart.")
+        raise Problem("invalid-request", "consent is given, but there is no picture: send it too, as multipart.")
 
     def reduce() -> bytes:
         if hashlib.sha256(picture).hexdigest() != record.picture_sha256:
-            raise Problem("invalid-request", "picture is not the one that the caption is about.")
+            raise Problem("invalid-request", "picture is not the one that the caption describes: send that one.")
         rgb = images.decode(picture, limits=service.settings.image_limits, name=PICTURE_FIELD)
         return images.encode_jpeg(images.thumbnail(rgb, KEPT_SIDE))
 

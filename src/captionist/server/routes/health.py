@@ -25,7 +25,7 @@ async def live(service: ServiceDep) -> dict[str, str]:
     """Answers for as long as the event loop turns and the engine's threads live. A process that does not, or answers
     with an error, should be restarted."""
     if not (service.batcher.alive or service.batcher.closing):
-        raise Problem("internal", "A thread of the engine has ended: start the service anew.")
+        raise Problem("internal", "A thread of the engine has ended: restart the service.")
     return {"status": "live"}
 
 
@@ -41,7 +41,7 @@ async def ready(service: ServiceDep) -> dict[str, str]:
     ready, since captions need none."""
     if not service.batcher.ready:
         reason = "The service is stopping" if service.batcher.closing else "A thread of the engine has ended"
-        raise Problem("not-ready", f"{reason}: ask another.", retry_after=1)
+        raise Problem("not-ready", f"{reason}: send the request to another instance.", retry_after=1)
     return {"status": "ready"}
 
 

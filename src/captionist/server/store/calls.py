@@ -35,7 +35,7 @@ class StoreCalls:
 
     def _in_time(self, work: Callable[[FeedbackStore], _Result], asked: float) -> _Result:
         if time.monotonic() - asked > _MOST_SECONDS:
-            raise StoreError("the feedback database is too slow for all that is asked of it")
+            raise StoreError("the feedback database is too slow for the load")
         return work(self.store)
 
     def _done(self, call: "asyncio.Future[_Result]") -> None:

@@ -103,7 +103,7 @@ def print_json(**fields: object) -> None:
 
 
 def print_line(stream: TextIO, line: str) -> None:
-    """Write a line unchanged and flush it, so that a stopped run leaves whole lines. A progress bar makes way for it."""
+    """Write a line unchanged and flush it, so that a stopped run leaves whole lines. A bar makes way for it."""
     in_its_way = _bar is not None and stream.isatty()
     if in_its_way:
         _bar.clear()

@@ -1,4 +1,4 @@
-"""The `captionist` command: parse, delegate, print. Heavy imports wait inside the commands, so that --help is quick."""
+"""The `captionist` command: parse, delegate, print. Heavy imports are inside the commands, so that --help is quick."""
 
 import inspect
 import os
@@ -59,7 +59,7 @@ def _captionist(
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line and leave with its exit code (SystemExit); arguments are the process's by default."""
+    """Run the command line and exit with its exit code (SystemExit); arguments are the process's by default."""
     if sys.stderr is None:  # started with the descriptor closed, which a file that we open would then get
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
         sys.stderr = open(2, "w", errors="backslashreplace")  # noqa: SIM115

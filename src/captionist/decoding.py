@@ -129,7 +129,7 @@ def pixels(picture: Image.Image, at_least: int | None = None) -> NDArray[np.uint
 
 
 def load(picture: Image.Image) -> None:
-    """Load a picture that may be shared by threads. Raises CorruptImageError where it cannot be decoded."""
+    """Load a picture that may be shared by threads. Raises CorruptImageError if it cannot be decoded."""
     with _LOADING, _refusing(picture.format or "image"):
         picture.load()
         _orientation(picture)  # which Pillow reads once, too, and keeps
@@ -152,7 +152,7 @@ def check_size(size: tuple[int, int], max_pixels: int) -> None:
 
 
 def check_png(data: bytes) -> int:
-    """Where a PNG ends. Raises CorruptImageError where a part that is needed does not fit its checksum, which Pillow
+    """Where a PNG ends. Raises CorruptImageError if a part that is needed does not fit its checksum, which Pillow
     does not look at; parts that are not there are missed by Pillow."""
     at, kind, parts = 8, b"", 0
     while kind != b"IEND" and at + 12 <= len(data):

@@ -61,7 +61,7 @@ def identify(data: bytes) -> str:
 
 
 def refuse_film(data: bytes) -> None:
-    """Raises NotAnImageError where these are the first bytes of a film."""
+    """Raises NotAnImageError if these are the first bytes of a film."""
     film = None if _of_boxes(data) else _first(_FILMS, data)
     if film:
         raise NotAnImageError(f"this is not a picture but video or audio ({film}); save a frame of it as JPEG or PNG")

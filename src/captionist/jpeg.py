@@ -48,7 +48,7 @@ class Jpeg(NamedTuple):
 def read_jpeg(data: bytes) -> Jpeg:
     """Walk through a JPEG from marker to marker.
 
-    Raises CorruptImageError where parts are missing (which a cut inside the last scan does not show), and
+    Raises CorruptImageError if parts are missing (which a cut inside the last scan does not show), and
     UnsupportedImageError for kinds that are hardly ever met.
     """
     sent: dict[int, int] = {}  # component -> bit set of the DCT coefficients that have arrived in full precision

@@ -111,7 +111,7 @@ class SearchOptions(_Options):
         return min(batch, max(1, MOST_ROWS // rows))
 
     def override(self, **changes: Unpack[SearchOverrides]) -> "SearchOptions":
-        """These options with some changed; ValueError where one is wrong.
+        """These options with some changed; ValueError if one is wrong.
 
         More captions than beams raise the number of beams, fewer tokens at most the number at least, unless that is
         given, too.

@@ -13,7 +13,7 @@ Name = str | os.PathLike[str]
 
 
 def obstacle(path: Name) -> str | None:
-    """What keeps us from seeing whether a path is there, such as "Permission denied"; None where nothing does."""
+    """What keeps us from seeing whether a path is there, such as "Permission denied"; None if nothing does."""
     try:
         os.stat(path)  # noqa: PTH116  # for names too
     except (FileNotFoundError, NotADirectoryError):

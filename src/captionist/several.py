@@ -37,7 +37,7 @@ def holds_several(data: bytes) -> bool:
 
 
 def _end(data: bytes) -> int:
-    """Where the first file ends. Raises ImageError where it is damaged or none."""
+    """Where the first file ends. Raises ImageError if it is damaged or none."""
     kind = identify(data)
     if kind == "JPEG":
         end = read_jpeg(data).end

@@ -16,7 +16,7 @@ _PACKET = b"<x:xmpmeta", b"</x:xmpmeta>"
 
 
 class Outcome(Enum):
-    """What became of a sidecar."""
+    """What happened to a sidecar."""
 
     WRITTEN = "written"
     UNCHANGED = "unchanged"
@@ -37,8 +37,9 @@ class Sidecars:
         """Into photo.jpg.xmp if it is there, else into photo.xmp if it is there and no other picture's, else a new
         photo.jpg.xmp.
 
-        A description that we did not write is kept: one in the sidecar, in a photo.xmp that several pictures share, or
-        in the picture's own XMP, which a sidecar would hide. Raises SidecarError, the sidecar being as it was.
+        A description that we did not write is kept, whether it is in the sidecar, in a photo.xmp that several pictures
+        share, or in the picture's own XMP, which a sidecar would hide. Raises SidecarError, and the sidecar is then
+        unchanged.
         """
         full, short = _there(picture.name, picture), _there(picture.stem, picture)
         shared = short is not None and self._is_shared(picture)

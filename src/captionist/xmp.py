@@ -61,7 +61,7 @@ class Xmp:
     """
 
     def __init__(self, data: bytes) -> None:
-        """Raises ValueError where this is no XMP."""
+        """Raises ValueError if this is no XMP."""
         self._data = data
         rdf = _find_rdf(_parse(data))
         blocks = list(rdf.all(_RDF, "Description"))

@@ -1,4 +1,4 @@
-"""Documents: read with what is missing in them, and filled in, every other byte as it was.
+"""Documents: read, with the gaps in them, and filled in, keeping every other byte.
 
 A picture that is used twice is described once.
 """
@@ -40,7 +40,7 @@ class Document:
         return _text(self.data).count("\n", 0, gap.at) + 1
 
     def picture(self, gap: Gap) -> Path | None:
-        """The first file that a gap's picture may be; None where it is somewhere else: on the web, in a data: URI."""
+        """The first file that a gap's picture may be; None if it is somewhere else: on the web, in a data: URI."""
         for url in gap.urls:
             try:
                 parts = urlsplit(url)
@@ -71,7 +71,7 @@ class Document:
         return "".join(whole).encode("utf-8", "surrogateescape")
 
     def replace(self, filled: bytes) -> None:
-        """Write the file. Raises DocumentError, also where it is not as it was read any more."""
+        """Write the file. Raises DocumentError, also if it has changed since it was read."""
         path = Path(self.name)
         try:
             same = path.read_bytes() == self.data
@@ -130,7 +130,7 @@ class Picture:
 
     @property
     def can_be_opened(self) -> bool:
-        """Whether it is no pipe and no folder; what is not there at all has an error of its own."""
+        """Whether it is neither a pipe nor a folder; a missing file has its own error."""
         return isfile(self.image) or not exists(self.image)
 
 

@@ -22,7 +22,7 @@ READERS = 8
 class Row:
     """What became of one picture.
 
-    path: its name. sha256: of its bytes, hexadecimal; None where they could not be read or the work on them failed, so
+    path: its name. sha256: of its bytes, hexadecimal; None if they could not be read or the work on them failed, so
     that another run should try again. caption, log_probability, confidence: as in `Caption`. error: why there is none.
     With neither caption nor error, the answer is that of another picture with the same bytes.
     """

@@ -42,7 +42,7 @@ class Table:
         """where: the folder, new, empty or of an earlier run; a path or a URL. made_with: the settings, as JSON has
         them.
 
-        Raises ValueError where there is something else, or it was made with other settings; CollectionError where it
+        Raises ValueError if there is something else, or it was made with other settings; CollectionError if it
         cannot be read or written, or another run is at it.
         """
         self.where = where

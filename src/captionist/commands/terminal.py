@@ -121,7 +121,7 @@ def print_tables(renderable: "RenderableType") -> None:
 
 
 def read_stdin(limits: "ImageLimits") -> bytes:
-    """A picture piped in. Raises ImageNotFoundError, and UnsupportedImageError where there are several."""
+    """A picture piped in. Raises ImageNotFoundError, and UnsupportedImageError if there are several."""
     from captionist.several import holds_several
 
     if sys.stdin is None:  # Python's way to say that it was started with the descriptor closed
@@ -219,7 +219,7 @@ def _why_not_writable(path: Path) -> str | None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a file. Raises CaptionistError where that fails."""
+    """Write a file. Raises CaptionistError if that fails."""
     try:
         path.write_text(text, encoding="utf-8")
     except OSError as error:

@@ -143,5 +143,5 @@ def through(mirror: str | None, url: str) -> str:
     plain = not (parts.query or parts.fragment or parts.username) and mirror.isprintable() and " " not in mirror
     if parts.scheme not in ("http", "https") or not parts.hostname or not plain:
         raise ValueError(f"{mirror!r} is not an address such as https://mirror.example or http://localhost:8080/copies")
-    _ = parts.port  # raises ValueError where it is not a number
+    _ = parts.port  # raises ValueError if it is not a number
     return mirror.rstrip("/") + urlsplit(url).path

@@ -88,7 +88,7 @@ def fetch(
 
 
 def mismatch(path: Path, size: int | None, checksum: str | None, report: Report = silent) -> str:
-    """How a file differs from what is expected of it; empty where it does not.
+    """How a file differs from what is expected of it; empty if it does not.
 
     Raises:
         DataError: the file cannot be read.

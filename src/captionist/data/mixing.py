@@ -16,7 +16,7 @@ from captionist.images import ImageFile
 def open_with(root: Path, also: Sequence[Path], format: str = "auto") -> tuple[Corpus, tuple[Corpus, ...]]:
     """Read the corpus in `root`, of that format, and others beside it, in any format.
 
-    An example of the others is named `folder/id` by its corpus's folder. Raises DataError where one of them cannot be
+    An example of the others is named `folder/id` by its corpus's folder. Raises DataError if one of them cannot be
     read, where two folders have one name, or where a picture is, byte for byte, in two of the corpora, in whatever
     split: a dev picture would be trained on, or a train picture weigh more than was asked for.
     """

@@ -12,7 +12,7 @@ from captionist.errors import DataError, ImageError
 def open_all(corpus: Corpus, advance: Callable[[], None] = lambda: None) -> tuple[Corpus, tuple[str, ...]]:
     """The corpus without the examples whose pictures cannot be read, each of them a problem; and all error messages.
 
-    advance: called after each picture. Raises DataError where not one can be read.
+    advance: called after each picture. Raises DataError if not one can be read.
     """
     examples, problems, messages = [], list(corpus.problems), []
     pool = ThreadPoolExecutor(thread_name_prefix="captionist-open")

@@ -60,7 +60,7 @@ def _walk(path: Path, file: BinaryIO, label: str, problems: list[Problem]) -> Ge
 
 
 def _refusal(member: tarfile.TarInfo) -> str:
-    """Why the member cannot be used; nothing where it can."""
+    """Why the member cannot be used; nothing if it can."""
     if not member.isreg() and not member.isdir():
         return "not a file: pack what it points to (`tar --dereference --hard-dereference`)"
     if member.issparse():

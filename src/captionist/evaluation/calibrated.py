@@ -34,7 +34,7 @@ def calibrate_model(
 ) -> Reliability | None:
     """Calibrate a bundle in place, whether it was before or not; returns what `calibrate_rows` says of it.
 
-    advance: called after each picture. Raises BundleError where the bundle ranks captions, the pictures calibrate
+    advance: called after each picture. Raises BundleError if the bundle ranks captions, the pictures calibrate
     nothing, or it cannot be written.
     """
     if bundle.config.bank is not None:

@@ -71,7 +71,7 @@ def calibrate(
     """Fit a bundle's calibration (Platt 1999: a logistic regression of one variable) on half of the pictures.
 
     Args, by picture id: references; the captions' CIDEr-D times 100; the geometric mean of their tokens' probabilities
-    (`Caption.confidence` in a bundle that has no calibration yet). None where there are too few pictures with more than
+    (`Caption.confidence` in a bundle that has no calibration yet). None if there are too few pictures with more than
     one reference, or where all captions are acceptable or none is.
     """
     pictures = sorted(filter(calibrates, cider))
@@ -139,7 +139,7 @@ def reliability(
     calibration: Calibration,
     references: Mapping[str, Sequence[str]] | None = None,
 ) -> Reliability | None:
-    """Compare confidence with the proxy on the other half; None where that half is too small or all of one kind.
+    """Compare confidence with the proxy on the other half; None if that half is too small or all of one kind.
 
     references: of a corpus other than the one that calibrated; what is acceptable is then measured anew.
     """

@@ -20,7 +20,7 @@ class Clip:
     """A CLIP with its own tokenizer and image processor; a `matching.Judge`. It runs in float32 on the CPU."""
 
     def __init__(self, name: str) -> None:
-        """name: a repository on the hub, or a directory in the hub's layout. Raises ScoreError where it is no CLIP."""
+        """name: a repository on the hub, or a directory in the hub's layout. Raises ScoreError if it is no CLIP."""
         self.clip = name
         try:
             kind = AutoConfig.from_pretrained(name).model_type

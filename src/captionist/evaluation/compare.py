@@ -82,7 +82,7 @@ class Verdict:
 def held_out(corrections: Corpus) -> tuple[Example, ...]:
     """The pictures of a feedback export that `captionist train` does not learn from, its dev and test splits.
 
-    Raises DataError where there are none.
+    Raises DataError if there are none.
     """
     chosen = tuple(example for example in corrections.examples if example.split in _HELD_OUT)
     if not chosen:

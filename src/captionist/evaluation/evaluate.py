@@ -54,7 +54,7 @@ def caption_examples(
 ) -> tuple[dict[str, Caption], dict[str, str]]:
     """The captions of the examples that can be read, and the error messages of the others, by id.
 
-    advance: called after each picture. Raises ScoreError where two have one id, ValueError for wrong options.
+    advance: called after each picture. Raises ScoreError if two have one id, ValueError for wrong options.
     """
     check_ids(example.id for example in examples)
     captions: dict[str, Caption] = {}

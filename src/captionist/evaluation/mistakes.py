@@ -128,6 +128,6 @@ def _nouns(said: set[str]) -> set[str]:
 
 
 def _sex(words: set[str]) -> str:
-    """male, female, or nothing where neither or both are spoken of."""
+    """male, female, or nothing if neither or both are spoken of."""
     male, female = bool(words & _MALE), bool(words & _FEMALE)
     return "" if male == female else "male" if male else "female"

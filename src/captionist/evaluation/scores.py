@@ -121,7 +121,7 @@ def score_captions(references: Mapping[str, Sequence[str]], candidates: Mapping[
 
 
 def check_ids(ids: Iterable[str]) -> None:
-    """Raises ScoreError where an id comes twice: the later picture's caption would take the earlier one's place."""
+    """Raises ScoreError if an id comes twice: the later picture's caption would take the earlier one's place."""
     if repeated := [name for name, times in Counter(ids).items() if times > 1]:
         raise ScoreError(f"{repeated[0]!r} is the id of several examples: give each picture once, with its own id")
 

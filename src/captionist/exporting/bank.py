@@ -26,7 +26,7 @@ def add_bank(directory: Path, sentences: Sequence[str], credit: str) -> None:
     """Give a bundle that has an alignment a bank of sentences; it needs a ranker before they compete.
 
     sentences: see `usable_sentences`. credit: what the model card has to say of where they are from. Raises BundleError
-    where the bundle has no alignment, or a bank already, or there is not one sentence.
+    if the bundle has no alignment, or a bank already, or there is not one sentence.
     """
     captioner = Captioner(directory)
     config = captioner.bundle.config

@@ -69,8 +69,8 @@ class Parity:
 def export(run: Path, bundle: Path, precision: Precision = "fp16") -> Bundle:
     """Write the best model of a run as a bundle.
 
-    Raises BundleError where the bundle exists or the graphs do not agree with the model, TrainingError where the run
-    holds no model, RecipeError where it has no recipe, DataError where int8 finds no train pictures.
+    Raises BundleError if the bundle exists or the graphs do not agree with the model, TrainingError if the run
+    holds no model, RecipeError if it has no recipe, DataError if int8 finds no train pictures.
     """
     if precision not in get_args(Precision):
         raise BundleError(f"{precision!r} is not a precision: choose one of {', '.join(get_args(Precision))}.")
@@ -263,7 +263,7 @@ def prepare_picture(picture: NDArray[np.uint8], model: VisionPrefixLM) -> Prepar
 
 
 def _train_examples(recipe: Recipe) -> tuple[Example, ...]:
-    """Of all corpora, those of `data.also` repeated. Raises DataError where one has none, or cannot be read."""
+    """Of all corpora, those of `data.also` repeated. Raises DataError if one has none, or cannot be read."""
     root, others = open_with(recipe.data.root, recipe.data.also, recipe.data.format)
     added = [example for corpus in others for example in corpus.split("train")]
     sources = [open_corpus(each.corpus, each.format) for each in recipe.data.sources.values() if each.corpus]

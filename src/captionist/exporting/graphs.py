@@ -96,7 +96,7 @@ def write_graphs(
     Batch and cache length are dynamic.
 
     Args: model in evaluation mode on the CPU; precision as in `Precision`; pictures: prepared train pictures, for int8
-    alone, which measures activations on them. Raises RecipeError where the detector cannot be found.
+    alone, which measures activations on them. Raises RecipeError if the detector cannot be found.
     """
     settings, width = model.decoder.config, model.decoder.config.n_embd
     resolution = model.config.encoder.resolution

@@ -169,7 +169,7 @@ class Engine:
         """threads: for each session; by default the cores that this process really has. providers: those of ONNX
         Runtime that shall compute, by name (see `known_providers`), the CPU where none does.
 
-        Raises BundleError where a graph cannot be loaded, is not of the form above or contradicts config.json (and so
+        Raises BundleError if a graph cannot be loaded, is not of the form above or contradicts config.json (and so
         do the methods where one fails as it runs), ValueError for threads below 1 or a provider that is not there.
         """
         if threads is not None and threads < 1:

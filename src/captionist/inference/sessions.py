@@ -50,7 +50,7 @@ def known_providers(names: Sequence[str]) -> list[str]:
 
 
 def run(session: ort.InferenceSession, graph: str, feeds: dict[str, NDArray[Any]]) -> list[Any]:
-    """All outputs of the graph of that name, in their order. Raises BundleError where it fails."""
+    """All outputs of the graph of that name, in their order. Raises BundleError if it fails."""
     try:
         return list(session.run(None, feeds))
     except Exception as error:  # ONNX Runtime has an exception class for each status, with no base of their own

@@ -300,7 +300,7 @@ class VisionPrefixLM(nn.Module):
 def build_model(config: ModelConfig, captions: list[str]) -> VisionPrefixLM:
     """A model on its pretrained weights; `captions` are the training text that the vocabulary may be cut to.
 
-    Raises RecipeError where weights cannot be found.
+    Raises RecipeError if weights cannot be found.
     """
     language = load_language(config.decoder.weights, config.decoder.dropout)
     model = VisionPrefixLM(config, build_encoder(config.encoder, None), language)
@@ -312,7 +312,7 @@ def build_model(config: ModelConfig, captions: list[str]) -> VisionPrefixLM:
 def load_model(directory: Path, dropout: float | None = None) -> VisionPrefixLM:
     """A model as `VisionPrefixLM.save` wrote it, with that dropout in the decoder or the one that it had.
 
-    Raises TrainingError where it is missing or damaged.
+    Raises TrainingError if it is missing or damaged.
     """
     try:
         description = json.loads((directory / "model.json").read_text(encoding="utf-8"))

@@ -174,7 +174,7 @@ def encode_caption(tokenizer: Tokenizer, caption: str) -> list[int]:
 
 
 def load_tokenizer(weights: str) -> Tokenizer:
-    """GPT-2's byte-level BPE from the hub or a directory. Raises RecipeError where there is none."""
+    """GPT-2's byte-level BPE from the hub or a directory. Raises RecipeError if there is none."""
     try:
         tokenizer: Tokenizer = GPT2TokenizerFast.from_pretrained(weights).backend_tokenizer
     except (OSError, TypeError, ValueError) as error:
@@ -227,7 +227,7 @@ def _merge_path(token: str, ranks: dict[tuple[str, str], int]) -> set[str]:
 
 
 def load_language(weights: str, dropout: float) -> Language:
-    """GPT-2 from the hub or a directory. Raises RecipeError where there is none."""
+    """GPT-2 from the hub or a directory. Raises RecipeError if there is none."""
     tokenizer = load_tokenizer(weights)
     try:
         source = GPT2LMHeadModel.from_pretrained(weights)

@@ -137,7 +137,7 @@ class Batcher:
         return self.alive and not self.closing
 
     def check_room(self, pictures: int = 1) -> None:
-        """Raises OverloadedError where so many pictures more would not fit, or could not be done by their deadline."""
+        """Raises OverloadedError if so many pictures more would not fit, or could not be done by their deadline."""
         wait = self.admitted * self._seconds
         if self.closing:
             raise OverloadedError("stopping", 1)
@@ -160,7 +160,7 @@ class Batcher:
         """Describe one picture; to be called inside `room`.
 
         name: what error messages call it; deadline: time.monotonic() of when nobody waits for it any more. Cancelling
-        the call drops the picture. Raises ImageError where it cannot be read, TimeoutError at the deadline.
+        the call drops the picture. Raises ImageError if it cannot be read, TimeoutError at the deadline.
         """
         loop = asyncio.get_running_loop()
         begun = time.monotonic()

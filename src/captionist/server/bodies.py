@@ -52,7 +52,7 @@ class BodyReader:
     def body(self, request: Request) -> Iterator["Body"]:
         """The body of a request; what has come of it is counted as held for as long as the context lasts.
 
-        Raises Problem (too-large) where it is announced as larger than is allowed. Room is taken as bytes come, not
+        Raises Problem (too-large) if it is announced as larger than is allowed. Room is taken as bytes come, not
         when they are announced: else a client could take all of it with a header.
         """
         body = Body(self, request)
@@ -86,7 +86,7 @@ class Body:
         return await self._reader.fetcher.fetch(url, self._hold)
 
     def _hold(self, count: int) -> None:
-        """Take room for more bytes. Raises Problem where there is none."""
+        """Take room for more bytes. Raises Problem if there is none."""
         reader = self._reader
         reader.check_size(self.held + count)
         if reader.held + count > reader.max_total:

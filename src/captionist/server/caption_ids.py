@@ -39,7 +39,7 @@ class CaptionIds:
         return token if isinstance(token, str) else token.decode("ascii")
 
     def read(self, caption_id: str) -> CaptionRecord | None:
-        """What the id tells; None where it was not made with this secret."""
+        """What the id tells; None if it was not made with this secret."""
         try:
             return CaptionRecord(*self._serializer.loads(caption_id))
         except (BadData, TypeError, ValueError):

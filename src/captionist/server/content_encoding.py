@@ -14,7 +14,7 @@ _PIECE = 1 << 20  # bytes: a few that come may be a thousand times as many
 
 
 def is_compressed(request: Request) -> bool:
-    """Whether the body must be unpacked. Raises Problem where it is compressed in a way that is not read."""
+    """Whether the body must be unpacked. Raises Problem if it is compressed in a way that is not read."""
     named = ",".join(request.headers.getlist("content-encoding")).lower().split(",")
     encodings = [name.strip() for name in named if name.strip() not in ("", "identity")]
     if not encodings:

@@ -50,7 +50,7 @@ def media_type(request: Request) -> str:
 async def read_pictures(request: Request, body: Body, settings: Settings) -> tuple[list[Picture], CaptionOptions]:
     """The pictures of a caption request and how to describe them.
 
-    Raises Problem where the body is not of a kind that is read, or not sound.
+    Raises Problem if the body is not of a kind that is read, or not sound.
     """
     kind = media_type(request)
     if kind in ("multipart/form-data", "application/json"):

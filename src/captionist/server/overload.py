@@ -1,4 +1,4 @@
-"""Overload should cost next to nothing: a request that cannot be taken is refused before anything else is done."""
+"""Overload should cost next to nothing: a request that cannot be accepted is refused before anything else is done."""
 
 from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send

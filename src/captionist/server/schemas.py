@@ -55,7 +55,7 @@ class CaptionOptions(_Input):
 
 
 class PictureInput(_Input):
-    """A picture in JSON: one of `data` and `url`."""
+    """A picture in JSON: either `data` or `url`."""
 
     data: str | None = Field(None, description="base64, or a data: URI", examples=[_PNG])
     url: Annotated[str, StringConstraints(max_length=2048), BeforeValidator(_address)] | None = Field(
@@ -101,7 +101,7 @@ class CaptionOutput(BaseModel):
 
 
 class PictureOutput(BaseModel):
-    """What became of one picture."""
+    """The result for one picture."""
 
     id: str | None = Field(description="identifies these captions in feedback; null if there are none")
     captions: list[CaptionOutput] = Field(description="best first; empty if all are below min_confidence")
@@ -116,7 +116,7 @@ class ModelName(BaseModel):
 
 
 class Milliseconds(BaseModel):
-    """Where the time went; of several pictures, the slowest."""
+    """Where the time went; for several pictures, the slowest of them."""
 
     decode: float
     queue: float

@@ -94,7 +94,7 @@ Rate = Annotated[str, AfterValidator(_rate)]
 
 
 class ApiKey(BaseModel):
-    """A client's key. Only its SHA-256 is configured, so that the configuration is no secret of the client's."""
+    """A client's key. Only its SHA-256 is configured, so the configuration does not reveal the key."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -105,7 +105,7 @@ class ApiKey(BaseModel):
 
 
 class _Environment(EnvSettingsSource):
-    """Variables as people have them: empty ones are not set (Compose's `${X:-}`), and Windows ends lines with more."""
+    """Variables as people write them: empty ones are not set (Compose's `${X:-}`), and Windows adds to line ends."""
 
     def __init__(self, settings: type[BaseSettings]) -> None:
         super().__init__(settings)
@@ -123,7 +123,7 @@ class _Environment(EnvSettingsSource):
 
 
 class _File(TomlConfigSettingsSource):
-    """captionist.toml; some editors begin a file with a byte order mark, which TOML knows nothing of."""
+    """captionist.toml; some editors begin a file with a byte order mark, which TOML does not allow."""
 
     def _read_file(self, file_path: Any) -> dict[str, Any]:
         return tomllib.loads(file_path.read_text(encoding="utf-8-sig"))
@@ -281,9 +281,9 @@ def load_settings(**overrides: Any) -> Settings:
 
 
 def read_secret(settings: Settings) -> str:
-    """The secret that signs caption ids; one that is made up is kept, so that ids outlive a restart.
+    """The secret that signs caption ids; a generated one is kept, so that ids survive a restart.
 
-    Raises SettingsError where it can neither be read nor written.
+    Raises SettingsError if it can be neither read nor written.
     """
     if settings.secret is not None:
         return settings.secret.get_secret_value()

@@ -36,7 +36,7 @@ def open_array(
 ) -> NDArray[Any]:
     """The array of that file, memory-mapped; filled first where there is none yet.
 
-    Raises TrainingError where there is no room for it.
+    Raises TrainingError if there is no room for it.
     """
 
     def write(partial: Path) -> None:

@@ -79,7 +79,7 @@ class Corpora:
 
         Those of `data.also` stand behind those of the root, each `data.repeat` times: a picture that is there several
         times comes up several times in an epoch, at places that are shuffled apart, and augmented in other ways.
-        Pictures that cannot be read are left out where they are met. Raises DataError where a corpus has no train
+        Pictures that cannot be read are left out where they are met. Raises DataError if a corpus has no train
         examples or none is left, and where more pictures than `data.max_unreadable` cannot be read.
         """
         own, added = self._read(self._root, tokenizer), [e for each in self._also for e in self._read(each, tokenizer)]
@@ -157,7 +157,7 @@ class _Hashes(NamedTuple):
 
 
 def _hash(examples: Sequence[Example], cache: Path) -> _Hashes:
-    """Each picture is read once for good. Raises TrainingError where that cannot be kept."""
+    """Each picture is read once for good. Raises TrainingError if that cannot be kept."""
 
     def read(picture: ImageFile) -> int | str:
         try:
@@ -180,7 +180,7 @@ def readable(
 ) -> tuple[dict[str, tuple[Example, ...]], dict[str, tuple[Example, ...]]]:
     """Those of the train and dev examples whose pictures can be decoded.
 
-    Raises DataError where more than `data.max_unreadable` of all of them cannot, or none of a source or dev corpus can.
+    Raises DataError if more than `data.max_unreadable` of all of them cannot, or none of a source or dev corpus can.
     """
     sets = {("train", name): PictureSet(examples, resolution, config) for name, examples in train.items()}
     sets |= {("dev", name): PictureSet(examples, resolution, _few(config)) for name, examples in dev.items()}
@@ -275,7 +275,7 @@ class TrainingData:
             annotation.learn(examples, np.concatenate([some.annotated[annotation.name] for some in pictures]))
 
     def _groups(self, name: str, captions: Sequence[str]) -> list[list[int]] | None:
-        """Which captions of a text source seem to be of one picture; none where the recipe does not ask."""
+        """Which captions of a text source seem to be of one picture; none if the recipe does not ask."""
         source = self.config.sources.get(name)
         if source is None or source.group == 1:
             return None
@@ -284,7 +284,7 @@ class TrainingData:
         return find_groups(vectors, source.near, source.group)
 
     def teacher(self, sources: Iterable[str]) -> Teacher:
-        """What the teacher makes of these sources' captions. Raises RecipeError where there is no such teacher."""
+        """What the teacher makes of these sources' captions. Raises RecipeError if there is no such teacher."""
         assert self.config.teacher is not None  # the recipe has been checked
         references = {name: self.sources[name].references for name in sources}
         return Teacher(self.config.teacher, self.config.cache, references)

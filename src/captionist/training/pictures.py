@@ -48,7 +48,7 @@ class PictureSet:
     def batches(self, batches: Sequence[NDArray[np.int64]]) -> Iterator[Pixels]:
         """The pictures of these numbers, int64 [B] each: uint8 [B, R, R, 3], RGB, one after the other.
 
-        Raises ImageError for a picture that cannot be read, TrainingError where there is no room for those that are
+        Raises ImageError for a picture that cannot be read, TrainingError if there is no room for those that are
         decoded ahead.
         """
         if self._ahead:
@@ -59,7 +59,7 @@ class PictureSet:
     def unreadable(self) -> dict[int, str]:
         """What is wrong with those that cannot be read, by their numbers; all are decoded to find out.
 
-        That is done once and kept. Raises TrainingError where it cannot be.
+        That is done once and kept. Raises TrainingError if it cannot be.
         """
         record = self._config.cache / f"unreadable-{self.key}.json"
         if self._ahead and not record.exists():

@@ -119,9 +119,9 @@ def _load_one(start: Path, recipe: Recipe) -> VisionPrefixLM:
 
 
 def _bundle(start: Path) -> Bundle | None:
-    """The bundle to start from; none where it is a run's model.
+    """The bundle to start from; none if it is a run's model.
 
-    Raises RecipeError where it is neither, BundleError where it is damaged.
+    Raises RecipeError if it is neither, BundleError if it is damaged.
     """
     if paths.isfile(start / "model.json"):
         return None

@@ -58,7 +58,7 @@ class Checkpoint:
 def open_checkpoint(source: str) -> Checkpoint:
     """source: a directory, or a name on the hub, which is then fetched. Nothing of it is executed.
 
-    Raises BundleError where it cannot be had, is damaged, or is of a family that is not known.
+    Raises BundleError if it cannot be had, is damaged, or is of a family that is not known.
     """
     directory, revision = _fetch(source)
     with _refusing(source):

@@ -73,7 +73,7 @@ async def create_feedback(
 ) -> FeedbackResponse:
     """Rate a caption and, if you like, write a better one. An answer of 201 means that it is stored.
 
-    With the picture and `consent`, the picture is kept for training, scaled down and without its metadata, where the
+    With the picture and `consent`, the picture is kept for training, scaled down and without its metadata, if the
     operator keeps pictures.
     """
     with service.bodies.body(request) as body:
@@ -118,8 +118,9 @@ async def export_feedback(
     client: AdministratorDep,  # noqa: ARG001
     format: Literal["jsonl", "corpus"] = "jsonl",
 ) -> StreamingResponse:
-    """jsonl: every feedback, an object a line. corpus: a ZIP of the kept pictures with their corrections (or the
-    captions called good), in the layout that `captionist train` reads."""
+    """jsonl: all feedback, one object a line. corpus: a ZIP of the kept pictures with their corrections (or the
+    captions rated good), in the layout that `captionist train` reads.
+    """
     await _in_store(service, FeedbackStore.ping)  # an error is told while there is still a status to tell it with
     rows = service.feedback.store.export()
     if format == "jsonl":
@@ -136,7 +137,7 @@ async def export_feedback(
     responses=responses("unauthorized", "not-found", "rate-limited", "internal", "store-unavailable"),
 )
 async def delete_feedback(feedback_id: str, service: ServiceDep, client: ClientDep) -> None:  # noqa: ARG001
-    """Deletes the feedback and, where it was kept, its picture. The id can be guessed by nobody."""
+    """Deletes the feedback and its picture, if that was kept. The id cannot be guessed."""
     # PostgreSQL does not even look for text with a null byte.
     if "\0" in feedback_id or not await _in_store(service, lambda store: store.delete(feedback_id)):
         raise Problem("not-found", "There is no feedback with this id.")
@@ -145,7 +146,7 @@ async def delete_feedback(feedback_id: str, service: ServiceDep, client: ClientD
 async def _keepable(
     service: Service, asked: FeedbackRequest, picture: bytes | None, record: CaptionRecord
 ) -> bytes | None:
-    """The picture as it may be kept; None where there is no consent. Raises Problem."""
+    """The picture as it may be kept; None if there is no consent. Raises Problem."""
     if not asked.consent:
         return None
     if not service.settings.keep_pictures:

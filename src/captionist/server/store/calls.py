@@ -23,7 +23,7 @@ class StoreCalls:
         self._pending = 0
 
     async def run(self, work: Callable[[FeedbackStore], _Result]) -> _Result:
-        """What `work` returns. Raises what it raises, and StoreError where too many calls wait already, or this one has
+        """What `work` returns. Raises what it raises, and StoreError if too many calls wait already, or this one has
         waited too long to begin."""
         if self._pending >= _MOST_PENDING:
             raise StoreError("too many calls wait for the feedback database")

@@ -1,4 +1,4 @@
-"""The bytes of a picture file to pixels: Pillow opens and decodes, and what it leaves open is settled here."""
+"""From a picture file's bytes to pixels: Pillow opens and decodes, and what it leaves undecided is settled here."""
 
 import struct
 import warnings
@@ -70,7 +70,7 @@ _TURNS = {
 
 
 class _Frugal(BytesIO):
-    """A file that may not be read without end."""
+    """A file that may not be read endlessly."""
 
     reads = 0
 

@@ -1,4 +1,4 @@
-"""Whether a JPEG is all there (ITU-T T.81).
+"""Whether a JPEG is complete (ITU-T T.81).
 
 Pillow does not notice a cut file that an end-of-image marker was put on, since libjpeg paints in grey what is missing;
 and it refuses whole pictures that lack the marker.

@@ -1,4 +1,4 @@
-"""Questions about paths that every path has an answer to.
+"""Questions about paths, each of which every path has an answer to.
 
 Until Python 3.14, `Path.is_dir` and its like raise an OSError for a name that is too long and for what lies in a folder
 that may not be entered. For us such a path leads nowhere, and `obstacle` says why.

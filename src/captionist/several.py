@@ -21,8 +21,9 @@ _APPENDED = re.compile(rb'(?:Item:Length|Item:Padding|MicroVideoOffset)="(\d{1,1
 
 
 def holds_several(data: bytes) -> bool:
-    """Whether another picture, of a format that is read or not, stands right behind the first; no where the first is
-    damaged or none."""
+    """Whether another picture, in a supported format or not, follows directly after the first; no if the first is
+    damaged or not a picture.
+    """
     try:
         end = _end(data)
     except ImageError:

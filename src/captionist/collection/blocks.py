@@ -1,4 +1,4 @@
-"""Captions for a block of pictures: the one piece of work that every runner does."""
+"""Captions for a block of pictures: the unit of work that every runner does."""
 
 import hashlib
 from collections.abc import Callable, Iterable, Sequence

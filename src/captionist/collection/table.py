@@ -21,7 +21,7 @@ _UNFINISHED = ".unfinished-"
 
 MOST_ROWS = 10_000
 MOST_SECONDS = 10.0
-"""What a run that is killed has to do again: no more than this many rows, and this long."""
+"""What a killed run has to do again: no more than this many rows, and this many seconds."""
 
 SCHEMA = pa.schema(
     {
@@ -137,7 +137,9 @@ class Table:
             )
 
     def _resume(self, name: str) -> None:
-        """Take over the rows of a file; those of pictures that could not be read leave it, to be tried again."""
+        """Take over the rows of a file. Those of pictures that could not be read are removed from it, to be tried
+        again.
+        """
         try:
             rows = parquet.read_table(self._path(name), filesystem=self._system, schema=SCHEMA)
         except (pa.ArrowInvalid, KeyError) as error:

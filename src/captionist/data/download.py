@@ -1,4 +1,4 @@
-"""Brings one file over HTTP: resumed where it broke off, tried again, and checked before it gets its name."""
+"""Downloads one file over HTTP: resumed where it broke off, retried, and checked before it gets its name."""
 
 import hashlib
 import http.client
@@ -17,7 +17,7 @@ is done may become less."""
 
 
 def silent(_step: str, _done: int, _total: int | None) -> None:
-    """The Report that nobody reads."""
+    """A Report that does nothing."""
 
 
 PARTIAL = ".partial"
@@ -26,7 +26,7 @@ PAUSE = 1.0
 _LONGEST_PAUSE = 30.0
 _CHUNK = 1 << 18
 _PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})
-"""HTTP's statuses that may be another one in a moment."""
+"""HTTP statuses that may change in a moment."""
 
 
 class _BrokenError(Exception):

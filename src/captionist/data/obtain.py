@@ -1,4 +1,4 @@
-"""Puts a corpus of the catalogue into a directory: room, transfer, checks, unpacking, archive by archive."""
+"""Puts a corpus of the catalogue into a directory: disk space, download, checks, unpacking, archive by archive."""
 
 from pathlib import Path
 

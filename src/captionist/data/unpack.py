@@ -1,4 +1,4 @@
-"""Unpacks a zip file that a stranger wrote: nothing lands outside, nothing grows without end, a second run goes on."""
+"""Unpacks an untrusted zip file: nothing lands outside, nothing grows without limit, and a second run continues."""
 
 import shutil
 import stat

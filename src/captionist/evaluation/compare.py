@@ -29,7 +29,7 @@ from captionist.evaluation.words import Words
 MARGIN = 1.0
 """Of CIDEr-D times 100: what a new bundle may lose on dev at worst."""
 FEWEST_CORRECTIONS = 20
-"""Of fewer pictures a bootstrap says nothing: all of two may be better by chance, in every resample."""
+"""With fewer pictures a bootstrap says nothing: with two, both may be better by chance, in every resample."""
 _HELD_OUT = ("dev", "test")
 
 

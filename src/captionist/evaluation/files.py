@@ -1,4 +1,4 @@
-"""Caption files: the JSON that `captionist score` reads, checked so that a wrong shape is named and not scored."""
+"""Caption files: the JSON that `captionist score` reads, checked so that a wrong shape is reported and not scored."""
 
 import json
 from pathlib import Path

@@ -1,7 +1,7 @@
 """Two kinds of mistake that scores hide: people of the wrong sex, and things that are not there.
 
-Both are counted by words against the references, so they are bounds and no verdicts: a reference need not mention all
-that a picture shows.
+Both are counted by words against the references, so they are bounds and not verdicts: a reference need not mention
+everything that a picture shows.
 """
 
 from collections import Counter

@@ -1,4 +1,4 @@
-"""How many cores this process may really use, containers included."""
+"""How many cores this process may really use, also in a container."""
 
 import math
 from pathlib import Path

@@ -23,7 +23,7 @@ from captionist.model.attention import prefix_context, prefix_scores
 
 END_OF_TEXT = "<|endoftext|>"
 IGNORE = -100
-"""Fills captions up to the longest one, and marks what the loss leaves out."""
+"""Pads captions to the longest one, and marks what the loss leaves out."""
 
 
 class KeyValues(NamedTuple):
@@ -155,7 +155,7 @@ def _from_transformers(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 @dataclass
 class Language:
-    """A GPT-2 and the tokenizer whose ids it speaks."""
+    """A GPT-2 and the tokenizer whose ids it uses."""
 
     gpt2: GPT2
     tokenizer: Tokenizer

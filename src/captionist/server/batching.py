@@ -128,12 +128,12 @@ class Batcher:
 
     @property
     def alive(self) -> bool:
-        """Whether all of the engine's threads are there to work."""
+        """Whether all of the engine's threads are alive."""
         return all(engine.is_alive() for engine in self._engines)
 
     @property
     def ready(self) -> bool:
-        """Whether pictures are taken."""
+        """Whether pictures are accepted."""
         return self.alive and not self.closing
 
     def check_room(self, pictures: int = 1) -> None:
@@ -219,7 +219,7 @@ class Batcher:
                 self._idle -= 1
 
     def _await_company(self) -> None:
-        """Give pictures that are being decoded a moment to come along."""
+        """Wait a moment for pictures that are being decoded."""
         patience = time.monotonic() + self._max_delay
         while 0 < len(self._waiting) < self.max_batch and self._decoding:
             if not self._changed.wait(patience - time.monotonic()):

@@ -13,7 +13,7 @@ from itsdangerous import BadData, URLSafeSerializer
 
 @dataclass(frozen=True, slots=True)
 class CaptionRecord:
-    """What an id tells."""
+    """The content of an id."""
 
     model: str
     version: str
@@ -22,7 +22,7 @@ class CaptionRecord:
     confidence: float
     picture_sha256: str
     nonce: str
-    """Tells captions of the same picture apart."""
+    """Distinguishes captions of the same picture."""
 
 
 class CaptionIds:

@@ -22,7 +22,7 @@ _Asked = TypeVar("_Asked", bound="Conversation")
 
 
 class Conversation(BaseModel):
-    """What a client asks. Whatever is not a field is passed over: temperatures, say, and the model's name."""
+    """What a client asks. Anything that is not a field is ignored: temperatures, for example, and the model's name."""
 
     @abstractmethod
     def take_pictures(self) -> Mapping[str, str]:

@@ -49,7 +49,7 @@ Split = Mapping[str, tuple[Example, ...]]
 
 
 class Corpora:
-    """The corpora and texts of a recipe, opened; nothing of dev and test reaches what is for training."""
+    """The corpora and texts of a recipe, opened; nothing of dev and test reaches the training data."""
 
     def __init__(self, config: DataConfig, dev: Mapping[str, DevConfig] | None = None) -> None:
         """dev: the corpora that score the run; none: the root. Raises DataError as `data.open_with` does."""
@@ -205,7 +205,7 @@ def _without(examples: Sequence[Example], unreadable: Container[int]) -> tuple[E
 
 
 def _report(messages: Sequence[str], total: int, config: DataConfig) -> None:
-    """Log what cannot be read of so many pictures. Raises DataError, naming them too, where it is too much."""
+    """Log the pictures that cannot be read. Raises DataError, naming them too, if they are too many."""
     if not messages:
         return
     for message in messages:
@@ -284,7 +284,7 @@ class TrainingData:
         return find_groups(vectors, source.near, source.group)
 
     def teacher(self, sources: Iterable[str]) -> Teacher:
-        """What the teacher makes of these sources' captions. Raises RecipeError if there is no such teacher."""
+        """The teacher's vectors of these sources' captions. Raises RecipeError if there is no such teacher."""
         assert self.config.teacher is not None  # the recipe has been checked
         references = {name: self.sources[name].references for name in sources}
         return Teacher(self.config.teacher, self.config.cache, references)

@@ -29,7 +29,7 @@ Pixels = NDArray[np.uint8]
 
 
 class PictureSet:
-    """Pictures, and what is known of each; all of it is made when it is first asked for, and kept on the disk."""
+    """Pictures, and what is known of each; everything is made when it is first asked for, and kept on disk."""
 
     def __init__(
         self, examples: Sequence[Example], resolution: int, config: DataConfig, annotations: Sequence[Annotation] = ()
@@ -140,7 +140,7 @@ class PictureSet:
 
 
 def _decode(resolution: int, pictures: Sequence[images.ImageFile]) -> list[Pixels | ImageError]:
-    """What a worker does; errors are given back, as a traceback of another process would tell nothing."""
+    """What a worker does; errors are returned, since a traceback from another process would not help."""
     found: list[Pixels | ImageError] = []
     for picture in pictures:
         try:

@@ -1,6 +1,6 @@
-"""A sentence encoder that has read the world, from whose space the heads learn: MiniLM, or another in its layout.
+"""A sentence encoder trained on much text, from whose space the heads learn: MiniLM, or another in its layout.
 
-It is dear, so each sentence is read once, and what it makes of them is kept on the disk.
+It is slow, so each sentence is read once, and its vectors are kept on disk.
 """
 
 import hashlib

@@ -206,7 +206,7 @@ def _tokenizer(directory: Path) -> Tokenizer:
 
 
 def _licence(card: Path) -> str | None:
-    """As the head of the checkpoint's card says."""
+    """As stated at the head of the checkpoint's card."""
     found = (metadata_load(card) or {}).get("license") if paths.isfile(card) else None
     return found if isinstance(found, str) else None
 

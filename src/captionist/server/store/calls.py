@@ -15,7 +15,7 @@ _MOST_SECONDS = 5.0
 
 
 class StoreCalls:
-    """Threads of the store's own: a database that hangs holds up nothing else, and no more calls than so many."""
+    """The store's own threads: a database that hangs blocks nothing else, and no more calls than this many."""
 
     def __init__(self, store: FeedbackStore) -> None:
         self.store = store

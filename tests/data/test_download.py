@@ -99,7 +99,7 @@ def test_a_file_is_brought_in_spite_of(
         ([Fault(claim=1000)], {"size": SIZE}, "the server has 601,000 bytes, not 600,000", 1),
         ([Fault(claim=1000)] * 20, {"checksum": None}, r"gave up after 5 .*600,000 of 601,000 bytes", 6),
         ([Fault(claim=-1000)], {}, "wrong bytes", 1),
-        ([Fault(stop_after=1000), *[Fault(status=503)] * 20], {}, "after 5 .*HTTP 503.* go on from 1,000 bytes", 6),
+        ([Fault(stop_after=1000), *[Fault(status=503)] * 20], {}, "after 5 .*HTTP 503.* continue from 1,000 bytes", 6),
     ],
 )
 def test_a_file_is_not_brought_where(
@@ -152,7 +152,7 @@ def test_a_file_that_is_there_is_checked_and_not_asked_for(server: FileServer, t
 
 def test_a_disk_that_does_not_take_it_is_an_error(server: FileServer, target: Path) -> None:
     partial(target).symlink_to("/dev/full")
-    with pytest.raises(DataError, match=r"No space left on device.*Run again to go on"):
+    with pytest.raises(DataError, match=r"No space left on device.*Run again to continue"):
         get(server, target)
 
 

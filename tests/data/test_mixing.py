@@ -41,7 +41,7 @@ def test_a_folder_given_twice_is_refused(first: Path, tmp_path: Path) -> None:
     a = export(tmp_path / "a", range(20, 25))
     namesake = export(tmp_path / "elsewhere" / "a", range(30, 35))
     for also in ([a, a], [first], [a, namesake], [tmp_path / "a" / ".." / "a", a]):
-        with pytest.raises(DataError, match=r"both called '.*': give every corpus once"):
+        with pytest.raises(DataError, match=r"both called '.*': name every corpus once"):
             open_with(first, also)
 
 

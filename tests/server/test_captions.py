@@ -125,7 +125,7 @@ def test_captions_below_the_least_confidence_are_left_out(client: TestClient, do
         ({"json": {"pictures": []}}, 422, "invalid-request", "pictures"),
         ({"json": {"pictures": [{}]}}, 422, "invalid-request", "either data or url"),
         ({"json": {"pictures": [{"data": "%"}]}}, 422, "invalid-request", "base64"),
-        ({"json": {"pictures": [{"url": "https://example.org/a.jpg"}]}}, 422, "url-refused", "no URLs"),
+        ({"json": {"pictures": [{"url": "https://example.org/a.jpg"}]}}, 422, "url-refused", "not fetch URLs"),
         ({"json": {"pictures": [{"data": "aGk="}] * 17}}, 422, "invalid-request", "at most 16"),
         ({"json": {"pictures": [{"data": "aGk="}], "nonsense": 1}}, 422, "invalid-request",
          "unknown option 'nonsense': Known: num_captions, num_beams"),

@@ -1,4 +1,4 @@
-"""Writes docs/options.md, what a search can be told: python -m tests.options_table."""
+"""Writes docs/options.md, every option of a search: python -m tests.options_table."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,13 +13,13 @@ from captionist.server.schemas import CaptionOptions
 DOCUMENT = Path(__file__).parents[1] / "docs" / "options.md"
 _HEAD = """# The options of a search
 
-Written by `python -m tests.options_table` from `SearchOptions`, where all of them are defined.
+Written by `python -m tests.options_table` from `SearchOptions`, which defines all of them.
 
-In Python each is an argument of `Captioner.caption` and `caption_many`, and a field of `SearchOptions`. In a recipe and
-in a bundle's config.json they are the section `search`; what a model's section says holds for that model where nothing
-else is asked for, and the defaults below hold where it says nothing. The command line has the options with a flag, the
-service those with values of its own. Asking for more captions than there are beams raises the number of beams, too,
-unless that is given as well. Any other value, and an option that is not here, is an error that says what is allowed.
+In Python each option is an argument of `Captioner.caption` and `caption_many`, and a field of `SearchOptions`. In a
+recipe and in a bundle's config.json the options are the section `search`. A model uses the values in its own section
+unless you ask for others, and the defaults below where its section says nothing. The command line has the options with
+a flag, the service those with a range in its column. Asking for more captions than beams raises the number of beams,
+too, unless you also give that. Any other value or option is an error that says what is allowed.
 """
 _SAMPLING = """## Sampling
 

@@ -74,7 +74,7 @@ def test_a_missing_file_is_named(path: Path, name: str) -> None:
         ({"precision": "fp8"}, "precision"),
         ({"image": IMAGE | {"resampling": "bicubic", "resized": 8}}, "resized to 8, 16 x 16 cannot be cut out"),
         ({"image": IMAGE | {"resampling": "bicubic", "resized": [99, 8]}}, "cannot be cut out"),
-        ({"image": IMAGE | {"resized": 99}}, "one of Pillow's ways of resampling"),
+        ({"image": IMAGE | {"resized": 99}}, "one of Pillow's resampling filters"),
         ({"image": IMAGE | {"resampling": "sharp"}}, r"image\.resampling"),
         ({"leading": 1}, "1 leading tokens, a grid of 4 x 4"),
         ({"source": {"name": "x", "architecture": "y"}}, r"source\.weights"),

@@ -208,7 +208,7 @@ def test_a_bank_credits_its_sentences_and_takes_no_second(tmp_path: Path) -> Non
     Bundle.open(path).verify()
     with pytest.raises(BundleError, match="already"):
         add_bank(path, SENTENCES, "nobody's")
-    with pytest.raises(BundleError, match="not one sentence"):
+    with pytest.raises(BundleError, match="there is no sentence"):
         add_bank(write_tiny_bundle(tmp_path / "new", aligned=True), [], "nobody's")
 
 

@@ -30,7 +30,7 @@ def test_pictures_of_a_corpus_are_opened_when_that_is_asked_for(run: Run, corpus
         path.write_bytes(b"not a picture")
     none = run("data", "inspect", corpus, "--model", model, "--open-pictures")
     assert (none.code, none.out) == (1, "")
-    assert "not one of its 6 pictures can be read" in none.err
+    assert "none of its 6 pictures can be read" in none.err
 
 
 @pytest.mark.usefixtures("no_java")

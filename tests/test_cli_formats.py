@@ -99,9 +99,9 @@ def test_lines_of_csv_end_alike_on_every_system(model: Path, photos: Path) -> No
         (["--json", "--format", "csv"], "choose one"),
         (["--format", "html", "--num-captions", "2"], "one alt"),
         (["--format", "xml"], "xml"),
-        (["--format", "csv", "--out", "table"], "--format does not go with --out"),
-        (["--sidecar", "--out", "table"], "--sidecar does not go with --out"),
-        (["--overwrite"], "--overwrite is for --sidecar"),
+        (["--format", "csv", "--out", "table"], "--format cannot be used with --out"),
+        (["--sidecar", "--out", "table"], "--sidecar cannot be used with --out"),
+        (["--overwrite"], "--overwrite needs --sidecar"),
     ],
 )
 def test_what_does_not_go_together_is_wrong_usage(run: Run, photos: Path, arguments: list[str], message: str) -> None:

@@ -117,7 +117,7 @@ def test_an_index_is_not_emptied(run: Run, model: Path, photos: Path) -> None:
     for where in (photos, "none", "none/*.png"):
         outcome = run("index", where, "--model", model)
         assert (outcome.code, outcome.out) == (1, "")
-        assert "no picture to index; it still holds what it held" in outcome.err
+        assert "no picture to index; the old index is kept" in outcome.err
     assert run("index", "captionist-index.npz", "--model", model).code == 1  # no picture, but no error of a file either
     assert len(ImageIndex.load("captionist-index.npz")) == 20
 

@@ -88,7 +88,7 @@ def test_a_picture_that_fails_costs_its_own_caption_alone(model: Path, captions:
     assert [result.source for result in results] == list(captions)
     bad = results.pop(PLACE)
     assert isinstance(bad.error, FailedImageError)
-    assert str(bad.error).startswith(f"{bad.source!s}: the work on it failed (")
+    assert str(bad.error).startswith(f"{bad.source!s}: processing it failed (")
     assert bad.error.__cause__ in ERRORS
     assert {**texts(results), bad.source: captions[str(bad.source)]} == captions
 
@@ -121,7 +121,7 @@ def test_the_command_line_prints_every_picture_s_own_caption(
         name = list(captions)[PLACE]
         captions = {path: text for path, text in captions.items() if path != name}
         told = lines.pop(PLACE) if as_json else outcome.err
-        assert told.startswith(f'{{"path": "{name}", "error": ' if as_json else f"{name}: the work on it failed")
+        assert told.startswith(f'{{"path": "{name}", "error": ' if as_json else f"{name}: processing it failed")
     if as_json:
         assert {one["path"]: one["text"] for one in map(json.loads, lines)} == captions
     else:
@@ -170,7 +170,7 @@ def test_a_table_has_every_picture_s_own_caption(
     rows = {row["path"]: row for row in parquet.read_table(out).to_pylist()}
     if at_fatal:
         bad = rows[list(captions)[PLACE]]
-        assert "the work on it failed" in bad["error"]
+        assert "processing it failed" in bad["error"]
         assert bad["sha256"] is None  # the next run tries again
         assert {path: row["caption"] for path, row in rows.items() if row["caption"]} == {
             path: text for path, text in captions.items() if path != bad["path"]

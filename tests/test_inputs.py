@@ -139,7 +139,7 @@ def test_only_the_web_is_fetched(model: Path, url: str) -> None:
 
 @pytest.mark.parametrize("one", ["str", "Path", "bytes", "BytesIO", "PIL RGB", "array"])
 def test_one_picture_is_not_several(captioner: Captioner, picture: Path, one: str) -> None:
-    with pytest.raises(TypeError, match="give it to caption"):
+    with pytest.raises(TypeError, match="pass it to caption"):
         captioner.caption_many(WORKS[one](picture))
 
 

@@ -40,11 +40,11 @@ _Side = Annotated[int, Field(gt=0, le=4096)]
 
 
 class ImageConfig(_Strict):
-    """What pixels the encoder wants: RGB scaled to 0..1, then (value - mean) / std by channel.
+    """The pixels that the encoder expects: RGB scaled to 0..1, then (value - mean) / std by channel.
 
     resampling: how pictures are resized; "area" is ours, the others are Pillow's. resized: what they are resized to,
-    (height, width) or the length of their shorter side, before height x width are cut out of the middle; none where
-    they are squeezed to height x width and nothing is cut off.
+    (height, width) or the length of their shorter side, before height x width are cropped from the middle; none if they
+    are squeezed to height x width and nothing is cropped.
     """
 
     height: _Side
@@ -58,7 +58,7 @@ class ImageConfig(_Strict):
     def _fits_together(self) -> Self:
         height, width = (self.resized,) * 2 if isinstance(self.resized, int) else self.resized or (4096, 4096)
         if self.resized and self.resampling == "area":
-            raise ValueError("resized needs one of Pillow's ways of resampling")
+            raise ValueError("resized needs one of Pillow's resampling filters")
         if height < self.height or width < self.width:
             raise ValueError(f"of pictures resized to {self.resized}, {self.height} x {self.width} cannot be cut out")
         return self
@@ -82,9 +82,9 @@ class DecoderConfig(_Strict):
 class DetectorConfig(_Strict):
     """What is seen in a picture before the encoder reads it.
 
-    classes: K, what detector.onnx knows, in the order of its scores. words: so many of the surest have a token each
-    behind the grid's, in falling order; behind them have nouns: so many of what the encoder itself makes of the whole
-    picture.
+    classes: the K classes of detector.onnx, in the order of its scores. words: how many of the most certain classes get
+    a token each after the grid's, most certain first. nouns: how many nouns, which the encoder itself finds in the
+    whole picture, get tokens after those.
     """
 
     classes: tuple[str, ...] = Field(min_length=1)
@@ -127,7 +127,7 @@ class BankConfig(_Strict):
 
 
 class Calibration(_Strict):
-    """How `Caption.confidence` follows from what is known of a caption; see `evaluation.calibration`.
+    """How `Caption.confidence` is computed from what is known of a caption; see `evaluation.calibration`.
 
     The logistic function of intercept + slope * (mean log probability of the caption's tokens) + the sum of weights *
     (evidence of those names, where captions are ranked; see `inference.choice`). accepted_cider: the CIDEr-D times 100
@@ -151,7 +151,7 @@ class Calibration(_Strict):
 
 
 class SourceConfig(_Strict):
-    """Where a model that others trained came from.
+    """Where a model that was trained by others came from.
 
     name: on the Hugging Face hub, or the directory's. revision: the hub's commit. licence: as its card has it.
     weights: the SHA-256 sum of each file of weights.
@@ -173,13 +173,13 @@ class BundleConfig(_Strict):
     vocabulary_size: V, the width of the logits and the number of tokens in tokenizer.json.
     search: what the model's scores were measured with.
     lowercase: whether the model was trained on lower-cased captions.
-    detector: none where the model has none; otherwise the bundle has detector.onnx too.
-    alignment: none where the model was not trained to compare pictures with sentences; otherwise the bundle has
+    detector: none if the model has none; otherwise the bundle has detector.onnx too.
+    alignment: none if the model was not trained to compare pictures with sentences; otherwise the bundle has
         image_head.onnx and sentence_head.onnx too.
-    bank: none where the model has no sentences to choose from; otherwise the bundle has sentences.txt and sentences.npz
+    bank: none if the model has no sentences to choose from; otherwise the bundle has sentences.txt and sentences.npz
         too.
-    calibration: none where there were too few pictures for one.
-    source: none where the model was trained here.
+    calibration: none if there were too few pictures for one.
+    source: none if the model was trained here.
     """
 
     format_version: Literal[1] = 1
@@ -231,7 +231,7 @@ class Bundle:
     def open(cls, model: str | Path | None = None) -> "Bundle":
         """Open the bundle at a path, or the embedded one of that name; None is the embedded model.
 
-        Looks whether the files are there and the configuration is sound; `verify` reads every byte.
+        Checks that the files exist and the configuration is sound; `verify` reads every byte.
         Raises BundleError.
         """
         path = embedded() if model is None else _locate(model)
@@ -247,7 +247,7 @@ class Bundle:
 
     @property
     def size(self) -> int:
-        """Bytes of all its files."""
+        """The size of all its files, in bytes."""
         return sum(file.stat().st_size for file in _files(self.path))
 
     @cached_property
@@ -269,7 +269,7 @@ class Bundle:
 
     @property
     def fingerprint(self) -> str:
-        """What tells this model from any other: the SHA-256 sum of checksums.json. Raises BundleError."""
+        """What identifies this model: the SHA-256 sum of checksums.json. Raises BundleError."""
         path = self.path / CHECKSUMS
         try:
             return hashlib.sha256(path.read_bytes()).hexdigest()
@@ -308,16 +308,16 @@ def write_checksums(directory: Path) -> None:
 
 
 def list_bundles(root: Path = _EMBEDDED) -> list[Bundle]:
-    """The bundles inside the package, by name. Raises BundleError where one cannot be opened."""
+    """The bundles inside the package, by name. Raises BundleError if one cannot be opened."""
     return [Bundle.open(path) for path in _bundle_paths(root)]
 
 
 def embedded(root: Path = _EMBEDDED) -> Path:
-    """The one model inside the package. Raises BundleError if there is none, or more than one to choose from."""
+    """The one model inside the package. Raises BundleError if there is none, or several to choose from."""
     paths = _bundle_paths(root)
     if not paths:
         raise BundleError(
-            "this installation holds no model: pass --model BUNDLE (or Captioner(model=...)), reinstall captionist, "
+            "this installation has no model: pass --model BUNDLE (or Captioner(model=...)), reinstall captionist, "
             "or train and export a model"
         )
     if len(paths) > 1:

@@ -41,7 +41,7 @@ from captionist.wording import Wording
 R = TypeVar("R")
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://|data:")
 _SHOWN = 320
-"""The longer side of the picture that is kept beside its caption, in pixels."""
+"""The longer side, in pixels, of the picture that is kept beside its caption."""
 
 
 class Captioner:
@@ -49,7 +49,7 @@ class Captioner:
 
     Safe to use from several threads at once; in a coroutine, `await asyncio.to_thread(captioner.caption, picture)`.
 
-    Pickled, it is opened again from its bundle at the other end. A process that is forked must load its own.
+    When it is pickled, its bundle is opened again at the other end. A forked process must load its own.
     """
 
     def __init__(
@@ -65,16 +65,16 @@ class Captioner:
 
         Args:
             model: a bundle, its directory, or the name of one inside the package; None is the embedded model.
-            threads: by default the cores that this process really has; one picture's arithmetic is split over them,
+            threads: by default the cores that this process really has; one picture's arithmetic is split over them, and
                 many pictures are shared out among them.
-            limits: what a picture may cost.
-            providers: what ONNX Runtime shall compute on where it can: cuda, openvino, coreml, directml and so on; what
-                they cannot do is done on the CPU.
+            limits: the largest picture that is accepted.
+            providers: what ONNX Runtime should compute on where it can: cuda, openvino, coreml, directml and so on;
+                what they cannot do is done on the CPU.
             allow_urls: a picture may be an http(s) URL of the public internet; needs the extra `serve`.
 
         Raises:
             BundleError: there is no such model, or it cannot be used.
-            ValueError: threads below 1, or a provider that is not there.
+            ValueError: threads below 1, or a provider that is not available.
         """
         for wrong, name, right in (
             (threads is not None and not isinstance(threads, int), "threads", "a whole number"),
@@ -117,7 +117,9 @@ class Captioner:
 
     @cached_property
     def _side_by_side(self) -> Engine:
-        """The engine of which several threads run batches at the same time, which beats one batch on all cores."""
+        """The engine on which several threads run batches at the same time, which is faster than one batch on all
+        cores.
+        """
         return self._engine if self._threads == 1 else Engine(self.bundle, 1, self._providers)
 
     def __reduce__(self) -> tuple[Callable[[], "Captioner"], tuple[()]]:
@@ -130,12 +132,12 @@ class Captioner:
         self.close()
 
     def close(self) -> None:
-        """Give the model's memory back; it is not to be used after that, which raises ValueError."""
+        """Free the model's memory. Using the captioner afterwards raises ValueError."""
         self.__dict__.pop("_side_by_side", None)
         self._engine = cast("Engine", _Closed())
 
     def options(self, **changes: Unpack[SearchOverrides]) -> SearchOptions:
-        """The model's own settings of a search with some changed. Raises ValueError where one is wrong for it."""
+        """The model's own settings of a search, with some changed. Raises ValueError if one is wrong for it."""
         options = self.defaults.override(**changes)
         if options.retrieved and self._ranker is None:
             raise ValueError(NOT_LEARNT)
@@ -144,11 +146,12 @@ class Captioner:
     def caption(self, image: ImageInput, **options: Unpack[SearchOverrides]) -> Caption:
         """Describe one picture. options: see `SearchOptions`; those not given are the model's own.
 
-        Raises ImageError where it cannot be read, ValueError for wrong options, TypeError for what is no `ImageInput`.
+        Raises ImageError if it cannot be read, ValueError for wrong options, TypeError for anything but an
+        `ImageInput`.
         """
         search_options = self.options(**options)
         if isinstance(image, list | tuple):
-            raise TypeError("one picture is captioned here: give several to caption_many")
+            raise TypeError("caption takes one picture: pass several to caption_many")
         rgb = self._decode(image)
         caption = self.generate(self.encode([self._prepare(rgb)]), search_options)[0]
         return replace(caption, picture=images.thumbnail(rgb, _SHOWN))
@@ -156,12 +159,12 @@ class Captioner:
     def caption_many(
         self, images: Iterable[ImageInput], batch_size: int = 8, **options: Unpack[SearchOverrides]
     ) -> Iterator[CaptionResult]:
-        """Describe many pictures, in their order and as they come; one that cannot be read, or at which the work fails,
-        yields its error: every picture has its own result.
+        """Describe many pictures, in their order and as they come; every picture has its own result. One that cannot be
+        read, or on which captioning fails, yields its error.
 
-        Each of the captioner's threads works on a batch of its own, so that as many batches are read before the first
-        result; an array must stay as it is until its own has come. Raises at once ValueError for wrong options and
-        TypeError for one picture.
+        Each of the captioner's threads works on its own batch, so as many batches are read before the first result;
+        an array must not change until its own result has come. Raises at once ValueError for wrong options and
+        TypeError for a single picture.
         """
         search_options = self.options(**options)
         results = self._many(
@@ -172,9 +175,9 @@ class Captioner:
         return (CaptionResult(*result) for result in results)
 
     def embed_many(self, images: Iterable[ImageInput], batch_size: int = 8) -> Iterator[EmbeddingResult]:
-        """Many pictures as unit vectors, to be compared with those of sentences; otherwise as `caption_many`.
+        """Many pictures as unit vectors, to be compared with those of sentences; otherwise like `caption_many`.
 
-        Raises at once BundleError where the model has no alignment.
+        Raises at once BundleError if the model has no alignment.
         """
         alignment = self._alignment
         results = self._many(images, batch_size, lambda _, encoding: list(alignment.images(encoding)))
@@ -191,7 +194,9 @@ class Captioner:
             raise ValueError(f"batch_size must be at least 1, but it is {batch_size}")
         self._engine.decoder  # noqa: B018  # raises where it was closed
         if images.is_one(sources):
-            raise TypeError(f"this is one picture ({images.label(sources)}): give it to caption, or a list of pictures")
+            raise TypeError(
+                f"this is one picture ({images.label(sources)}): pass it to caption, or pass a list of pictures"
+            )
 
         def work(engine: Engine, batch: list[ImageInput]) -> list[tuple[ImageInput, R | None, ImageError | None]]:
             read = [self._read(source) for source in batch]
@@ -219,8 +224,8 @@ class Captioner:
     def prepare(self, image: ImageInput, name: str | None = None) -> Prepared:
         """The first of three steps to a caption: a picture as the model reads it.
 
-        name: what error messages call it; by default its path. Raises ImageError where it cannot be read, TypeError for
-        what is no `ImageInput`.
+        name: what error messages call it; by default its path. Raises ImageError if it cannot be read, TypeError for
+        anything but an `ImageInput`.
         """
         return self._prepare(self._decode(image, name))
 
@@ -236,7 +241,9 @@ class Captioner:
 
     def _fetch(self, url: str) -> bytes:
         if not self._allow_urls:
-            raise ImageFetchError(f"{url}: this is a URL: download it, or allow that with Captioner(allow_urls=True)")
+            raise ImageFetchError(
+                f"{url}: this is a URL: download the picture, or allow URLs with Captioner(allow_urls=True)"
+            )
         try:
             from captionist.fetch import fetch
         except ImportError as error:
@@ -254,11 +261,11 @@ class Captioner:
 
     @property
     def decoder(self) -> Decoder:
-        """The language model by itself, for a search of one's own; its `prefill` takes `Encoding.visual_tokens`."""
+        """The language model alone, for your own search; its `prefill` takes `Encoding.visual_tokens`."""
         return self._engine.decoder
 
     def encode(self, pictures: Sequence[Prepared]) -> Encoding:
-        """The second step: what is seen in B prepared pictures, at least one."""
+        """The second step: what the model sees in B prepared pictures, at least one."""
         return self._engine.encode(pictures)
 
     def generate(self, encoding: Encoding, options: SearchOptions) -> list[Caption]:
@@ -268,7 +275,7 @@ class Captioner:
     def image_embeddings(self, encoding: Encoding) -> NDArray[np.float32]:
         """Pictures as unit vectors, to be compared with those of sentences: float32 [B, E].
 
-        Raises BundleError where the model has no alignment.
+        Raises BundleError if the model has no alignment.
         """
         return self._alignment.images(encoding)
 
@@ -281,13 +288,13 @@ class Captioner:
     def match(self, image: ImageInput, sentences: Sequence[str]) -> NDArray[np.float32]:
         """How well each of S sentences fits the picture: cosines, float32 [S].
 
-        Raises ImageError where it cannot be read, BundleError where the model has no alignment, TypeError for one
-        sentence instead of several, ValueError for none.
+        Raises ImageError if it cannot be read, BundleError if the model has no alignment, TypeError for one sentence
+        instead of several, ValueError for none.
         """
         if isinstance(sentences, str):
-            raise TypeError("match takes several sentences: give a list")
+            raise TypeError("match takes a list of sentences: pass a list")
         if not sentences:
-            raise ValueError("there is no sentence to be compared: give at least one")
+            raise ValueError("there is no sentence to compare: pass at least one")
         embedded = self.sentence_embeddings(sentences)
         cosines: NDArray[np.float32] = embedded @ self.image_embeddings(self.encode([self.prepare(image)]))[0]
         return cosines
@@ -302,9 +309,10 @@ class Captioner:
         return self._engine.alignment
 
     def candidates(self, encoding: Encoding, options: SearchOptions) -> list[Candidates]:
-        """What competes for each of B encoded pictures: all that the search finds, and sentences of other pictures.
+        """What competes for each of B encoded pictures: everything that the search finds, and sentences of other
+        pictures.
 
-        Raises BundleError where the model has no sentences.
+        Raises BundleError if the model has no sentences.
         """
         if self._bank is None:
             raise BundleError(
@@ -359,21 +367,24 @@ class Captioner:
 
 
 class _Closed:
-    """Stands where the engine of a captioner was."""
+    """Takes the place of a closed captioner's engine."""
 
     def __getattr__(self, name: str) -> NoReturn:
-        raise ValueError("this captioner was closed: make another one")
+        raise ValueError("this captioner is closed: make a new one")
 
 
 def _told(error: Exception, source: ImageInput) -> ImageError:
-    """The error of one picture of many; what is wrong with no picture is told with the picture that it came with."""
+    """The error of one picture of many. An error that is not about the picture is reported with the picture it came
+    with.
+    """
     clear_frames(error.__traceback__)  # its pixels: errors may be kept, and be many
     if isinstance(error, ImageError):
         return error
     label = images.label(source)
     reason = str(error).strip().partition("\n")[0][:300]
     failed = FailedImageError(
-        f"{label}: the work on it failed ({type(error).__name__}: {reason}): run again, and report it if it comes again"
+        f"{label}: processing it failed ({type(error).__name__}: {reason}): run again, and report it if it happens "
+        "again"
     )
     failed.__cause__ = error
     return failed

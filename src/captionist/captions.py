@@ -1,4 +1,4 @@
-"""What a captioner gives: sentences about pictures, and where it looked as it wrote them."""
+"""What a captioner returns: sentences about pictures, and where it looked as it wrote them."""
 
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -20,14 +20,14 @@ class WordAttention:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Caption:
-    """A sentence about a picture; `str` gives it alone, a notebook shows it with its picture.
+    """A sentence about a picture; `str` gives the sentence alone, and a notebook shows it with its picture.
 
-    text: upper-case first letter, final period. log_probability: natural logarithm of the model's probability of all of
-    it. confidence: an estimate of the chance, 0 to 1, that a person would accept the caption, for pictures of the kind
-    that the model was calibrated on (see `bundle.Calibration`); without a calibration, the geometric mean of the
-    probabilities of its tokens, which only ranks. alternatives: the other captions asked for, best first, each of
-    another text. word_attention: one entry a word. picture: uint8 [H, W, 3], small, where it was captioned by itself.
-    Captions are equal where all is but the last two.
+    text: upper-case first letter, final period. log_probability: natural logarithm of the model's probability of the
+    whole caption. confidence: an estimate of the chance, 0 to 1, that a person would accept the caption, for pictures
+    of the kind that the model was calibrated on (see `bundle.Calibration`); without a calibration, the geometric mean
+    of the probabilities of its tokens, which only ranks. alternatives: the other captions asked for, best first, each
+    with a different text. word_attention: one entry a word. picture: uint8 [H, W, 3], small, if it was captioned alone.
+    Captions are equal if everything but the last two fields is.
     """
 
     text: str
@@ -49,9 +49,9 @@ class Caption:
         return html(self)
 
     def to_dict(self, words: bool = False) -> dict[str, Any]:
-        """What the command line and the service give as JSON, too: text, log_probability, confidence, alternatives.
+        """What the command line and the service give as JSON: text, log_probability, confidence, alternatives.
 
-        words: with the word and the weights, rows of 0 to 1, of each heat map.
+        words: also the words, each with the weights of its heat map, rows of 0 to 1.
         """
         return self.fields(words) | {"alternatives": [one.fields(words) for one in self.alternatives]}
 
@@ -70,12 +70,12 @@ class Caption:
         return fields
 
     def heat_maps(self) -> NDArray[np.float32]:
-        """What sets each word's look apart: float32 [words, rows, cols], 0 to 1.
+        """What distinguishes where each word looked: float32 [words, rows, cols], 0 to 1.
 
         Transformers put much of their attention on a few positions whatever they write (the "sinks" of Xiao et al.
         2024, "Efficient Streaming Language Models with Attention Sinks"), which would make all maps alike. So a map is
         the Pearson residual (share - mean) / sqrt(mean) over the words, where it is positive: a position counts by how
-        much more it got than usual there. A word alone has nothing to be compared with and keeps its shares.
+        much more it got than usual there. A single word has nothing to be compared with and keeps its shares.
         """
         if not self.word_attention:
             return np.zeros((0, 1, 1), np.float32)
@@ -89,7 +89,7 @@ class Caption:
 
 
 class CaptionResult(NamedTuple):
-    """What became of one picture of many: a caption or an error, the other being None."""
+    """The result for one picture of many: a caption or an error; the other is None."""
 
     source: ImageInput
     caption: Caption | None
@@ -97,7 +97,7 @@ class CaptionResult(NamedTuple):
 
 
 class EmbeddingResult(NamedTuple):
-    """What became of one picture of many: a unit vector, float32 [E], or an error, the other being None."""
+    """The result for one picture of many: a unit vector, float32 [E], or an error; the other is None."""
 
     source: ImageInput
     embedding: NDArray[np.float32] | None

@@ -1,4 +1,4 @@
-"""The `captionist` command: parse, delegate, print. Heavy imports wait inside the commands, so that --help is quick."""
+"""The `captionist` command: parse, delegate, print. Heavy imports are inside the commands, so that --help is quick."""
 
 import inspect
 import os
@@ -52,14 +52,14 @@ def _print_version(wanted: bool) -> None:
 @app.callback()
 def _captionist(
     _version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and leave.")
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
     """Describe photographs in one English sentence, offline."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line and leave with its exit code (SystemExit); arguments are the process's by default."""
+    """Run the command line and exit with its exit code (SystemExit); arguments are the process's by default."""
     if sys.stderr is None:  # started with the descriptor closed, which a file that we open would then get
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
         sys.stderr = open(2, "w", errors="backslashreplace")  # noqa: SIM115
@@ -75,10 +75,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _give_up(str(error))
     except OSError as error:
         if error.filename is not None:  # not one of the standard streams
-            _give_up(f"{error.filename}: {error.strerror}: check the path, its permissions and the room on its disk")
+            _give_up(
+                f"{error.filename}: {error.strerror}: check the path, its permissions and the free space on its disk"
+            )
         # What is still buffered would fail once more as the interpreter leaves.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        _give_up(f"the output cannot be written ({error.strerror}): send it elsewhere, or make room")
+        _give_up(f"the output cannot be written ({error.strerror}): send it elsewhere, or free some space")
 
 
 def _give_up(message: str, code: int = 1) -> NoReturn:

@@ -1,4 +1,4 @@
-"""The bytes of a picture file to pixels: Pillow opens and decodes, and what it leaves open is settled here."""
+"""From a picture file's bytes to pixels: Pillow opens and decodes, and what it leaves undecided is settled here."""
 
 import struct
 import warnings
@@ -70,7 +70,7 @@ _TURNS = {
 
 
 class _Frugal(BytesIO):
-    """A file that may not be read without end."""
+    """A file that may not be read endlessly."""
 
     reads = 0
 
@@ -129,7 +129,7 @@ def pixels(picture: Image.Image, at_least: int | None = None) -> NDArray[np.uint
 
 
 def load(picture: Image.Image) -> None:
-    """Load a picture that may be shared by threads. Raises CorruptImageError where it cannot be decoded."""
+    """Load a picture that may be shared by threads. Raises CorruptImageError if it cannot be decoded."""
     with _LOADING, _refusing(picture.format or "image"):
         picture.load()
         _orientation(picture)  # which Pillow reads once, too, and keeps
@@ -152,13 +152,13 @@ def check_size(size: tuple[int, int], max_pixels: int) -> None:
 
 
 def check_png(data: bytes) -> int:
-    """Where a PNG ends. Raises CorruptImageError where a part that is needed does not fit its checksum, which Pillow
+    """Where a PNG ends. Raises CorruptImageError if a part that is needed does not fit its checksum, which Pillow
     does not look at; parts that are not there are missed by Pillow."""
     at, kind, parts = 8, b"", 0
     while kind != b"IEND" and at + 12 <= len(data):
         parts += 1
         if parts > _MOST_READS:
-            raise CorruptImageError(f"a PNG of more than {_MOST_READS:,} parts is not read; {CONVERT}")
+            raise CorruptImageError(f"a PNG of more than {_MOST_READS:,} parts is not supported;  {CONVERT}")
         length, kind = struct.unpack_from(">I4s", data, at)
         body = memoryview(data)[at + 4 : at + 8 + length]
         at += 12 + length
@@ -203,7 +203,7 @@ def _refusing(kind: str) -> Iterator[None]:
     except (ImageError, MemoryError):
         raise
     except Image.DecompressionBombError as error:
-        raise ImageTooLargeError("it has more pixels than Pillow lets in; scale the picture down") from error
+        raise ImageTooLargeError("it has more pixels than Pillow allows; scale the picture down") from error
     except Exception as error:
         raise CorruptImageError(
             f"its {kind} data cannot be decoded: parts are missing, or it is damaged or of a rare kind; "

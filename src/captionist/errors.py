@@ -18,15 +18,15 @@ class EmptyImageError(ImageError):
 
 
 class NotAnImageError(ImageError):
-    """The bytes are not those of a picture: text, a document, random data."""
+    """The bytes are not a picture: text, a document, random data."""
 
 
 class UnsupportedImageError(ImageError):
-    """A picture, but of a format that Captionist does not read."""
+    """A picture, but in a format that Captionist does not support."""
 
 
 class CorruptImageError(ImageError):
-    """A picture of a known format whose bytes are damaged or cut short."""
+    """A picture in a known format whose bytes are damaged or cut short."""
 
 
 class ImageTooLargeError(ImageError):
@@ -34,13 +34,13 @@ class ImageTooLargeError(ImageError):
 
 
 class ImageFetchError(ImageError):
-    """A URL that is not fetched: refused, out of reach, or no picture's."""
+    """A URL that is not fetched: refused, unreachable, or not a picture."""
 
 
 class FailedImageError(ImageError):
-    """The work on a picture of many failed, of which the picture may not be the cause; `__cause__` is what was raised.
+    """Captioning one picture of many failed, perhaps not because of the picture; `__cause__` is what was raised.
 
-    The others have their captions."""
+    The other pictures still get their captions."""
 
 
 class DataError(CaptionistError):
@@ -52,15 +52,15 @@ class CollectionError(CaptionistError):
 
 
 class BundleError(CaptionistError):
-    """A model bundle that is missing, incomplete, altered or of an unknown format."""
+    """A model bundle that is missing, incomplete, altered or in an unknown format."""
 
 
 class ImageIndexError(CaptionistError):
-    """An index of pictures that is missing, damaged or of another model, or that cannot be written."""
+    """An index of pictures that is missing, damaged or made with another model, or that cannot be written."""
 
 
 class SidecarError(CaptionistError):
-    """An XMP sidecar that cannot be read, or is of no kind that can be added to."""
+    """An XMP sidecar that cannot be read, or of a kind that nothing can be added to."""
 
 
 class DocumentError(CaptionistError):
@@ -72,7 +72,7 @@ class RecipeError(CaptionistError):
 
 
 class TrainingError(CaptionistError):
-    """A training run that cannot go on, such as a loss that is not finite."""
+    """A training run that cannot continue, for example because the loss is not finite."""
 
 
 class ScoreError(CaptionistError):

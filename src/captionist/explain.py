@@ -78,7 +78,7 @@ class SheetFolder:
     """A folder of sheets, named after their pictures; names that are taken are numbered."""
 
     def __init__(self, folder: Path) -> None:
-        """Raises CaptionistError where the folder cannot be made."""
+        """Raises CaptionistError if the folder cannot be made."""
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -90,7 +90,7 @@ class SheetFolder:
         """Write a sheet as <stem>.jpg, or <stem>-2.jpg and so on where this folder object wrote that already, or a file
         of that name is no sheet and may be the very picture. A sheet is there as a whole or not at all.
 
-        Raises CaptionistError where it cannot be written.
+        Raises CaptionistError if it cannot be written.
         """
         name, number = stem, 1
         # Some file systems take A.jpg and a.jpg for one.

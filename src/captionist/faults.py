@@ -1,4 +1,4 @@
-"""What pydantic finds wrong with values, in the words of whoever gave them."""
+"""What pydantic finds wrong with values, in plain words for whoever gave them."""
 
 import re
 from collections.abc import Collection
@@ -16,7 +16,7 @@ _LONGEST = 40  # characters of a name or a value that are repeated
 
 
 class Fault(NamedTuple):
-    """field: with dots, such as stages.0.epochs; empty where several do not go together. message: what is wrong."""
+    """field: with dots, such as stages.0.epochs; empty if several do not go together. message: what is wrong."""
 
     field: str
     message: str

@@ -1,7 +1,7 @@
-"""Pictures from the web, without lending anybody our place in the network.
+"""Pictures from the web, without giving anybody access to our own network.
 
-An address is judged when it is connected to, after resolution, so that neither a redirect nor a name that resolves
-differently the second time (DNS rebinding) leads inside.
+An address is checked when it is connected to, after resolution, so that neither a redirect nor a name that resolves
+differently the second time (DNS rebinding) leads into that network.
 """
 
 import asyncio
@@ -142,7 +142,7 @@ def _join(url: str, target: str) -> str:
     try:
         return urljoin(url, target)
     except ValueError as error:
-        raise _refused("It leads to what is not a URL.") from error
+        raise _refused("It redirects to something that is not a URL.") from error
 
 
 def _refused(reason: str) -> ImageFetchError:

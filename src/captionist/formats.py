@@ -61,10 +61,10 @@ def identify(data: bytes) -> str:
 
 
 def refuse_film(data: bytes) -> None:
-    """Raises NotAnImageError where these are the first bytes of a film."""
+    """Raises NotAnImageError if these are the first bytes of a film."""
     film = None if _of_boxes(data) else _first(_FILMS, data)
     if film:
-        raise NotAnImageError(f"this is no picture but a film or a sound ({film}); save a frame of it as JPEG or PNG")
+        raise NotAnImageError(f"this is not a picture but video or audio ({film}); save a frame of it as JPEG or PNG")
 
 
 def _first(table: tuple[tuple[bytes, str], ...], data: bytes) -> str | None:

@@ -21,7 +21,7 @@ from captionist.formats import refuse_film
 
 @dataclass(frozen=True)
 class ImageLimits:
-    """What a picture may cost. Both limits are checked before anything is decoded."""
+    """The largest picture that is accepted. Both limits are checked before anything is decoded."""
 
     max_bytes: int = 20_000_000
     max_pixels: int = 50_000_000
@@ -49,7 +49,7 @@ class Preprocessing:
 
 _DEFAULT_LIMITS = ImageLimits()
 _START = 64
-"""Bytes that tell a film."""
+"""Bytes that identify a video."""
 
 # (height, width) of what a detector reads: about as many pixels each, and sides that its strides divide.
 _SCENES = ((256, 256), (256, 288), (288, 256), (224, 320), (320, 224), (192, 384), (384, 192))
@@ -75,7 +75,7 @@ class FilePart:
 
     path: Path
     name: str
-    """What it is called in there."""
+    """Its name in that file."""
     offset: int
     size: int
 
@@ -120,20 +120,20 @@ def decode(
 ) -> NDArray[np.uint8]:
     """Any picture as pixels: uint8 [H, W, 3], RGB, contiguous.
 
-    It comes out in sRGB (colour profiles are applied), upright (EXIF orientation, too), with transparency over white
-    and 16 bits reduced to 8. Files may be JPEG, PNG, WebP, HEIC, AVIF, GIF, TIFF, BMP or JPEG 2000; of an animation the
-    first frame counts. `name` stands for the picture in error messages; by default its path, "<bytes>" or the like.
-    Where no more than `at_least` pixels a side are needed, a large picture is made smaller on the way, which takes a
-    fraction of the time and memory; the limits hold for its whole size.
+    The result is in sRGB (colour profiles are applied), upright (EXIF orientation is applied), with transparency over
+    white and 16 bits reduced to 8. Files may be JPEG, PNG, WebP, HEIC, AVIF, GIF, TIFF, BMP or JPEG 2000; of an
+    animation, the first frame is used. `name` stands for the picture in error messages; by default it is its path,
+    "<bytes>" or the like. If no more than `at_least` pixels a side are needed, a large picture is scaled down while it
+    is decoded, which takes a fraction of the time and memory; the limits apply to its full size.
 
     Raises:
         ImageNotFoundError: no such file, a directory, or not readable.
         EmptyImageError: no bytes at all.
         NotAnImageError: text, a document, random data.
-        UnsupportedImageError: a picture format, or a rare variant, that is not read.
+        UnsupportedImageError: a picture format, or a rare variant, that is not supported.
         CorruptImageError: damaged or cut short; a picture is never returned in part.
         ImageTooLargeError: beyond `limits`.
-        TypeError: something else than an `ImageInput`.
+        TypeError: something other than an `ImageInput`.
     """
     try:
         if isinstance(source, Image.Image):
@@ -186,13 +186,13 @@ def _read(source: ImageInput, limits: ImageLimits) -> bytes:
 
 
 def _read_open(file: Any, limits: ImageLimits) -> bytes:
-    """What is left of an open file, in as many reads as it takes."""
+    """The rest of an open file, in as many reads as it takes."""
     data = bytearray()
     while len(data) <= limits.max_bytes:
         try:
             more = file.read(limits.max_bytes + 1 - len(data))
         except Exception as error:  # it may be anybody's
-            raise ImageNotFoundError(f"cannot be read ({str(error) or type(error).__name__}): open it anew") from error
+            raise ImageNotFoundError(f"cannot be read ({str(error) or type(error).__name__}): open it again") from error
         if not isinstance(more, bytes):
             what = "a file that was opened as text" if isinstance(more, str) else f"a file of {type(more).__name__}"
             raise TypeError(f"{INPUTS}, not {what}")

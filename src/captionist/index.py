@@ -1,4 +1,4 @@
-"""Pictures' embeddings in one file, and exact search among them. Knows no model: vectors come from a `Captioner`."""
+"""Pictures' embeddings in one file, and exact search among them. It knows no model: vectors come from a `Captioner`."""
 
 import zipfile
 from collections import Counter
@@ -21,14 +21,14 @@ _UNIT = 0.01  # how far from 1 the length of a unit vector may be after rounding
 
 
 class Stamp(NamedTuple):
-    """What tells whether a file has changed: its bytes, and when it was last written, in nanoseconds."""
+    """What shows whether a file has changed: its size in bytes, and when it was last written, in nanoseconds."""
 
     size: int
     modified: int
 
     @classmethod
     def of(cls, path: str | Path) -> "Stamp | None":
-        """None where there is no such file to be seen."""
+        """None if no such file can be seen."""
         try:
             status = Path(path).stat()
         except (OSError, ValueError):
@@ -45,7 +45,7 @@ class IndexedPicture(NamedTuple):
 
 
 class Match(NamedTuple):
-    """A picture that was found, and its cosine to what was looked for, -1 to 1."""
+    """A picture that was found, and its cosine to the query, -1 to 1."""
 
     path: str
     cosine: float
@@ -56,7 +56,7 @@ class ImageIndex:
     """N pictures that one model has embedded.
 
     model: the model's fingerprint (see `Bundle.fingerprint`). paths: as they were given. embeddings: unit vectors,
-    float16 [N, E]. stamps: int64 [N, 2]; -1 where there is none.
+    float16 [N, E]. stamps: int64 [N, 2]; -1 if there is none.
     """
 
     model: str
@@ -66,8 +66,9 @@ class ImageIndex:
 
     @classmethod
     def build(cls, model: str, pictures: Iterable[IndexedPicture]) -> "ImageIndex":
-        """Raises ValueError where there is no picture, a path comes twice, or one is no unit vector as wide as the
-        others."""
+        """Raises ValueError if there is no picture, a path appears twice, or an embedding is not a unit vector as wide
+        as the others.
+        """
         given = list(pictures)
         if not given:
             raise ValueError("an index needs at least one picture")
@@ -98,7 +99,7 @@ class ImageIndex:
 
     @classmethod
     def load(cls, path: str | Path) -> "ImageIndex":
-        """Read a file that `save` wrote. Raises ImageIndexError, also where it is damaged or something else."""
+        """Read a file that `save` wrote. Raises ImageIndexError, also if it is damaged or something else."""
         path = Path(path)
         try:
             with path.open("rb") as file:
@@ -110,8 +111,8 @@ class ImageIndex:
             raise ImageIndexError(f"{path} cannot be read ({error.strerror}): check its permissions") from error
         except Exception as error:  # damaged bytes make zipfile and numpy raise whatever they come upon
             raise ImageIndexError(
-                f"{path} is damaged, or no index that this captionist reads ({error}): name another file, or delete it "
-                "and make it anew if it was an index"
+                f"{path} is damaged, or not an index that this captionist can read ({error}): name another file, or "
+                "delete it and build it again if it was an index"
             ) from error
         return index
 

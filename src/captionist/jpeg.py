@@ -1,4 +1,4 @@
-"""Whether a JPEG is all there (ITU-T T.81).
+"""Whether a JPEG is complete (ITU-T T.81).
 
 Pillow does not notice a cut file that an end-of-image marker was put on, since libjpeg paints in grey what is missing;
 and it refuses whole pictures that lack the marker.
@@ -48,7 +48,7 @@ class Jpeg(NamedTuple):
 def read_jpeg(data: bytes) -> Jpeg:
     """Walk through a JPEG from marker to marker.
 
-    Raises CorruptImageError where parts are missing (which a cut inside the last scan does not show), and
+    Raises CorruptImageError if parts are missing (which a cut inside the last scan does not show), and
     UnsupportedImageError for kinds that are hardly ever met.
     """
     sent: dict[int, int] = {}  # component -> bit set of the DCT coefficients that have arrived in full precision
@@ -56,7 +56,7 @@ def read_jpeg(data: bytes) -> Jpeg:
     while match := _MARKER.search(data, at):
         segments += 1
         if segments > _MOST_SEGMENTS or (match.start() - at > _MOST_FILLING and not scans):
-            raise UnsupportedImageError(f"a JPEG with so much before its picture is not read; {CONVERT}")
+            raise UnsupportedImageError(f"a JPEG with this much data before its picture is not supported;  {CONVERT}")
         marker, at = match[1][0], match.end()
         if _all(sent):  # whatever follows is no part of the picture
             return Jpeg(match.start(), at if marker == _EOI else match.start())
@@ -71,7 +71,7 @@ def read_jpeg(data: bytes) -> Jpeg:
         elif marker == _SOS:
             scans += 1
             if scans > _MOST_SCANS:
-                raise UnsupportedImageError(f"a JPEG of more than {_MOST_SCANS} scans is not read; {CONVERT}")
+                raise UnsupportedImageError(f"a JPEG of more than {_MOST_SCANS} scans is not supported;  {CONVERT}")
             _note_scan(segment, sent)
         at += length
     # libjpeg does not miss a scan that never came; in such a picture a colour or all fine detail is absent.

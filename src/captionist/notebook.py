@@ -1,4 +1,4 @@
-"""A caption as a notebook shows it: over its picture, with a heat map for the word that the mouse is on."""
+"""A caption as a notebook shows it: over its picture, with a heat map for the word under the mouse."""
 
 from base64 import b64encode
 from html import escape
@@ -23,7 +23,7 @@ _STYLE = (
 
 
 def html(caption: "Caption") -> str:
-    """A figure, whole in itself; without a picture the sentence alone."""
+    """A self-contained figure; without a picture, only the sentence."""
     told = f"{escape(caption.text)} <small>({caption.confidence:.0%})</small>"
     picture = caption.picture
     if picture is None:

@@ -1,4 +1,4 @@
-"""How captions are searched for: every option, with the limits and the meaning that it has wherever it is given."""
+"""How captions are searched for: every option, with its limits and meaning, the same wherever it is given."""
 
 from typing import Any, Self, TypedDict, Unpack, cast
 
@@ -9,7 +9,7 @@ from captionist.faults import find_faults
 MOST_BEAMS = 1000
 """For one picture; each takes a row of the decoder's cache, so that more would use up a machine's memory."""
 MOST_TOKENS = 1000
-"""Of a caption: more than any model writes."""
+"""In a caption: more than any model writes."""
 MOST_ROWS = 512
 """Rows of the decoder that may run at once: wide beams get fewer pictures in a batch, which bounds their memory."""
 MOST_RETRIEVED = 50
@@ -35,10 +35,14 @@ def _plain(options: dict[str, Any]) -> dict[str, Any]:
 class Sampling(_Options):
     """Draws captions at random instead of searching for the most probable; a wrong setting raises ValueError."""
 
-    temperature: float = Field(1.0, ge=0.01, le=100, description="below 1 is bolder, above 1 wilder")
-    top_k: int = Field(0, ge=0, description="only the k most probable tokens; 0 is all")
+    temperature: float = Field(
+        1.0, ge=0.01, le=100, description="below 1 keeps closer to the likeliest words, above 1 strays further"
+    )
+    top_k: int = Field(0, ge=0, description="only the k most probable tokens; 0 means all")
     top_p: float = Field(1.0, gt=0, le=1, description="the fewest tokens with this probability (Holtzman et al. 2020)")
-    seed: int | None = Field(None, ge=0, description="the same gives the same captions, however pictures are batched")
+    seed: int | None = Field(
+        None, ge=0, description="the same seed gives the same captions, however pictures are batched"
+    )
 
 
 class SearchOverrides(TypedDict, total=False):
@@ -60,7 +64,9 @@ class SearchOverrides(TypedDict, total=False):
 class SearchOptions(_Options):
     """Options of a search, as docs/options.md lists them; a wrong one raises ValueError."""
 
-    num_beams: int = Field(3, ge=1, le=MOST_BEAMS, description="hypotheses kept for a picture; 1 is greedy and fastest")
+    num_beams: int = Field(
+        3, ge=1, le=MOST_BEAMS, description="hypotheses kept for a picture; 1 is greedy search, the fastest"
+    )
     num_captions: int = Field(1, ge=1, le=MOST_BEAMS, description="captions of each picture, best first")
     max_tokens: int = Field(30, ge=1, le=MOST_TOKENS, description="longest caption, in tokens")
     min_tokens: int = Field(1, ge=0, le=MOST_TOKENS, description="shortest caption, in tokens, if max_words allows it")
@@ -69,17 +75,27 @@ class SearchOptions(_Options):
         1.0,
         ge=-10,
         le=10,
-        description="ranks are log probability / tokens ** length_penalty; 0 favours short ones",
+        description="captions rank by log probability / tokens ** length_penalty; 0 favours short ones",
     )
-    no_repeat_ngram: int = Field(0, ge=0, le=MOST_TOKENS, description="no run of so many tokens comes twice; 0 is off")
-    repetition_penalty: float = Field(1.0, gt=0, le=100, description="above 1, repeats are rarer (Keskar et al. 2019)")
+    no_repeat_ngram: int = Field(
+        0, ge=0, le=MOST_TOKENS, description="no sequence of this many tokens appears twice; 0 turns this off"
+    )
+    repetition_penalty: float = Field(1.0, gt=0, le=100, description="above 1 makes repeats rarer (Keskar et al. 2019)")
     match_weight: float = Field(
-        0.0, ge=0, le=1000, description="weight of a caption's cosine to the picture where no ranker chooses; 0 is off"
+        0.0,
+        ge=0,
+        le=1000,
+        description="weight of a caption's cosine to the picture, if no ranker chooses; 0 turns this off",
     )
     retrieved: int = Field(
-        0, ge=0, le=MOST_RETRIEVED, description="sentences of other pictures that may win, if the model has any"
+        0,
+        ge=0,
+        le=MOST_RETRIEVED,
+        description="sentences of other pictures that compete as captions, if the model has any",
     )
-    sample: Sampling | None = Field(None, description="draw at random instead; num_beams and retrieved do not count")
+    sample: Sampling | None = Field(
+        None, description="draw at random instead; num_beams and retrieved then have no effect"
+    )
 
     @model_validator(mode="after")
     def _fit_together(self) -> Self:
@@ -95,7 +111,7 @@ class SearchOptions(_Options):
         return min(batch, max(1, MOST_ROWS // rows))
 
     def override(self, **changes: Unpack[SearchOverrides]) -> "SearchOptions":
-        """These options with some changed; ValueError where one is wrong.
+        """These options with some changed; ValueError if one is wrong.
 
         More captions than beams raise the number of beams, fewer tokens at most the number at least, unless that is
         given, too.

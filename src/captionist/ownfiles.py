@@ -1,4 +1,4 @@
-"""What Captionist writes itself, known again, so that nobody has to keep it apart from the pictures."""
+"""Recognises what Captionist itself has written, so that nobody has to keep it apart from the pictures."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""Questions about paths that every path has an answer to.
+"""Questions about paths, each of which every path has an answer to.
 
 Until Python 3.14, `Path.is_dir` and its like raise an OSError for a name that is too long and for what lies in a folder
 that may not be entered. For us such a path leads nowhere, and `obstacle` says why.
@@ -13,7 +13,7 @@ Name = str | os.PathLike[str]
 
 
 def obstacle(path: Name) -> str | None:
-    """What keeps us from seeing whether a path is there, such as "Permission denied"; None where nothing does."""
+    """What keeps us from seeing whether a path is there, such as "Permission denied"; None if nothing does."""
     try:
         os.stat(path)  # noqa: PTH116  # for names too
     except (FileNotFoundError, NotADirectoryError):

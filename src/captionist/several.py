@@ -21,8 +21,9 @@ _APPENDED = re.compile(rb'(?:Item:Length|Item:Padding|MicroVideoOffset)="(\d{1,1
 
 
 def holds_several(data: bytes) -> bool:
-    """Whether another picture, of a format that is read or not, stands right behind the first; no where the first is
-    damaged or none."""
+    """Whether another picture, in a supported format or not, follows directly after the first; no if the first is
+    damaged or not a picture.
+    """
     try:
         end = _end(data)
     except ImageError:
@@ -37,7 +38,7 @@ def holds_several(data: bytes) -> bool:
 
 
 def _end(data: bytes) -> int:
-    """Where the first file ends. Raises ImageError where it is damaged or none."""
+    """Where the first file ends. Raises ImageError if it is damaged or none."""
     kind = identify(data)
     if kind == "JPEG":
         end = read_jpeg(data).end

@@ -16,7 +16,7 @@ _PACKET = b"<x:xmpmeta", b"</x:xmpmeta>"
 
 
 class Outcome(Enum):
-    """What became of a sidecar."""
+    """What happened to a sidecar."""
 
     WRITTEN = "written"
     UNCHANGED = "unchanged"
@@ -37,8 +37,9 @@ class Sidecars:
         """Into photo.jpg.xmp if it is there, else into photo.xmp if it is there and no other picture's, else a new
         photo.jpg.xmp.
 
-        A description that we did not write is kept: one in the sidecar, in a photo.xmp that several pictures share, or
-        in the picture's own XMP, which a sidecar would hide. Raises SidecarError, the sidecar being as it was.
+        A description that we did not write is kept, whether it is in the sidecar, in a photo.xmp that several pictures
+        share, or in the picture's own XMP, which a sidecar would hide. Raises SidecarError, and the sidecar is then
+        unchanged.
         """
         full, short = _there(picture.name, picture), _there(picture.stem, picture)
         shared = short is not None and self._is_shared(picture)
@@ -83,7 +84,9 @@ def _read(path: Path) -> Xmp:
     except OSError as error:
         raise SidecarError(f"the sidecar {path} cannot be read ({error.strerror}): check its permissions") from error
     except ValueError as error:
-        raise SidecarError(f"the sidecar {path} is left as it is, for {error}: mend it, or move it away") from error
+        raise SidecarError(
+            f"the sidecar {path} is left as it is, because {error}: repair it, or move it away"
+        ) from error
 
 
 def _embedded(picture: Path) -> list[Xmp]:

@@ -21,7 +21,7 @@ _COMPANIONS = {
     *("mp3", "m4a", "wav", "aac", "ogg", "opus", "flac", "amr"),
     *("json", "jsonl", "txt", "csv", "tsv", "html", "htm", "md", "yaml", "yml", "toml", "xml", "log", "ini", "db"),
 }
-_NO_MATCH = "no file matches: check the pattern, the current folder, and that all folders on the way may be entered"
+_NO_MATCH = "no file matches: check the pattern, the current folder, and the permissions of the folders on the way"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,13 +45,13 @@ class Found:
     errors: list[tuple[str, str]] = field(default_factory=list)
     """A name and what is wrong with it."""
     own: list[str] = field(default_factory=list)
-    """What was passed over because this program wrote it, or is writing it."""
+    """What was skipped because this program wrote it, or is writing it."""
     skipped: int = 0
-    """Files of folders that nobody takes for pictures."""
+    """Files in folders that are clearly not pictures."""
 
 
 def is_companion(name: str) -> bool:
-    """Whether a file's name says that it only lies beside pictures: hidden files, films, sidecars, texts."""
+    """Whether a file's name says that it is not a picture: hidden files, films, sidecars, texts."""
     return name.startswith(".") or PurePath(name).suffix.lower()[1:] in _COMPANIONS
 
 

@@ -1,4 +1,4 @@
-"""What not every operating system has. Nothing else in the package asks for it, so that it works without, too."""
+"""What not every operating system offers. Only this module asks for it, so that the package also works without."""
 
 import ctypes
 import os
@@ -15,9 +15,10 @@ def schedulable_cores() -> int:
 
 
 def take_room(path: Path) -> None:
-    """Take all of the disk that a new file of zeros needs, since one that is full kills who writes to mapped memory.
+    """Reserve all the disk space that a new file of zeros needs, since a full disk kills processes that write to mapped
+    memory.
 
-    Raises OSError where there is too little.
+    Raises OSError if there is too little.
     """
     size = path.stat().st_size
     with path.open("r+b") as file:

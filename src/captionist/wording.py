@@ -1,4 +1,4 @@
-"""Hypotheses to captions: the sentence, how sure it is, and where each of its words looked."""
+"""Hypotheses to captions: the sentence, its confidence, and where each of its words looked."""
 
 import math
 from collections.abc import Sequence

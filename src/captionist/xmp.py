@@ -61,7 +61,7 @@ class Xmp:
     """
 
     def __init__(self, data: bytes) -> None:
-        """Raises ValueError where this is no XMP."""
+        """Raises ValueError if this is no XMP."""
         self._data = data
         rdf = _find_rdf(_parse(data))
         blocks = list(rdf.all(_RDF, "Description"))
@@ -185,7 +185,7 @@ def _parse(data: bytes) -> _Element:
         open_ones[-1].text += text
 
     def doctype(*_: object) -> None:
-        raise ValueError("it has a document type, which XMP has not")
+        raise ValueError("it has a document type, which XMP does not allow")
 
     parser.StartElementHandler, parser.EndElementHandler = start, end
     parser.CharacterDataHandler, parser.StartDoctypeDeclHandler = characters, doctype

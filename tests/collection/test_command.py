@@ -151,7 +151,7 @@ def test_a_table_that_cannot_be_used_is_left_alone(
     code, err = attempt(file)
     assert (code, "is a file" in err, file.read_text()) == (2, True, "mine")
     code, err = attempt(folder)
-    assert (code, "holds something else" in err) == (2, True)
+    assert (code, "holds something other" in err) == (2, True)
     assert [one.name for one in folder.iterdir()] == ["part-0.parquet"]
     for nowhere in (tmp_path / "none" / "t", "/sys/captions"):  # where not even root may write
         code, err = attempt(nowhere)

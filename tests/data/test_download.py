@@ -97,9 +97,9 @@ def test_a_file_is_brought_in_spite_of(
         ([Fault(status=404)], {}, "HTTP 404.*--mirror", 1),
         ([Fault(location=PATH)] * 50, {}, "HTTP 302", 5),
         ([Fault(claim=1000)], {"size": SIZE}, "the server has 601,000 bytes, not 600,000", 1),
-        ([Fault(claim=1000)] * 20, {"checksum": None}, r"given up after 5 .*600,000 of 601,000 bytes", 6),
+        ([Fault(claim=1000)] * 20, {"checksum": None}, r"gave up after 5 .*600,000 of 601,000 bytes", 6),
         ([Fault(claim=-1000)], {}, "wrong bytes", 1),
-        ([Fault(stop_after=1000), *[Fault(status=503)] * 20], {}, "after 5 .*HTTP 503.* go on from 1,000 bytes", 6),
+        ([Fault(stop_after=1000), *[Fault(status=503)] * 20], {}, "after 5 .*HTTP 503.* continue from 1,000 bytes", 6),
     ],
 )
 def test_a_file_is_not_brought_where(
@@ -136,7 +136,7 @@ def test_wrong_bytes_are_deleted_and_both_digests_are_told(server: FileServer, t
 def test_a_server_that_is_not_there_is_given_up(target: Path) -> None:
     with socket.socket() as taken:  # bound but not listening: connections are refused
         taken.bind(("127.0.0.1", 0))
-        with pytest.raises(DataError, match="given up after 3 attempts"):
+        with pytest.raises(DataError, match="gave up after 3 attempts"):
             fetch(f"http://127.0.0.1:{taken.getsockname()[1]}/x.zip", target, attempts=3, pause=0)
 
 
@@ -152,7 +152,7 @@ def test_a_file_that_is_there_is_checked_and_not_asked_for(server: FileServer, t
 
 def test_a_disk_that_does_not_take_it_is_an_error(server: FileServer, target: Path) -> None:
     partial(target).symlink_to("/dev/full")
-    with pytest.raises(DataError, match=r"No space left on device.*Run again to go on"):
+    with pytest.raises(DataError, match=r"No space left on device.*Run again to continue"):
         get(server, target)
 
 

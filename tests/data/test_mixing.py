@@ -41,13 +41,13 @@ def test_a_folder_given_twice_is_refused(first: Path, tmp_path: Path) -> None:
     a = export(tmp_path / "a", range(20, 25))
     namesake = export(tmp_path / "elsewhere" / "a", range(30, 35))
     for also in ([a, a], [first], [a, namesake], [tmp_path / "a" / ".." / "a", a]):
-        with pytest.raises(DataError, match=r"both called '.*': give every corpus once"):
+        with pytest.raises(DataError, match=r"both called '.*': name every corpus once"):
             open_with(first, also)
 
 
 def test_an_older_export_beside_a_newer_one_is_refused(first: Path, tmp_path: Path) -> None:
     also = [export(tmp_path / "monday", range(20, 23)), export(tmp_path / "friday", range(20, 25))]
-    with pytest.raises(DataError, match=r"3 pictures are in two corpora.*only the newest belongs into data\.also"):
+    with pytest.raises(DataError, match=r"3 pictures are in two corpora.*only the newest belongs in data\.also"):
         open_with(first, also)
 
 

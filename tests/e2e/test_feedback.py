@@ -66,7 +66,7 @@ def test_no_and_then_a_correction_is_one_opinion(page: Page, service: Service) -
     card.get_by_role("button", name="No", exact=True).click()
     thanked(card)
     assert [entry["rating"] for entry in service.feedback()[len(before) :]] == ["bad"]
-    card.get_by_role("button", name="Say what is right").click()
+    card.get_by_role("button", name="Write a better one").click()
     card.get_by_role("textbox").fill("A dog stands in the grass.")
     with page.expect_response(lambda answer: answer.request.method == "DELETE"):
         card.get_by_role("button", name="Send correction").click()

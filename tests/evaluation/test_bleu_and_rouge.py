@@ -47,7 +47,7 @@ def test_a_string_for_a_list_of_words_is_a_type_error(references: Any, candidate
     ("references", "candidates", "message"),
     [
         ([], [], "nothing to score"),
-        ([[["a"]]], [["a"], ["b"]], "2 candidates stand against 1"),
+        ([[["a"]]], [["a"], ["b"]], "2 candidates were given with 1"),
         ([[["a"]], []], [["a"], ["b"]], r"references\[1\] is empty"),
     ],
 )

@@ -53,7 +53,7 @@ def test_it_learns_which_captions_people_accept(unaligned: Path, examples: list[
 @pytest.mark.slow
 def test_too_few_pictures_change_nothing(unaligned: Path, examples: list[Example]) -> None:
     before = {file: file.read_bytes() for file in unaligned.iterdir()}
-    with pytest.raises(BundleError, match="these 50 pictures calibrate nothing: it takes 200"):
+    with pytest.raises(BundleError, match="these 50 pictures are not enough to calibrate with: use 200"):
         calibrate_model(Bundle.open(unaligned), examples[:50])
     assert {file: file.read_bytes() for file in unaligned.iterdir()} == before
 

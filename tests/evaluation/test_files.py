@@ -31,7 +31,7 @@ def test_both_kinds_are_read(tmp_path: Path) -> None:
         (load_candidates, '{"caf\u00e9": "a dog"}'.encode("latin-1"), "UTF-8"),
         (load_candidates, b"[" * 200_000, "not JSON"),
         (load_candidates, b'{"a": ' + b"9" * 5000 + b"}", "not JSON"),
-        (load_candidates, b'{"a": "a dog", "a": "a cat"}', 'the id "a" is there twice'),
+        (load_candidates, b'{"a": "a dog", "a": "a cat"}', 'the id "a" appears twice'),
     ],
 )
 def test_a_wrong_file_is_named_with_the_right_shape(load: Any, content: Any, message: str, tmp_path: Path) -> None:

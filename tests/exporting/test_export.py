@@ -300,7 +300,7 @@ def test_an_existing_bundle_is_left_alone(bundles: Bundles, overfitted: Path) ->
 
 
 def test_an_unknown_precision(overfitted: Path, tmp_path: Path) -> None:
-    with pytest.raises(BundleError, match="'fp8' is no precision: choose one of fp32, fp16, int8"):
+    with pytest.raises(BundleError, match="'fp8' is not a precision: choose one of fp32, fp16, int8"):
         export(overfitted, tmp_path / "bundle", "fp8")  # type: ignore[arg-type]
 
 

@@ -75,7 +75,7 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda hub: edit(hub / "preprocessor_config.json", crop_size={"height": 32, "width": 32}),
         r"makes pictures of \(32, 32\), but its encoder reads \(64, 64\)",
     ),
-    "unscaled": (lambda hub: edit(hub / "preprocessor_config.json", do_rescale=False), "leaves pictures as large"),
+    "unscaled": (lambda hub: edit(hub / "preprocessor_config.json", do_rescale=False), "does not resize pictures"),
     "no tokenizer": (no_tokenizer, "has no tokenizer"),
     "long tokenizer": (long_tokenizer, r"its tokenizer has \d+ tokens, its model"),
 }
@@ -151,6 +151,6 @@ def test_without_a_network_a_name_is_refused(tmp_path: Path) -> None:
         check=False,
     )
     assert told.returncode == 1
-    assert "nobody/nothing is no directory, and cannot be fetched" in told.stderr
+    assert "nobody/nothing is not a directory, and cannot be fetched" in told.stderr
     assert "Traceback" not in told.stderr
     assert not (tmp_path / "bundle").exists()

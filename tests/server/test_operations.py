@@ -39,7 +39,7 @@ def test_a_thread_that_has_ended_is_told_until_somebody_restarts_the_service(ser
     ended.start()
     ended.join()
     batcher._engines.append(ended)
-    assert "start the service anew" in problem(client.get("/health/live"), 500, "internal")["detail"]
+    assert "restart the service" in problem(client.get("/health/live"), 500, "internal")["detail"]
     assert "thread" in problem(client.get("/health/ready"), 503, "not-ready")["detail"]
 
 

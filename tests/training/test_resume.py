@@ -160,7 +160,7 @@ def test_a_run_is_not_begun_over_another(uninterrupted: Path, tmp_path: Path, mo
         return dump_recipe(recipe)
 
     monkeypatch.setattr("captionist.training.train.dump_recipe", begun_by_another)
-    with pytest.raises(TrainingError, match="begun in this very second"):
+    with pytest.raises(TrainingError, match="started in the same second"):
         train(recipe, [], runs=runs)
     (run,) = runs.iterdir()
     assert (run / "recipe.yaml").read_text(encoding="utf-8") == "theirs"

@@ -1,1 +1,3 @@
-"""Alternative texts for the pictures of a site: what has none is found in HTML and Markdown, described, and put in."""
+"""Alternative texts for the pictures of a site: finds pictures without one in HTML and Markdown, describes them, and
+fills them in.
+"""

@@ -1,4 +1,4 @@
-"""Documents: read with what is missing in them, and filled in, every other byte as it was.
+"""Documents: read, with the gaps in them, and filled in, keeping every other byte.
 
 A picture that is used twice is described once.
 """
@@ -40,7 +40,7 @@ class Document:
         return _text(self.data).count("\n", 0, gap.at) + 1
 
     def picture(self, gap: Gap) -> Path | None:
-        """The first file that a gap's picture may be; None where it is somewhere else: on the web, in a data: URI."""
+        """The first file that a gap's picture may be; None if it is somewhere else: on the web, in a data: URI."""
         for url in gap.urls:
             try:
                 parts = urlsplit(url)
@@ -71,14 +71,16 @@ class Document:
         return "".join(whole).encode("utf-8", "surrogateescape")
 
     def replace(self, filled: bytes) -> None:
-        """Write the file. Raises DocumentError, also where it is not as it was read any more."""
+        """Write the file. Raises DocumentError, also if it has changed since it was read."""
         path = Path(self.name)
         try:
             same = path.read_bytes() == self.data
         except OSError:
             same = False
         if not same:
-            raise DocumentError("it was changed while its pictures were described, and is left alone: run again")
+            raise DocumentError(
+                "it was changed while its pictures were being described, so it was not written: run again"
+            )
         with replacing(path, DocumentError) as file:
             file.write(filled)
 
@@ -92,7 +94,7 @@ def read_document(name: str, root: Path) -> Document:
     """Raises DocumentError for what cannot be read, or is neither HTML nor Markdown."""
     suffix = PurePath(name).suffix.lower()
     if suffix not in _HTML | _MARKDOWN:
-        raise DocumentError("this is no page: name .html or .md files, or folders with such")
+        raise DocumentError("this is not a page: name .html or .md files, or folders that hold some")
     try:
         if not isfile(name):  # a pipe would be waited for
             raise DocumentError("there is no such file: check the path")
@@ -101,15 +103,15 @@ def read_document(name: str, root: Path) -> Document:
     except OSError as error:
         raise DocumentError(f"cannot be read ({error.strerror}): check its permissions") from error
     if len(data) > _MOST:
-        raise DocumentError(f"it is larger than {_MOST:,} bytes: divide it")
+        raise DocumentError(f"it is larger than {_MOST:,}bytes: split it up")
     if b"\0" in data:
-        raise DocumentError("it is no text in UTF-8 or in one of the old encodings: save it as UTF-8")
+        raise DocumentError("it is not text in UTF-8 or an older encoding: save it as UTF-8")
     if data.count(b"<") - data.count(b">") > _MOST_UNCLOSED:
-        raise DocumentError(f"more than {_MOST_UNCLOSED:,} tags have no end: mend its markup")
+        raise DocumentError(f"more than {_MOST_UNCLOSED:,} tags are never closed: fix its markup")
     try:
         gaps = (html if suffix in _HTML else markdown).find_gaps(_text(data))
     except (ValueError, AssertionError, RecursionError) as error:  # of the parsers, for what they cannot make out
-        raise DocumentError(f"it cannot be understood ({error}): mend its markup") from error
+        raise DocumentError(f"it cannot be parsed ({error}): fix its markup") from error
     return Document(name, root, data, tuple(gaps))
 
 
@@ -128,7 +130,7 @@ class Picture:
 
     @property
     def can_be_opened(self) -> bool:
-        """Whether it is no pipe and no folder; what is not there at all has an error of its own."""
+        """Whether it is neither a pipe nor a folder; a missing file has its own error."""
         return isfile(self.image) or not exists(self.image)
 
 

@@ -30,8 +30,8 @@ class Gap:
 def find_gaps(text: str) -> list[Gap]:
     """The <img> of a page, or of a part of one, that have no alt and are no decoration.
 
-    One with alt="", aria-hidden or a role that says that it is nothing to be read is left alone, and so is one that a
-    template fills in.
+    Left alone are those with alt="", aria-hidden or a role that marks them as decoration, and those that a template
+    fills in.
     """
     finder = _Finder(text)
     finder.feed(text)

@@ -75,7 +75,7 @@ class _Lines:
         """Where in the document a place in a block's content is, whose first line is this one of the document.
 
         A line of the content is the end of the document's line, or in a heading a part of it, with other white space
-        around it. Raises ValueError where it is neither.
+        around it. Raises ValueError if it is neither.
         """
         before = content[:at]
         start = before.rfind("\n") + 1

@@ -73,7 +73,7 @@ def _list(url: str) -> list[str]:
             return [url]
         below = system.get_file_info(fs.FileSelector(path, recursive=True))
     except FileNotFoundError as error:
-        raise CollectionError(f"{url}: nothing is there: check the address (it is no pattern)") from error
+        raise CollectionError(f"{url}: nothing is there: check the address (a URL cannot be a pattern)") from error
     except OSError as error:
         raise CollectionError(
             f"{url}: cannot be listed ({reason(error)}): check the address and the credentials"

@@ -1,4 +1,4 @@
-"""Captions for a block of pictures: the one piece of work that every runner does."""
+"""Captions for a block of pictures: the unit of work that every runner does."""
 
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
@@ -22,7 +22,7 @@ READERS = 8
 class Row:
     """What became of one picture.
 
-    path: its name. sha256: of its bytes, hexadecimal; None where they could not be read or the work on them failed, so
+    path: its name. sha256: of its bytes, hexadecimal; None if they could not be read or the work on them failed, so
     that another run should try again. caption, log_probability, confidence: as in `Caption`. error: why there is none.
     With neither caption nor error, the answer is that of another picture with the same bytes.
     """
@@ -85,7 +85,7 @@ def _read(address: Address, limits: ImageLimits) -> bytes | str:
     except ImageError as error:
         return str(error)
     except Exception as error:  # of ours or of the machine: it must not cost others their captions
-        return f"could not be read ({type(error).__name__}: {error}): run again, and report it if it comes again"
+        return f"could not be read ({type(error).__name__}: {error}): run again, and report it if it happens again"
 
 
 def _fields(result: CaptionResult) -> dict[str, Any]:

@@ -20,7 +20,7 @@ Runner = Callable[[Sequence[Address], Iterable[str]], Iterator[Row]]
 def caption_collection(addresses: Sequence[Address], table: Table, runner: Runner, tell: Callable[[Row], None]) -> None:
     """Give the table a row for each address that it has none of; tells of every new row.
 
-    Raises CollectionError where the table cannot be written.
+    Raises CollectionError if the table cannot be written.
     """
     missing = [address for address in addresses if address.name not in table.done]
     for row in _answered(runner(missing, list(table.answers)), table.answers):
@@ -57,4 +57,4 @@ def _answered(rows: Iterable[Row], answers: dict[str, Row]) -> Iterator[Row]:
             for path in waiting.pop(row.sha256, ()):
                 yield replace(row, path=path)
     for path in chain.from_iterable(waiting.values()):
-        yield Row(path, None, error="the picture with the same bytes could not be captioned: run again")
+        yield Row(path, None, error="an identical picture could not be captioned: run again")

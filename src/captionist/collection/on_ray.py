@@ -33,7 +33,7 @@ _MOST_TASKS = 10_000
 _MOST_BLOCKS_A_TASK = 32
 
 _GIVEN_UP = (
-    f"{MOST_ATTEMPTS} processes died at the {BLOCK} pictures that this is one of: run again, or caption it by itself"
+    f"{MOST_ATTEMPTS} processes died at the {BLOCK} pictures with this one among them: run again, or caption it alone"
 )
 
 

@@ -21,7 +21,7 @@ _UNFINISHED = ".unfinished-"
 
 MOST_ROWS = 10_000
 MOST_SECONDS = 10.0
-"""What a run that is killed has to do again: no more than this many rows, and this long."""
+"""What a killed run has to do again: no more than this many rows, and this many seconds."""
 
 SCHEMA = pa.schema(
     {
@@ -42,7 +42,7 @@ class Table:
         """where: the folder, new, empty or of an earlier run; a path or a URL. made_with: the settings, as JSON has
         them.
 
-        Raises ValueError where there is something else, or it was made with other settings; CollectionError where it
+        Raises ValueError if there is something else, or it was made with other settings; CollectionError if it
         cannot be read or written, or another run is at it.
         """
         self.where = where
@@ -104,12 +104,14 @@ class Table:
             self._system.create_dir(self._root, recursive=False)
         foreign = [name for name in names if name != TABLE_LOCK and not name.startswith(_UNFINISHED)]
         if foreign and TABLE_MANIFEST not in names:
-            raise ValueError(f"{self.where} holds something else than captions: name another folder")
+            raise ValueError(f"{self.where} holds something other than captions: name another folder")
         if self._lock:
             try:
                 self._lock.acquire(timeout=0)
             except Timeout as error:
-                raise CollectionError(f"{self.where}: another run is writing to it: wait for its end") from error
+                raise CollectionError(
+                    f"{self.where}: another run is writing to it: wait until it has finished"
+                ) from error
         if TABLE_MANIFEST in names:
             self._check_manifest()
         unfinished = {name for name in names if name.startswith(_UNFINISHED)}
@@ -130,12 +132,14 @@ class Table:
             before = None
         if before != json.loads(json.dumps(self._made_with)):
             raise ValueError(
-                f"{self.where} was made with another model or other options ({TABLE_MANIFEST} there has them): "
-                "give the same, or name another folder"
+                f"{self.where} was made with another model or other options ({TABLE_MANIFEST} there has them): use "
+                "the same, or name another folder"
             )
 
     def _resume(self, name: str) -> None:
-        """Take over the rows of a file; those of pictures that could not be read leave it, to be tried again."""
+        """Take over the rows of a file. Those of pictures that could not be read are removed from it, to be tried
+        again.
+        """
         try:
             rows = parquet.read_table(self._path(name), filesystem=self._system, schema=SCHEMA)
         except (pa.ArrowInvalid, KeyError) as error:

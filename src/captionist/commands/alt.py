@@ -26,34 +26,38 @@ if TYPE_CHECKING:
 
 def alt(
     paths: Annotated[list[str], typer.Argument(metavar="PATH", help="Pages of HTML or Markdown, folders, globs.")],
-    write: Annotated[bool, typer.Option("--write", help="Put the texts into the pages.")] = False,
+    write: Annotated[bool, typer.Option("--write", help="Write the texts into the pages.")] = False,
     root: Annotated[
         Path | None,
         typer.Option(
-            metavar="DIR", help="Where a path that begins with / begins; by default the folder given as PATH."
+            metavar="DIR", help="Folder at which paths beginning with / start; by default the folder given as PATH."
         ),
     ] = None,
     model: ModelOption = None,
     min_confidence: Annotated[
         float,
         typer.Option(
-            min=0, max=1, metavar="SHARE", show_default=False, help="Leave out texts that are less likely to be right."
+            min=0,
+            max=1,
+            metavar="SHARE",
+            show_default=False,
+            help="Leave out texts that are less likely than this to be right.",
         ),
     ] = 0.0,
     max_bytes: MaxBytesOption = None,
     max_pixels: MaxPixelsOption = None,
 ) -> None:
-    """Propose alternative texts for the images of a site that have none: prints a diff, and changes nothing.
+    """Suggest alternative texts for the images of a site that have none: prints a diff, and changes nothing.
 
-    With --write, the pages are changed as the diff says, and every other byte stays as it is. In HTML an <img> without
-    alt gets one; alt="" says that an image is decoration, which is left alone. In Markdown ![](picture.jpg) gets a text
-    too. A picture is described once, however often it is used. One that cannot be read gives one line on standard error
-    and exit code 1; images on the web and in data: URIs are skipped and counted. docs/alt-text.md has more.
+    With --write, the pages are changed as the diff says, and every other byte stays as it is. In HTML, an <img> without
+    alt gets one; alt="" marks an image as decoration, so it is left alone. In Markdown, ![](picture.jpg) gets a text
+    too. A picture is described once, however often it is used. A picture that cannot be read gives one line on standard
+    error and exit code 1; images on the web and in data: URIs are skipped and counted. See docs/alt-text.md.
     """
     from captionist.alt.documents import gather, is_document, read_document, root_of
     from captionist.sources import find_sources
 
-    no_stdin = "a page must lie beside its pictures: name a file"
+    no_stdin = "a page must be beside its pictures: name a file"
     found = find_sources(paths, no_stdin, lambda name: not is_document(name), "pages of HTML or Markdown")
     errors, documents = found.errors, list["Document"]()
     for source in found.sources:
@@ -75,7 +79,7 @@ def alt(
         for picture in pictures:
             if not picture.can_be_opened:
                 became["failed"] += len(picture.uses)
-                print_error(picture.place, f"{picture.image}: this is no file: name a picture", as_json=False)
+                print_error(picture.place, f"{picture.image}: this is not a file: name a picture", as_json=False)
         captioner = Captioner(model, limits=image_limits(max_bytes, max_pixels))
         results = captioner.caption_many(picture.image for picture in openable)
         with own_errors_only(), progress("describing", len(openable)) as advance:

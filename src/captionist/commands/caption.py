@@ -28,7 +28,8 @@ from captionist.options import given
 
 def caption(
     paths: Annotated[
-        list[str], typer.Argument(metavar="PATH", help="Pictures, folders, globs, or - for one on standard input.")
+        list[str],
+        typer.Argument(metavar="PATH", help="Pictures, folders or globs, or - for a picture on standard input."),
     ],
     as_json: Annotated[
         bool, typer.Option("--json", help="One JSON object a line, errors included; the same as --format json.")
@@ -51,29 +52,30 @@ def caption(
             max=1,
             metavar="SHARE",
             show_default=False,
-            help="Leave out captions that are less likely to be accepted.",
+            help="Leave out captions that are less likely than this to be accepted.",
         ),
     ] = 0.0,
     sidecar: Annotated[
-        bool, typer.Option("--sidecar", help="Also write each caption as the description in an XMP file beside it.")
+        bool,
+        typer.Option("--sidecar", help="Also write each caption as the description in an XMP file beside the picture."),
     ] = False,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="With --sidecar: replace descriptions by others, too.")
+        bool, typer.Option("--overwrite", help="With --sidecar: also replace descriptions that others wrote.")
     ] = False,
     explain: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Write each picture there with a heat map for every word.")
+        Path | None,
+        typer.Option(metavar="DIR", help="Write each picture to this folder, with a heat map for every word."),
     ] = None,
     out: Annotated[
         str | None,
-        typer.Option(
-            metavar="TABLE", help="Write Parquet into this folder or URL instead, or go on with what is there."
-        ),
+        typer.Option(metavar="TABLE", help="Write Parquet to this folder or URL instead, or continue the table there."),
     ] = None,
     engine: Annotated[
-        EngineName | None, typer.Option(help="Who captions for --out: this process (by default), or actors on Ray.")
+        EngineName | None, typer.Option(help="What captions for --out: this process (the default), or actors on Ray.")
     ] = None,
     actors: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="Actors on Ray; by default one for each of its cores.")
+        int | None,
+        typer.Option(min=1, metavar="N", help="Number of actors on Ray; by default one for each of its cores."),
     ] = None,
     max_bytes: MaxBytesOption = None,
     max_pixels: MaxPixelsOption = None,
@@ -81,15 +83,14 @@ def caption(
 ) -> None:
     """Describe pictures: prints the path, a tab and a sentence for each.
 
-    Folders are searched with their sub-folders. Hidden files, sidecars, films, texts and the like in them are skipped
-    and counted; a file that you name yourself is read, whatever it is. A file that cannot be read gives one line on
-    standard error and exit code 1; the others are captioned all the same. Where no caption is as confident as
-    --min-confidence asks, nothing stands behind the tab. In a path, control characters are printed as \\t, \\n, \\x1b
-    and so on; --json has paths as they are. After several files, the last line on standard error says how many were
-    captioned.
+    Folders are searched with their subfolders. Hidden files, sidecars, films, texts and the like in them are skipped
+    and counted; a file that you name yourself is always read. A file that cannot be read gives one line on standard
+    error and exit code 1; the others are still captioned. If no caption is as confident as --min-confidence, nothing
+    follows the tab. Control characters in a path are printed as \\t, \\n, \\x1b and so on; --json leaves paths as they
+    are. After several files, the last line on standard error says how many were captioned.
 
-    With --out, PATH may be a URL too, such as s3://bucket/folder. Run again after it was stopped, the command does what
-    is missing. docs/collections.md has more, docs/alt-text.md on --sidecar and --format.
+    With --out, PATH may also be a URL such as s3://bucket/folder. If the command was stopped, run it again and it does
+    only what is missing. See docs/collections.md, and docs/alt-text.md for --sidecar and --format.
     """
     from captionist.sources import STDIN, Source, find_sources
 
@@ -100,14 +101,14 @@ def caption(
         unfit |= {"--num-captions": num_captions, "--min-confidence": min_confidence, "--sidecar": sidecar}
         for name, is_given in unfit.items():
             if is_given:
-                raise typer.BadParameter(f"{name} does not go with --out: leave it out")
+                raise typer.BadParameter(f"{name} cannot be used with --out: leave it out")
         caption_to_table(paths, out, model, limits, engine or EngineName.LOCAL, actors, options)
     if engine is not None or actors is not None:
-        raise typer.BadParameter("--engine and --actors are for --out: name a table to write")
+        raise typer.BadParameter("--engine and --actors need --out: name a table to write")
     if sidecar and STDIN in paths:
-        raise typer.BadParameter("standard input has no place for a sidecar: name files, or leave --sidecar out")
+        raise typer.BadParameter("standard input has no folder for a sidecar: name files, or leave --sidecar out")
     if overwrite and not sidecar:
-        raise typer.BadParameter("--overwrite is for --sidecar: add that, or leave it out")
+        raise typer.BadParameter("--overwrite needs --sidecar: add that, or leave --overwrite out")
     form = _chosen(form, as_json, num_captions)
     as_json = form is CaptionFormat.JSON
 
@@ -162,9 +163,9 @@ def caption(
 
 
 def _chosen(form: CaptionFormat | None, as_json: bool, num_captions: int | None) -> CaptionFormat:
-    """The format that --format and --json ask for. Raises typer.BadParameter where they cannot both be had."""
+    """The format that --format and --json ask for. Raises typer.BadParameter if they cannot both be had."""
     if as_json and form not in (None, CaptionFormat.JSON):
-        raise typer.BadParameter(f"--json and --format {form} are two formats: choose one")
+        raise typer.BadParameter(f"--json and --format {form} are different formats: choose one")
     if form is CaptionFormat.HTML and (num_captions or 1) > 1:
-        raise typer.BadParameter("an <img> has one alt: leave --num-captions out, or choose another --format")
+        raise typer.BadParameter("an <img> has only one alt: leave --num-captions out, or choose another --format")
     return CaptionFormat.JSON if as_json else form or CaptionFormat.TEXT

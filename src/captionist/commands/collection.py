@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class EngineName(StrEnum):
-    """Who captions."""
+    """What captions: this process or Ray."""
 
     LOCAL = "local"
     RAY = "ray"
@@ -33,7 +33,7 @@ def caption_to_table(
 ) -> NoReturn:
     """Write the table, print what is in it, and leave with the exit code."""
     if actors is not None and engine is EngineName.LOCAL:
-        raise typer.BadParameter("--actors is for --engine ray: one process has threads, as many as there are cores")
+        raise typer.BadParameter("--actors needs --engine ray: a single process has a thread for each core instead")
     with needs_extra("parquet"):
         from captionist.collection.addresses import find_addresses
         from captionist.collection.captioning import caption_collection, local_runner

@@ -11,26 +11,26 @@ from captionist.commands.terminal import escape, needs_extra, own_errors_only, p
 
 def compare(
     old: Annotated[
-        str, typer.Argument(metavar="OLD", help="The bundle in use: a directory, or an embedded one's name.")
+        str, typer.Argument(metavar="OLD", help="The bundle in use: a directory, or the name of an embedded one.")
     ],
-    new: Annotated[str, typer.Argument(metavar="NEW", help="The bundle that may take its place.")],
+    new: Annotated[str, typer.Argument(metavar="NEW", help="The bundle that may replace it.")],
     data: Annotated[Path, typer.Option(metavar="DIR", help="The corpus that OLD was trained on, such as Flickr8k.")],
     split: Annotated[str, typer.Option(metavar="SPLIT", help="train, dev or test.")] = "dev",
     corrections: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="A feedback export; its pictures that training leaves out are captioned too."),
+        typer.Option(metavar="DIR", help="A feedback export; its held-out pictures are captioned too."),
     ] = None,
     margin: Annotated[
-        float, typer.Option(min=0, metavar="POINTS", help="What CIDEr-D may lose on the split at worst.")
+        float, typer.Option(min=0, metavar="POINTS", help="The most that CIDEr-D may lose on the split.")
     ] = 1.0,
     limit: Annotated[int | None, typer.Option(min=1, metavar="N", help="Only the first N pictures of each.")] = None,
     json_file: JsonOption = None,
 ) -> None:
-    """Compare two bundles on the same pictures, and say whether NEW may take OLD's place.
+    """Compare two bundles on the same pictures, and say whether NEW may replace OLD.
 
-    The verdict is "promote" where the 95 % interval of the difference in CIDEr-D (paired bootstrap) lies above the
-    margin's loss on the split and above 0 on the corrections; without corrections, "not worse" where the former holds.
-    The exit code is then 0. Else the verdict is "keep" and the exit code 1, as it is for errors; 2 is wrong usage.
+    The verdict is "promote" if the 95 % interval of the difference in CIDEr-D (paired bootstrap) lies above minus the
+    margin on the split and above 0 on the corrections. Without corrections, it is "not worse" if the former holds. The
+    exit code is then 0. Otherwise the verdict is "keep" and the exit code 1, as for errors; 2 is wrong usage.
     """
     with needs_extra("train"):
         from captionist.data import open_corpus

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from captionist.bundle import Bundle
     from captionist.data import CaptionFilter
 
-app = typer.Typer(no_args_is_help=True, help="Download corpora, and look into them.")
+app = typer.Typer(no_args_is_help=True, help="Download corpora, and inspect them.")
 app.command()(download)
 
 
@@ -37,7 +37,7 @@ def inspect(
         bool, typer.Option("--open-pictures", help="Open every picture, and name each that cannot be read.")
     ] = False,
 ) -> None:
-    """Show what a corpus holds: images, captions, splits, lengths, what is wrong with it and what training drops.
+    """Show what a corpus holds: images, captions, splits, lengths, problems, and what training drops.
 
     With --open-pictures, a picture that cannot be read gives one line on standard error and exit code 1.
     """

@@ -27,22 +27,25 @@ class CorpusName(StrEnum):
 
 
 def download(
-    corpus: Annotated[CorpusName, typer.Argument(metavar="CORPUS", help="Which one.")],
+    corpus: Annotated[CorpusName, typer.Argument(metavar="CORPUS", help="The corpus to download.")],
     directory: Annotated[
-        Path | None, typer.Argument(metavar="DIR", help="Where to; by default a folder of the corpus's name, here.")
+        Path | None,
+        typer.Argument(metavar="DIR", help="Where to; by default a folder named after the corpus, in the current one."),
     ] = None,
     accept_licence: Annotated[
         bool, typer.Option("--accept-licence", help="Accept the corpus's conditions without being asked.")
     ] = False,
     mirror: Annotated[
         str | None,
-        typer.Option(metavar="URL", help="Take the files from there: replaces scheme and host of their addresses."),
+        typer.Option(
+            metavar="URL", help="Download from this mirror, which replaces the scheme and host of every address."
+        ),
     ] = None,
 ) -> None:
     """Download a corpus, check it and unpack it; prints its directory.
 
-    What is there already is not downloaded again, so that a run that was stopped goes on where it was. Of flickr30k
-    only the captions can be downloaded; the command says where to ask for the photographs.
+    Files that are already there are not downloaded again, so a run that was stopped continues where it was. For
+    flickr30k, only the captions can be downloaded; the command says where to ask for the photographs.
     """
     from captionist.data.catalogue import SOURCES, through
     from captionist.data.obtain import obtain, prepare
@@ -67,7 +70,7 @@ def download(
                     failures += 1
                     print_line(sys.stderr, escape(str(error)))
     except KeyboardInterrupt:
-        typer.echo("stopped; run the same command again to go on from here", err=True)
+        typer.echo("stopped; run the same command again to continue from here", err=True)
         raise typer.Exit(_INTERRUPTED) from None
     if not failures:
         typer.echo(escape(str(root)))

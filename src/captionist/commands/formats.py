@@ -31,14 +31,14 @@ class CaptionFormat(StrEnum):
 
 
 def begin_csv() -> None:
-    """Print the header; from now on no system makes its own line ends of ours."""
+    """Print the header, and keep the system from translating our line ends from now on."""
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(newline="\n")
     print_line(sys.stdout, _row("path", "caption", "confidence"))
 
 
 def lines(form: CaptionFormat, name: str, caption: "Caption", min_confidence: float) -> list[str]:
-    """A picture's lines without their line feeds: captions that are sure enough, best first, or one without any."""
+    """A picture's lines without line feeds: captions that are confident enough, best first, or one line without any."""
     kept = [one for one in (caption, *caption.alternatives) if one.confidence >= min_confidence]
     match form:
         case CaptionFormat.JSON:

@@ -1,4 +1,4 @@
-"""Options that say what a picture may cost, and what computes."""
+"""Options for the limits on a picture, and for what computes."""
 
 from typing import TYPE_CHECKING, Annotated
 
@@ -21,14 +21,14 @@ ProviderOption = Annotated[
     typer.Option(
         "--provider",
         metavar="NAME",
-        help="What ONNX Runtime computes on instead of the CPU: cuda, openvino, coreml, directml or another; several, "
-        "in order of preference, each with its own --provider.",
+        help="What ONNX Runtime computes on instead of the CPU: cuda, openvino, coreml, directml or another. Repeat "
+        "the option to name several, in order of preference.",
     ),
 ]
 
 
 def open_captioner(model: str | None, limits: "ImageLimits", providers: list[str] | None = None) -> "Captioner":
-    """A captioner as the options ask for it. Raises BadParameter for a provider that is not there."""
+    """A captioner as the options ask for it. Raises BadParameter for an unknown provider."""
     from captionist.captioner import Captioner
 
     try:

@@ -11,7 +11,7 @@ from captionist.commands.training import Precision
 if TYPE_CHECKING:
     from captionist.bundle import Bundle
 
-app = typer.Typer(no_args_is_help=True, help="Look at models, bring in others', calibrate.")
+app = typer.Typer(no_args_is_help=True, help="Inspect, import and calibrate models.")
 
 ModelArgument = Annotated[
     str | None, typer.Argument(metavar="BUNDLE", help="A directory or a name; by default the embedded model.")
@@ -75,13 +75,13 @@ def import_model(
 
 @app.command()
 def calibrate(
-    model: Annotated[str, typer.Argument(metavar="BUNDLE", help="A directory; its config.json is written anew.")],
+    model: Annotated[str, typer.Argument(metavar="BUNDLE", help="A directory; its config.json is rewritten.")],
     data: Annotated[Path, typer.Option(metavar="DIR", help="A corpus whose pictures have several captions each.")],
-    split: Annotated[str, typer.Option(help="Of the corpus: one that the model was not trained on.")] = "dev",
+    split: Annotated[str, typer.Option(help="A split that the model was not trained on.")] = "dev",
 ) -> None:
-    """Make a model's confidence the chance that people would accept its caption, by what they say of a corpus.
+    """Calibrate a model's confidence on a corpus, to be the chance that people would accept its caption.
 
-    Half of the pictures calibrate, the other half tells how well that worked.
+    Half of the pictures calibrate it; the other half shows how well that worked.
     """
     from captionist.bundle import Bundle
 
@@ -91,7 +91,9 @@ def calibrate(
 
     found = calibrate_model(Bundle.open(model), open_corpus(data).split(split))
     typer.echo(
-        found.line() if found else "calibrated; of the other half all captions are alike, so that it tells nothing"
+        found.line()
+        if found
+        else "calibrated; all captions of the other half are alike, so it cannot show how well that worked"
     )
 
 

@@ -22,7 +22,8 @@ from captionist.commands.terminal import (
 from captionist.options import given
 
 JsonOption = Annotated[
-    Path | None, typer.Option("--json", metavar="FILE", callback=writable, help="Write the scores there as JSON.")
+    Path | None,
+    typer.Option("--json", metavar="FILE", callback=writable, help="Write the scores to this file as JSON."),
 ]
 
 
@@ -38,12 +39,12 @@ def evaluate(
         str | None,
         typer.Option(
             metavar="NAME",
-            help="Let this CLIP judge the captions (CLIPScore): a name on the hub, or a directory of that layout.",
+            help="Let this CLIP judge the captions (CLIPScore): a name on the hub, or a directory in the same layout.",
         ),
     ] = None,
     json_file: JsonOption = None,
     report: Annotated[
-        Path | None, typer.Option(metavar="FILE.html", callback=writable, help="Write a page to read there.")
+        Path | None, typer.Option(metavar="FILE.html", callback=writable, help="Write a report to this file.")
     ] = None,
     max_bytes: MaxBytesOption = None,
     max_pixels: MaxPixelsOption = None,

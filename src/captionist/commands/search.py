@@ -37,7 +37,7 @@ JsonLines = Annotated[bool, typer.Option("--json", help="One JSON object a line.
 
 def match(
     image: Annotated[str, typer.Argument(metavar="IMAGE", help="A picture, or - for standard input.")],
-    sentences: Annotated[list[str], typer.Argument(metavar="SENTENCE", help="What may be in it.")],
+    sentences: Annotated[list[str], typer.Argument(metavar="SENTENCE", help="A sentence that may describe it.")],
     model: ModelOption = None,
     as_json: JsonLines = False,
     max_bytes: MaxBytesOption = None,
@@ -46,7 +46,7 @@ def match(
 ) -> None:
     """Say how well sentences fit a picture: prints the cosine, a tab and the sentence, best first.
 
-    Of several sentences, the probability of each among those given stands between the two.
+    With several sentences, it also prints the probability of each among them, between the two.
     """
     import numpy as np
 
@@ -72,7 +72,7 @@ def index(
     paths: Annotated[list[str], typer.Argument(metavar="PATH", help="Pictures, folders, globs.")],
     out: Annotated[
         Path,
-        typer.Option("--out", metavar="FILE", callback=writable, help="The index to write, or to bring up to date."),
+        typer.Option("--out", metavar="FILE", callback=writable, help="The index to write or update."),
     ] = _INDEX,
     model: ModelOption = None,
     max_bytes: MaxBytesOption = None,
@@ -81,10 +81,10 @@ def index(
 ) -> None:
     """Make an index of pictures, for `captionist search`.
 
-    Afterwards it holds what the paths lead to and nothing else; where that is no picture, nothing is written. If it is
-    there already and of the same model, only new and changed pictures are read; one that was stopped with Ctrl-C keeps
-    what it has read. A file that cannot be read gives one line on standard error and exit code 1; the others are
-    indexed all the same.
+    The index then holds the pictures that the paths lead to, and nothing else; if there is no picture, nothing is
+    written. If the index exists and belongs to the same model, only new and changed pictures are read. After Ctrl-C,
+    what was read so far is kept. A file that cannot be read gives one line on standard error and exit code 1; the
+    others are still indexed.
     """
     from captionist.sources import find_sources
 
@@ -108,13 +108,13 @@ def search(
     index_file: Annotated[
         Path, typer.Option("--index", metavar="FILE", help="What `captionist index` wrote.")
     ] = _INDEX,
-    top: Annotated[int, typer.Option(min=1, metavar="N", help="How many pictures to name.")] = 10,
+    top: Annotated[int, typer.Option(min=1, metavar="N", help="How many pictures to print.")] = 10,
     model: ModelOption = None,
     as_json: JsonLines = False,
 ) -> None:
-    """Find the pictures of an index that a sentence fits: prints the cosine, a tab and the path, best first.
+    """Find the pictures in an index that fit a sentence: prints the cosine, a tab and the path, best first.
 
-    Paths are printed as `captionist index` was given them, and as `captionist caption` prints them.
+    Paths are those that `captionist index` was given, printed as `captionist caption` prints them.
     """
     from captionist.captioner import Captioner
     from captionist.index import ImageIndex
@@ -124,8 +124,8 @@ def search(
     (query,) = _embed(captioner, [sentence])
     if index.model != captioner.bundle.fingerprint or index.embeddings.shape[1:] != query.shape:
         raise ImageIndexError(
-            f"{index_file} was made with another model than {captioner.bundle.path}: name that one with --model, or "
-            "make the index anew"
+            f"{index_file} was made with another model than {captioner.bundle.path}: choose that one with --model, or "
+            "build the index again"
         )
     for path, cosine in index.search(query, top):
         if as_json:
@@ -170,9 +170,9 @@ def _bring_up_to_date(out: Path, captioner: "Captioner", sources: "Sequence[Sour
 
 
 def _nothing_to_index(out: Path) -> None:
-    """Say so; an index is not given up for what may be a slip."""
-    left = "; it still holds what it held" if exists(out) else ""
-    print_error(str(out), f"not written, as there is no picture to index{left}", as_json=False)
+    """Say so; the old index is kept, since the empty paths may be a mistake."""
+    left = "; the old index is kept" if exists(out) else ""
+    print_error(str(out), f"not written: there is no picture to index{left}", as_json=False)
 
 
 def _embed(captioner: "Captioner", sentences: "Sequence[str]") -> "NDArray[np.float32]":

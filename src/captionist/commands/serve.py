@@ -41,7 +41,7 @@ def serve(
 ) -> None:
     """Serve captions over HTTP, with a page to use them and a store for feedback.
 
-    The service stops on SIGTERM or Ctrl-C once it has finished what it accepted.
+    On SIGTERM or Ctrl-C, the service finishes the requests that it accepted, then stops.
     """
     with needs_extra("serve"):
         from captionist.server.run import serve as run

@@ -10,7 +10,7 @@ from captionist.commands.terminal import print_line
 
 @dataclass(slots=True)
 class Summary:
-    """Counts pictures from its making on."""
+    """Counts pictures, and the seconds since it was made."""
 
     failed: int = 0
     skipped: int = 0
@@ -20,7 +20,7 @@ class Summary:
     _begun: float = field(default_factory=time.monotonic)
 
     def print(self) -> None:
-        """Say it; of one file alone only that its sidecar was kept, as it speaks for itself otherwise."""
+        """Print the summary; for a single file only if its sidecar was kept, since its caption says the rest."""
         if self.captioned + self.failed + self.skipped > 1 or self.sidecars["kept"]:
             print_line(sys.stderr, self.line(time.monotonic() - self._begun))
 

@@ -54,7 +54,7 @@ FormatOption = Annotated[
     typer.Option(
         "--format",
         metavar="FORMAT",
-        help="flickr8k, flickr30k, coco, imagefolder, webdataset, or auto: by the files that are there.",
+        help="flickr8k, flickr30k, coco, imagefolder, webdataset, or auto: chosen by the files found.",
     ),
 ]
 
@@ -90,7 +90,7 @@ def escape(text: str) -> str:
 
 
 def print_error(name: str, message: str, as_json: bool) -> None:
-    """What is wrong with one input of many, on standard error; as JSON among the results."""
+    """Print what is wrong with one of many inputs: on standard error, or as JSON among the results."""
     if as_json:
         print_json(path=name, error=message)
     else:
@@ -103,7 +103,7 @@ def print_json(**fields: object) -> None:
 
 
 def print_line(stream: TextIO, line: str) -> None:
-    """Write a line, as it is, and let go of it, so that what a stopped run printed is whole. A bar makes way for it."""
+    """Write a line unchanged and flush it, so that a stopped run leaves whole lines. A bar makes way for it."""
     in_its_way = _bar is not None and stream.isatty()
     if in_its_way:
         _bar.clear()
@@ -121,7 +121,7 @@ def print_tables(renderable: "RenderableType") -> None:
 
 
 def read_stdin(limits: "ImageLimits") -> bytes:
-    """A picture piped in. Raises ImageNotFoundError, and UnsupportedImageError where there are several."""
+    """A picture piped in. Raises ImageNotFoundError, and UnsupportedImageError if there are several."""
     from captionist.several import holds_several
 
     if sys.stdin is None:  # Python's way to say that it was started with the descriptor closed
@@ -140,9 +140,9 @@ def read_stdin(limits: "ImageLimits") -> bytes:
 
 @contextmanager
 def own_errors_only() -> Iterator[None]:
-    """Keeps what libraries in C print off standard error: libtiff names no file, and our own lines do.
+    """Keeps what C libraries print off standard error: libtiff does not name the file, and our own lines do.
 
-    `sys.stderr` goes on to where it went, through a descriptor of its own.
+    `sys.stderr` still writes to where it did, through a descriptor of its own.
     """
     ours = sys.stderr
     # Where something else stands in for the stream, it does not write to descriptor 2 and stays as it is.
@@ -201,7 +201,7 @@ def needs_extra(extra: str) -> Iterator[None]:
 
 
 def writable(path: Path | None) -> Path | None:
-    """Check of an option that names a file to write, so that no long work is lost to a misspelt folder."""
+    """Check an option that names a file to write, so that no long run is lost to a misspelt folder."""
     if path is not None and (reason := _why_not_writable(path)):
         raise typer.BadParameter(f"{path} cannot be written: {reason}")
     return path
@@ -219,7 +219,7 @@ def _why_not_writable(path: Path) -> str | None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a file. Raises CaptionistError where that fails."""
+    """Write a file. Raises CaptionistError if that fails."""
     try:
         path.write_text(text, encoding="utf-8")
     except OSError as error:

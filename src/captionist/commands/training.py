@@ -10,7 +10,7 @@ from captionist.commands.terminal import needs_extra
 
 
 class Precision(StrEnum):
-    """Of an exported model's weights."""
+    """The precision of an exported model's weights."""
 
     FP32 = "fp32"
     FP16 = "fp16"
@@ -20,11 +20,11 @@ class Precision(StrEnum):
 def train(
     recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="A YAML file, such as those in recipes/.")],
     overrides: Annotated[
-        list[str] | None, typer.Argument(metavar="key=value", help="Settings that replace the recipe's.")
+        list[str] | None, typer.Argument(metavar="key=value", help="Settings that override the recipe's.")
     ] = None,
-    resume: Annotated[Path | None, typer.Option(metavar="RUN", help="Go on with a run that was stopped.")] = None,
+    resume: Annotated[Path | None, typer.Option(metavar="RUN", help="Continue a run that was stopped.")] = None,
 ) -> None:
-    """Train a model by a recipe; prints the run directory. Under accelerate launch or torchrun it uses many GPUs."""
+    """Train a model from a recipe; prints the run directory. Under accelerate launch or torchrun it uses many GPUs."""
     with needs_extra("train"):
         from captionist.training.train import train as run
 

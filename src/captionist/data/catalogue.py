@@ -54,8 +54,8 @@ SOURCES: dict[str, Source] = {
     "flickr8k": Source(
         licence=(
             "Flickr8k (Hodosh, Young and Hockenmaier 2013), collected at the University of Illinois.\n"
-            f"{_FLICKR} The corpus is given for non-commercial research and education only.\n"
-            "It is fetched from a public copy by a third party, as the university no longer serves it."
+            f"{_FLICKR} The corpus is provided for non-commercial research and education only.\n"
+            "It is downloaded from a third party's public copy, as the university no longer serves it."
         ),
         archives=(
             Archive(
@@ -78,8 +78,8 @@ SOURCES: dict[str, Source] = {
     "flickr30k": Source(
         licence=(
             "Flickr30k (Young, Lai, Hodosh and Hockenmaier 2014), collected at the University of Illinois.\n"
-            f"{_FLICKR} The corpus is given for non-commercial research and education only.\n"
-            "Fetched are the captions and the split by Andrej Karpathy; the photographs are given on request only."
+            f"{_FLICKR} The corpus is provided for non-commercial research and education only.\n"
+            "Only Andrej Karpathy's captions and split are downloaded; the photographs are available on request."
         ),
         archives=(
             Archive(
@@ -143,5 +143,5 @@ def through(mirror: str | None, url: str) -> str:
     plain = not (parts.query or parts.fragment or parts.username) and mirror.isprintable() and " " not in mirror
     if parts.scheme not in ("http", "https") or not parts.hostname or not plain:
         raise ValueError(f"{mirror!r} is not an address such as https://mirror.example or http://localhost:8080/copies")
-    _ = parts.port  # raises ValueError where it is not a number
+    _ = parts.port  # raises ValueError if it is not a number
     return mirror.rstrip("/") + urlsplit(url).path

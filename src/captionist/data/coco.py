@@ -119,7 +119,7 @@ def _rows(
         if not isinstance(number, int) or not isinstance(caption, str):
             problems.append(Problem("short_row", place, "no image_id or no caption"))
         elif number in shared:
-            problems.append(Problem("shared_id", place, f"{shared[number]}: nobody can tell whose caption it is"))
+            problems.append(Problem("shared_id", place, f"{shared[number]}: it is unclear whose caption it is"))
         elif number not in names:
             problems.append(Problem("short_row", place, f"of picture {number}, which the file does not list"))
         else:

@@ -1,4 +1,4 @@
-"""Brings one file over HTTP: resumed where it broke off, tried again, and checked before it gets its name."""
+"""Downloads one file over HTTP: resumed where it broke off, retried, and checked before it gets its name."""
 
 import hashlib
 import http.client
@@ -17,7 +17,7 @@ is done may become less."""
 
 
 def silent(_step: str, _done: int, _total: int | None) -> None:
-    """The Report that nobody reads."""
+    """A Report that does nothing."""
 
 
 PARTIAL = ".partial"
@@ -26,7 +26,7 @@ PAUSE = 1.0
 _LONGEST_PAUSE = 30.0
 _CHUNK = 1 << 18
 _PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})
-"""HTTP's statuses that may be another one in a moment."""
+"""HTTP statuses that may change in a moment."""
 
 
 class _BrokenError(Exception):
@@ -77,18 +77,18 @@ def fetch(
             failures, best = (0, have) if have > best else (failures + 1, best)
             if failures >= attempts:
                 raise DataError(
-                    f"{url}: given up after {failures} attempts that brought nothing new ({error}). "
-                    f"Run again to go on from {have:,} bytes, or take another --mirror."
+                    f"{url}: gave up after {failures} attempts that brought nothing new ({error}). "
+                    f"Run again to continue from {have:,} bytes, or use another --mirror."
                 ) from error
             time.sleep(min(pause * 2 ** max(failures - 1, 0), _LONGEST_PAUSE))
     if fault := mismatch(partial, size if size is not None else said, checksum, report):
         partial.unlink()
-        raise DataError(f"{url}: wrong bytes ({fault}). They were deleted: run again, or take another --mirror.")
+        raise DataError(f"{url}: wrong bytes ({fault}). They were deleted: run again, or use another --mirror.")
     partial.replace(target)
 
 
 def mismatch(path: Path, size: int | None, checksum: str | None, report: Report = silent) -> str:
-    """How a file differs from what is expected of it; empty where it does not.
+    """How a file differs from what is expected of it; empty if it does not.
 
     Raises:
         DataError: the file cannot be read.
@@ -138,7 +138,7 @@ def _receive(url: str, partial: Path, size: int | None, timeout: float, report: 
             start, total = _content_range(response) if response.status == 206 else (0, response.length)
             if start not in (0, have):
                 partial.unlink(missing_ok=True)
-                raise _BrokenError("the server sent another part than was asked for")
+                raise _BrokenError("the server sent a different part than was requested")
             if None not in (size, total) and total != size:
                 raise DataError(f"{url}: the server has {total:,} bytes, not {size:,}. Take another --mirror.")
             done = start
@@ -155,12 +155,12 @@ def _receive(url: str, partial: Path, size: int | None, timeout: float, report: 
             return said  # all of it is here already
         if error.code == 416:
             partial.unlink()
-            raise _BrokenError("the server has fewer bytes than were here") from error
+            raise _BrokenError("the server has fewer bytes than were already downloaded") from error
         if error.code in _PASSING:
             raise _BrokenError(f"HTTP {error.code} {error.reason}") from error
         raise DataError(
             f"{url}: the server answers HTTP {error.code} {error.reason}. The address may have moved: "
-            "see docs/download.md, or take another --mirror."
+            "see docs/download.md, or use another --mirror."
         ) from error
     except (OSError, http.client.HTTPException) as error:
         raise _BrokenError(str(error) or type(error).__name__) from error

@@ -93,7 +93,7 @@ def _is_header(line: str) -> bool:
 
 
 def _rows(root: Path, problems: list[Problem]) -> Iterator[tuple[str, str, str]] | None:
-    """(place, name, caption) of each row of the caption file; None where it is neither the original nor Kaggle's."""
+    """(place, name, caption) of each row of the caption file; None if it is neither the original nor Kaggle's."""
     token_file = _find(root, TOKEN_FILE)
     if token_file is not None:
         return read_tokens(token_file, str(token_file.relative_to(root)), problems)
@@ -123,7 +123,7 @@ def _csv_rows(path: Path, problems: list[Problem]) -> Iterator[tuple[str, str, s
 
 
 def _official_splits(root: Path, problems: list[Problem]) -> dict[str, str] | None:
-    """Each picture's split by the split files, or None where there is not one of them."""
+    """Each picture's split by the split files, or None if there is not one of them."""
     found = {split: path for split, name in SPLIT_FILES.items() if (path := _find(root, name)) is not None}
     assignments = (
         (line.strip(), split)

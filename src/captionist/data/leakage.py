@@ -74,7 +74,7 @@ def evaluation_examples(corpus: Corpus) -> tuple[Example, ...]:
     chosen = tuple(example for example in corpus.examples if example.split in EVALUATION_SPLITS)
     if not chosen:
         raise DataError(
-            f"{corpus.root}: neither a dev nor a test picture, so there is nothing to keep out of training. "
+            f"{corpus.root}: no dev or test pictures, so there is nothing to keep out of training. "
             "Take it out of data.exclude, or name its splits in split files."
         )
     return chosen

@@ -16,7 +16,7 @@ from captionist.images import ImageFile
 def open_with(root: Path, also: Sequence[Path], format: str = "auto") -> tuple[Corpus, tuple[Corpus, ...]]:
     """Read the corpus in `root`, of that format, and others beside it, in any format.
 
-    An example of the others is named `folder/id` by its corpus's folder. Raises DataError where one of them cannot be
+    An example of the others is named `folder/id` by its corpus's folder. Raises DataError if one of them cannot be
     read, where two folders have one name, or where a picture is, byte for byte, in two of the corpora, in whatever
     split: a dev picture would be trained on, or a train picture weigh more than was asked for.
     """
@@ -26,8 +26,8 @@ def open_with(root: Path, also: Sequence[Path], format: str = "auto") -> tuple[C
         other = named.setdefault(corpus.name, corpus)
         if other is not corpus:
             raise DataError(
-                f"{other.root} and {corpus.root} are both called {corpus.name!r}: give every corpus once, and rename "
-                "the folder of one where they are different."
+                f"{other.root} and {corpus.root} are both called {corpus.name!r}: name every corpus once, and rename "
+                "one folder if they are different corpora."
             )
     _require_distinct((first, *others))
     return first, tuple(
@@ -57,5 +57,5 @@ def _require_distinct(corpora: Sequence[Corpus]) -> None:
         first, second = repeated[0]
         raise DataError(
             f"{len(repeated):,} pictures are in two corpora, such as {second}, which is {first}: take them out of one. "
-            "A feedback export holds all that older ones hold, so only the newest belongs into data.also."
+            "A feedback export holds all that older ones hold, so only the newest belongs in data.also."
         )

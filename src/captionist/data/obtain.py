@@ -1,4 +1,4 @@
-"""Puts a corpus of the catalogue into a directory: room, transfer, checks, unpacking, archive by archive."""
+"""Puts a corpus of the catalogue into a directory: disk space, download, checks, unpacking, archive by archive."""
 
 from pathlib import Path
 
@@ -79,9 +79,9 @@ def obtain(
         if archive.checksum is not None:  # then it was published so, and would come so again
             raise
         target.unlink()
-        raise DataError(f"{error} It was deleted: run again, or take another --mirror.") from error
+        raise DataError(f"{error} It was deleted: run again, or use another --mirror.") from error
     except OSError as error:
-        raise DataError(f"{error.filename}: {error.strerror}. Put that right, and run again to go on.") from error
+        raise DataError(f"{error.filename}: {error.strerror}. Fix that, and run again to continue.") from error
 
 
 def _found_before(record: Path) -> str | None:

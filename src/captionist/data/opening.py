@@ -12,7 +12,7 @@ from captionist.errors import DataError, ImageError
 def open_all(corpus: Corpus, advance: Callable[[], None] = lambda: None) -> tuple[Corpus, tuple[str, ...]]:
     """The corpus without the examples whose pictures cannot be read, each of them a problem; and all error messages.
 
-    advance: called after each picture. Raises DataError where not one can be read.
+    advance: called after each picture. Raises DataError if not one can be read.
     """
     examples, problems, messages = [], list(corpus.problems), []
     pool = ThreadPoolExecutor(thread_name_prefix="captionist-open")
@@ -28,7 +28,7 @@ def open_all(corpus: Corpus, advance: Callable[[], None] = lambda: None) -> tupl
     finally:
         pool.shutdown(cancel_futures=True)  # Ctrl-C waits for no more than what is being opened
     if not examples:
-        count = f"not one of its {len(messages):,} pictures can be read"
+        count = f"none of its {len(messages):,} pictures can be read"
         raise DataError(f"{corpus.root}: {count}; the first: {messages[0]}")
     return replace(corpus, examples=tuple(examples), problems=tuple(problems)), tuple(messages)
 

@@ -30,10 +30,10 @@ PROBLEM_MEANINGS: dict[ProblemKind, str] = {
     "unreadable_picture": "the picture cannot be decoded",
     "picture_without_captions": "a picture that has no usable caption",
     "unknown_name": "named in a split file, but has no captions",
-    "short_row": "a caption row without a name, without words or not to be parsed",
+    "short_row": "a caption row that has no name or no words, or cannot be parsed",
     "bad_encoding": "a line that is not UTF-8",
-    "damaged_shard": "an archive that cannot be read, or not to its end",
-    "bad_member": "a file in an archive that cannot be used as it is packed",
+    "damaged_shard": "an archive that cannot be read, or only in part",
+    "bad_member": "a file in an archive that cannot be used as packed",
     "shared_id": "an id that several pictures have, or a caption of it",
 }
 

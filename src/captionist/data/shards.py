@@ -25,7 +25,7 @@ def walk(path: Path, label: str, problems: list[Problem]) -> Iterator[FilePart]:
             start = file.read(6)
             kind = next((name for magic, name in _COMPRESSIONS.items() if start.startswith(magic)), None)
             if kind:
-                detail = f"compressed with {kind}, so that no picture can be read by its place: decompress it"
+                detail = f"compressed with {kind}, so no picture can be read by its position: decompress it"
                 problems.append(Problem("damaged_shard", label, detail))
                 return
             fault = yield from _walk(path, file, label, problems)
@@ -42,7 +42,7 @@ def _walk(path: Path, file: BinaryIO, label: str, problems: list[Problem]) -> Ge
     with tarfile.open(fileobj=file, mode="r:", encoding="utf-8", errors="backslashreplace") as archive:
         for member in archive:
             if archive.offset <= place:  # a length below zero sends tarfile back to where it has been
-                return f"damaged behind {last}"
+                return f"damaged after {last}"
             place = archive.offset
             if refusal := _refusal(member):
                 problems.append(Problem("bad_member", f"{label}/{member.name}", refusal))
@@ -55,12 +55,12 @@ def _walk(path: Path, file: BinaryIO, label: str, problems: list[Problem]) -> Ge
         file.seek(archive.offset)
         block = file.read(tarfile.BLOCKSIZE)
     if len(block) < tarfile.BLOCKSIZE:
-        return f"cut short behind {last}"
-    return f"damaged behind {last}" if any(block) else ""
+        return f"cut short after {last}"
+    return f"damaged after {last}" if any(block) else ""
 
 
 def _refusal(member: tarfile.TarInfo) -> str:
-    """Why the member cannot be used; nothing where it can."""
+    """Why the member cannot be used; nothing if it can."""
     if not member.isreg() and not member.isdir():
         return "not a file: pack what it points to (`tar --dereference --hard-dereference`)"
     if member.issparse():

@@ -1,4 +1,4 @@
-"""Unpacks a zip file that a stranger wrote: nothing lands outside, nothing grows without end, a second run goes on."""
+"""Unpacks an untrusted zip file: nothing lands outside, nothing grows without limit, and a second run continues."""
 
 import shutil
 import stat
@@ -65,7 +65,7 @@ def unpack(
         raise DataError(f"{archive}: cannot be unpacked ({error}).") from error
     except OSError as error:
         where, why = error.filename or folder, error.strerror
-        raise DataError(f"{where}: cannot be written ({why}). Put that right, and run again to go on.") from error
+        raise DataError(f"{where}: cannot be written ({why}). Fix that, and run again to continue.") from error
     return len(missing)
 
 

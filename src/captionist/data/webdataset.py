@@ -131,7 +131,7 @@ def _dotted(parts: list[FilePart], label: str, problems: list[Problem]) -> dict[
         _add(part, samples[str(PurePosixPath(part.name).with_suffix(""))], label, problems)
     for sample in samples.values():
         if sample.picture and not sample.captions:
-            detail = "its key ends at the first dot of its name, and up to the last one no captions are called so"
+            detail = "no captions have its name up to the first dot, nor up to the last one"
             problems.append(Problem("bad_member", f"{label}/{sample.picture.name}", detail))
     return {key: sample for key, sample in samples.items() if sample.captions}
 

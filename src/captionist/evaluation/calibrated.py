@@ -34,19 +34,19 @@ def calibrate_model(
 ) -> Reliability | None:
     """Calibrate a bundle in place, whether it was before or not; returns what `calibrate_rows` says of it.
 
-    advance: called after each picture. Raises BundleError where the bundle ranks captions, the pictures calibrate
+    advance: called after each picture. Raises BundleError if the bundle ranks captions, the pictures calibrate
     nothing, or it cannot be written.
     """
     if bundle.config.bank is not None:
         raise BundleError(
-            f"{bundle.path} ranks captions, and is calibrated together with that: export it from its run again"
+            f"{bundle.path} ranks captions, and is calibrated together with its ranker: export it from its run again"
         )
     plain = Captioner(Bundle(bundle.path, bundle.config.model_copy(update={"calibration": None})))
     found, scores = calibrate_rows(evaluate(examples, plain, advance).rows), dict(bundle.scores)
     if found is None:
         raise BundleError(
-            f"these {len(examples):,} pictures calibrate nothing: it takes {FEWEST_PICTURES} or more, with several "
-            "captions each, of which the model meets some and misses some"
+            f"these {len(examples):,} pictures are not enough to calibrate with: use {FEWEST_PICTURES} or more, with "
+            "several captions each, some of which the model meets and some it misses"
         )
     calibration, told = found
     scores.pop("reliability", None)

@@ -3,8 +3,8 @@
 Nobody was asked. A stated proxy stands for acceptance: a caption is taken to be acceptable if its CIDEr-D against the
 references is at least what three of four people's captions reach against the other references of their picture.
 
-Half of the pictures calibrate, the other half tells how well that worked; a picture's id decides, so that no picture is
-ever on both sides.
+Half of the pictures calibrate, and the other half shows how well that worked; a picture's id decides its half, so no
+picture is ever in both.
 """
 
 import hashlib
@@ -39,7 +39,7 @@ class Bin:
 
 @dataclass(frozen=True)
 class Reliability:
-    """How far confidence keeps its word, on pictures that calibrated nothing.
+    """How reliable confidence is, on pictures that were not used to calibrate it.
 
     bins: equally filled, the least confident first. error: the expected calibration error (Naeini et al. 2015), the
     mean distance of a bin's confidence from its accepted share. discrimination: the chance that of an acceptable
@@ -71,7 +71,7 @@ def calibrate(
     """Fit a bundle's calibration (Platt 1999: a logistic regression of one variable) on half of the pictures.
 
     Args, by picture id: references; the captions' CIDEr-D times 100; the geometric mean of their tokens' probabilities
-    (`Caption.confidence` in a bundle that has no calibration yet). None where there are too few pictures with more than
+    (`Caption.confidence` in a bundle that has no calibration yet). None if there are too few pictures with more than
     one reference, or where all captions are acceptable or none is.
     """
     pictures = sorted(filter(calibrates, cider))
@@ -139,7 +139,7 @@ def reliability(
     calibration: Calibration,
     references: Mapping[str, Sequence[str]] | None = None,
 ) -> Reliability | None:
-    """Compare confidence with the proxy on the other half; None where that half is too small or all of one kind.
+    """Compare confidence with the proxy on the other half; None if that half is too small or all of one kind.
 
     references: of a corpus other than the one that calibrated; what is acceptable is then measured anew.
     """

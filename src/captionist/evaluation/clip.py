@@ -20,12 +20,12 @@ class Clip:
     """A CLIP with its own tokenizer and image processor; a `matching.Judge`. It runs in float32 on the CPU."""
 
     def __init__(self, name: str) -> None:
-        """name: a repository on the hub, or a directory in the hub's layout. Raises ScoreError where it is no CLIP."""
+        """name: a repository on the hub, or a directory in the hub's layout. Raises ScoreError if it is no CLIP."""
         self.clip = name
         try:
             kind = AutoConfig.from_pretrained(name).model_type
             if kind != "clip":
-                raise ScoreError(f"{name} is no CLIP but a model of type {kind!r}: {_WANTED}")
+                raise ScoreError(f"{name} is not a CLIP but a model of type {kind!r}: {_WANTED}")
             self._model, loading = CLIPModel.from_pretrained(name, output_loading_info=True, dtype=torch.float32)
             self._tokenizer: Any = CLIPTokenizer.from_pretrained(name)
             # Pillow's resizing, as in the paper; torchvision's, where it is installed, would give other pixels.

@@ -29,7 +29,7 @@ from captionist.evaluation.words import Words
 MARGIN = 1.0
 """Of CIDEr-D times 100: what a new bundle may lose on dev at worst."""
 FEWEST_CORRECTIONS = 20
-"""Of fewer pictures a bootstrap says nothing: all of two may be better by chance, in every resample."""
+"""With fewer pictures a bootstrap says nothing: with two, both may be better by chance, in every resample."""
 _HELD_OUT = ("dev", "test")
 
 
@@ -82,13 +82,14 @@ class Verdict:
 def held_out(corrections: Corpus) -> tuple[Example, ...]:
     """The pictures of a feedback export that `captionist train` does not learn from, its dev and test splits.
 
-    Raises DataError where there are none.
+    Raises DataError if there are none.
     """
     chosen = tuple(example for example in corrections.examples if example.split in _HELD_OUT)
     if not chosen:
         raise DataError(
             f"{corrections.root}: none of its {len(corrections.examples):,} pictures is held out from training, so it "
-            "cannot tell whether a model is better. One picture in five is, by its name: collect more corrections."
+            "cannot show whether a model is better. One picture in five is held out, by its name: collect more "
+            "corrections."
         )
     return chosen
 
@@ -111,7 +112,7 @@ def compare(
     failures = old_failures | new_failures
     references = {example.id: example.references for example in examples if example.id not in failures}
     if not references:
-        raise ScoreError(f"there is not one picture to compare on{first_of(failures)}")
+        raise ScoreError(f"there is no picture to compare on{first_of(failures)}")
     theirs, ours = ({picture: said[picture].text for picture in references} for said in (old_said, new_said))
     others = [example.references for example in among]
     return compare_captions(references, theirs, ours, tuple(failures.values()), others)

@@ -54,7 +54,7 @@ def caption_examples(
 ) -> tuple[dict[str, Caption], dict[str, str]]:
     """The captions of the examples that can be read, and the error messages of the others, by id.
 
-    advance: called after each picture. Raises ScoreError where two have one id, ValueError for wrong options.
+    advance: called after each picture. Raises ScoreError if two have one id, ValueError for wrong options.
     """
     check_ids(example.id for example in examples)
     captions: dict[str, Caption] = {}
@@ -90,7 +90,7 @@ def evaluate(
     """
     captions, failures = caption_examples(examples, captioner, advance, **options)
     if not captions:
-        raise ScoreError(f"there is not one picture to evaluate{first_of(failures)}")
+        raise ScoreError(f"there is no picture to evaluate{first_of(failures)}")
     captioned = [example for example in examples if example.id in captions]
     candidates = {picture: caption.text for picture, caption in captions.items()}
     confidence = {picture: caption.confidence for picture, caption in captions.items()}

@@ -1,4 +1,4 @@
-"""Caption files: the JSON that `captionist score` reads, checked so that a wrong shape is named and not scored."""
+"""Caption files: the JSON that `captionist score` reads, checked so that a wrong shape is reported and not scored."""
 
 import json
 from pathlib import Path
@@ -38,13 +38,13 @@ def _load(path: Path, adapter: TypeAdapter[_Found], shape: str) -> _Found:
     except ValidationError as error:
         raise ScoreError(f"{path}: {find_faults(error)[0]}. Expected {shape}.") from error
     except (ValueError, RecursionError) as error:  # no UTF-8, numbers of thousands of digits, lists in lists in lists
-        raise ScoreError(f"{path}: not JSON in UTF-8, or not as it should be ({error}). Expected {shape}.") from error
+        raise ScoreError(f"{path}: not JSON in UTF-8, or not in the right form ({error}). Expected {shape}.") from error
 
 
 def _without_repetition(pairs: list[tuple[str, object]]) -> dict[str, object]:
     entries: dict[str, object] = {}
     for key, value in pairs:
         if key in entries:
-            raise ValueError(f'the id "{key}" is there twice')
+            raise ValueError(f'the id "{key}" appears twice')
         entries[key] = value
     return entries

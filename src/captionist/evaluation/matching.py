@@ -30,7 +30,7 @@ _BATCH = 16
 class Judge(Protocol):
     """Pictures and sentences in one space, as unit vectors, whose products are cosines.
 
-    clip: the name of the CLIP that it is; empty where it is none.
+    clip: the name of the CLIP that it is; empty if it is none.
     """
 
     clip: str
@@ -67,7 +67,7 @@ class OwnAlignment:
 class Embedded:
     """N pictures, a candidate for each, and all S references, as unit vectors: float32 [N, E], [N, E], [S, E].
 
-    owners: int64 [S], each reference's picture. clip: the name of the CLIP that made them; empty where none did.
+    owners: int64 [S], each reference's picture. clip: the name of the CLIP that made them; empty if none did.
     """
 
     clip: str
@@ -124,7 +124,7 @@ def add_clip_scores(scores: Scores, embedded: Embedded, match_weight: float) -> 
     """
     note = f"CLIPScore and RefCLIPScore by {embedded.clip}."
     if not embedded.clip:
-        note = "match score: of the model's own alignment, not comparable with published CLIPScores."
+        note = "match score: from the model's own alignment, not comparable with published CLIPScores."
         if match_weight:
             note += f" It also ranked these captions (match_weight {match_weight:g}), so it judges its own choice."
     score, with_references = map(mean_measure, clip_scores(embedded))

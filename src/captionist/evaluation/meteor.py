@@ -17,7 +17,7 @@ _CANDIDATE_LENGTH, _REFERENCE_LENGTH, _CHUNKS, _CANDIDATE_MATCHES, _REFERENCE_MA
 
 
 class MeteorUnavailableError(ScoreError):
-    """METEOR cannot be computed on this machine; the message says why. The other scores are not concerned."""
+    """METEOR cannot be computed on this machine; the message says why. The other scores are not affected."""
 
 
 class MeteorScorer:

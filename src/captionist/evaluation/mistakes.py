@@ -1,7 +1,7 @@
 """Two kinds of mistake that scores hide: people of the wrong sex, and things that are not there.
 
-Both are counted by words against the references, so they are bounds and no verdicts: a reference need not mention all
-that a picture shows.
+Both are counted by words against the references, so they are bounds and not verdicts: a reference need not mention
+everything that a picture shows.
 """
 
 from collections import Counter
@@ -128,6 +128,6 @@ def _nouns(said: set[str]) -> set[str]:
 
 
 def _sex(words: set[str]) -> str:
-    """male, female, or nothing where neither or both are spoken of."""
+    """male, female, or nothing if neither or both are spoken of."""
     male, female = bool(words & _MALE), bool(words & _FEMALE)
     return "" if male == female else "male" if male else "female"

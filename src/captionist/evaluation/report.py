@@ -1,4 +1,4 @@
-"""The page on which a person reads the scores: one HTML file that needs nothing else and asks for nothing."""
+"""The page on which a person reads the scores: one HTML file that needs no other file and loads nothing."""
 
 import base64
 import random
@@ -181,7 +181,7 @@ def _picture(row: ReportRow) -> str:
 
 
 def _thumbnail(row: ReportRow) -> str:
-    """Return an img element that carries the picture, described by what a person said of it."""
+    """Return an img element that contains the picture, described by what a person said about it."""
     try:
         small = thumbnail(decode(row.image, at_least=_THUMBNAIL_PIXELS), _THUMBNAIL_PIXELS)
     except ImageError:

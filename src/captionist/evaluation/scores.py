@@ -91,7 +91,7 @@ def score_captions(references: Mapping[str, Sequence[str]], candidates: Mapping[
     if wordless:
         notes.append(f"{wordless} references hold no word and were left out.")
     if pictures == 1:
-        notes.append("CIDEr-D is 0 for a single picture: it weighs words by how few pictures they are said of.")
+        notes.append("CIDEr-D is 0 for a single picture: it weighs words by how few pictures they are used for.")
 
     statistics = bleu_statistics(reference_words, candidate_words)
     values, samples = bleu_of_sums(statistics.sum(axis=0)), bleu_of_sums(resampled_sums(statistics))
@@ -121,7 +121,7 @@ def score_captions(references: Mapping[str, Sequence[str]], candidates: Mapping[
 
 
 def check_ids(ids: Iterable[str]) -> None:
-    """Raises ScoreError where an id comes twice: the later picture's caption would take the earlier one's place."""
+    """Raises ScoreError if an id comes twice: the later picture's caption would take the earlier one's place."""
     if repeated := [name for name, times in Counter(ids).items() if times > 1]:
         raise ScoreError(f"{repeated[0]!r} is the id of several examples: give each picture once, with its own id")
 

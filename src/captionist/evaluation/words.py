@@ -20,7 +20,7 @@ def require_words(references: Sequence[Sequence[Words]], candidates: Sequence[Wo
         raise ScoreError("There is nothing to score: give at least one candidate with its references.")
     if len(references) != len(candidates):
         raise ScoreError(
-            f"{len(candidates)} candidates stand against {len(references)} lists of references: give one list of "
+            f"{len(candidates)} candidates were given with {len(references)} lists of references: give one list of "
             "references for every candidate."
         )
     for position, (group, candidate) in enumerate(zip(references, candidates, strict=True)):

@@ -26,14 +26,14 @@ def add_bank(directory: Path, sentences: Sequence[str], credit: str) -> None:
     """Give a bundle that has an alignment a bank of sentences; it needs a ranker before they compete.
 
     sentences: see `usable_sentences`. credit: what the model card has to say of where they are from. Raises BundleError
-    where the bundle has no alignment, or a bank already, or there is not one sentence.
+    if the bundle has no alignment, or a bank already, or there is not one sentence.
     """
     captioner = Captioner(directory)
     config = captioner.bundle.config
     if config.bank is not None:
-        raise BundleError(f"{directory} has a bank of sentences already: begin with a bundle that has none")
+        raise BundleError(f"{directory} has a bank of sentences already: start from a bundle that has none")
     if not sentences:
-        raise BundleError("there is not one sentence for the bank: pass lines of 6 to 13 words")
+        raise BundleError("there is no sentence for the bank: pass lines of 6 to 13 words")
     vectors = [
         captioner.sentence_embeddings(sentences[start : start + _TOGETHER])
         for start in range(0, len(sentences), _TOGETHER)

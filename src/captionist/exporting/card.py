@@ -42,7 +42,7 @@ def model_card(
     """Markdown.
 
     Args: scores: what the bundle's scores.json holds; history: the runs that led to the model, the last one its own;
-    best: the epoch that the weights are from, in words, or nothing where it is not known.
+    best: the epoch that the weights are from, in words, or nothing if it is not known.
     """
     millions = sum(p.numel() for p in model.parameters()) / 1e6
     encoder = _ENCODERS[recipe.model.encoder.family]

@@ -69,11 +69,11 @@ class Parity:
 def export(run: Path, bundle: Path, precision: Precision = "fp16") -> Bundle:
     """Write the best model of a run as a bundle.
 
-    Raises BundleError where the bundle exists or the graphs do not agree with the model, TrainingError where the run
-    holds no model, RecipeError where it has no recipe, DataError where int8 finds no train pictures.
+    Raises BundleError if the bundle exists or the graphs do not agree with the model, TrainingError if the run
+    holds no model, RecipeError if it has no recipe, DataError if int8 finds no train pictures.
     """
     if precision not in get_args(Precision):
-        raise BundleError(f"{precision!r} is no precision: choose one of {', '.join(get_args(Precision))}.")
+        raise BundleError(f"{precision!r} is not a precision: choose one of {', '.join(get_args(Precision))}.")
     if paths.exists(bundle):
         raise BundleError(f"{bundle} exists already: choose another name, or delete it first.")
     recipe = load_recipe(run / "recipe.yaml")
@@ -100,7 +100,7 @@ def _write(model: VisionPrefixLM, recipe: Recipe, run: Path, directory: Path, na
         chosen = train[:: -(-len(train) // _CALIBRATION_PICTURES)]  # spread over all of them
         pictures = _prepared(model, chosen)
         if not pictures:
-            raise DataError(f"{recipe.data.root}: not one of {len(chosen):,} train pictures can be read.")
+            raise DataError(f"{recipe.data.root}: none of the {len(chosen):,} train pictures can be read.")
     write_unscored(model, recipe, directory, name, precision, pictures)
 
     scores: dict[str, Any] = {"split": "dev", "corpus": recipe.data.root.name}
@@ -234,7 +234,7 @@ def compare(model: VisionPrefixLM, directory: Path, examples: Sequence[Example])
     """Run the torch model and a bundle's graphs on the same pictures."""
     pictures = _prepared(model, examples)
     if not pictures:
-        raise DataError(f"not one of {len(examples):,} dev pictures can be read.")
+        raise DataError(f"none of the {len(examples):,} dev pictures can be read.")
     engine, torch_decoder = Engine(Bundle.open(directory)), TorchDecoder(model)
     greedy = SearchOptions(num_beams=1)
     same, largest = 0, 0.0
@@ -263,7 +263,7 @@ def prepare_picture(picture: NDArray[np.uint8], model: VisionPrefixLM) -> Prepar
 
 
 def _train_examples(recipe: Recipe) -> tuple[Example, ...]:
-    """Of all corpora, those of `data.also` repeated. Raises DataError where one has none, or cannot be read."""
+    """Of all corpora, those of `data.also` repeated. Raises DataError if one has none, or cannot be read."""
     root, others = open_with(recipe.data.root, recipe.data.also, recipe.data.format)
     added = [example for corpus in others for example in corpus.split("train")]
     sources = [open_corpus(each.corpus, each.format) for each in recipe.data.sources.values() if each.corpus]

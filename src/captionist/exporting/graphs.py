@@ -96,7 +96,7 @@ def write_graphs(
     Batch and cache length are dynamic.
 
     Args: model in evaluation mode on the CPU; precision as in `Precision`; pictures: prepared train pictures, for int8
-    alone, which measures activations on them. Raises RecipeError where the detector cannot be found.
+    alone, which measures activations on them. Raises RecipeError if the detector cannot be found.
     """
     settings, width = model.decoder.config, model.decoder.config.n_embd
     resolution = model.config.encoder.resolution
@@ -185,7 +185,7 @@ def export_graph(
 ) -> None:
     """Write a module as a graph. shapes: of each argument, which of its dimensions differ from call to call."""
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it reports every operator of torchvision as missing
-    for name in ("onnx_ir", "onnxscript"):  # they report every tensor that is there twice, and every node left as it is
+    for name in ("onnx_ir", "onnxscript"):  # they report every tensor that appears twice, and every node left as it is
         logging.getLogger(name).setLevel(logging.WARNING)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # about torch's own code

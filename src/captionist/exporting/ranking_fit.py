@@ -41,8 +41,8 @@ def add_ranker(directory: Path, corpora: Mapping[str, Sequence[Example]], retrie
     """Fit the ranker of a bundle that has a bank, and its confidence, and write both into it.
 
     corpora: by name, pictures that no part of the model was trained on; half of each is learnt from. retrieved: how
-    many sentences compete for a picture. Returns what scores.json should hold of it. Raises BundleError where the
-    bundle has no bank, ScoreError where a corpus has too few pictures.
+    many sentences compete for a picture. Returns what scores.json should hold of it. Raises BundleError if the
+    bundle has no bank, ScoreError if a corpus has too few pictures.
     """
     captioner = Captioner(directory)
     contests = [c for name, examples in corpora.items() for c in collect(captioner, examples, name, retrieved)]
@@ -50,9 +50,7 @@ def add_ranker(directory: Path, corpora: Mapping[str, Sequence[Example]], retrie
     kept = [contest for contest in contests if not calibrates(contest.picture)]
     for name in corpora:
         if sum(c.corpus == name for c in learnt) < _FEWEST or not any(c.corpus == name for c in kept):
-            raise ScoreError(
-                f"{name} has too few pictures to learn a choice from: pass a corpus of at least {4 * _FEWEST}"
-            )
+            raise ScoreError(f"{name} has too few pictures to fit a ranker on: pass a corpus of at least {4 * _FEWEST}")
     reached = {setting: _mean(_cross_fitted(learnt, setting)) for setting in SETTINGS}
     first, best = SETTINGS[0], max(SETTINGS, key=lambda setting: reached[setting])
     setting = best if reached[best] > reached[first] + _CLEARLY else first
@@ -95,7 +93,7 @@ def _reliable(
 def collect(captioner: Captioner, examples: Sequence[Example], corpus: str, retrieved: int) -> list[Contest]:
     """What competes for the pictures of a corpus, `retrieved` sentences each; left out are those that cannot be read.
 
-    Raises BundleError where the model has no bank, ScoreError where there is not one picture.
+    Raises BundleError if the model has no bank, ScoreError if there is not one picture.
     """
     references = [[tokenize(text) for text in example.references] for example in examples]
     cider = CiderD(references)

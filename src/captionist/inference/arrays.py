@@ -11,7 +11,7 @@ from captionist.errors import BundleError
 
 
 def read_arrays(path: Path, names: Iterable[str]) -> dict[str, NDArray[Any]]:
-    """The arrays of these names in a .npz file. Raises BundleError where it is damaged or lacks one."""
+    """The arrays of these names in a .npz file. Raises BundleError if it is damaged or lacks one."""
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as parts:
             return {name: parts[name] for name in names}

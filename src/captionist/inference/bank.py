@@ -69,7 +69,7 @@ class Bank:
 
 
 def read_bank(directory: Path, config: BankConfig, width: int, classes: int) -> Bank:
-    """A bundle's bank. width, classes: E and K, as config.json has them. Raises BundleError where it is damaged."""
+    """A bundle's bank. width, classes: E and K, as config.json has them. Raises BundleError if it is damaged."""
     path = directory / BANK_VECTORS
     try:
         sentences = tuple((directory / BANK_SENTENCES).read_text(encoding="utf-8").splitlines())

@@ -31,7 +31,7 @@ class Detector:
         """A picture, uint8 [h, w, 3] RGB in one of `images.scene_shape`'s sizes -> objects, float32 [K, 6].
 
         For each class its best score, how many objects of it there are (distinct ones, of a score above 0.25), and
-        left, top, right and bottom of the surest one's box, as shares of the picture. Raises BundleError where it
+        left, top, right and bottom of the surest one's box, as shares of the picture. Raises BundleError if it
         fails.
         """
         scores, boxes = (part[0] for part in run(self._session, DETECTOR, {"scene": scene[None]}))

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 class Prepared(NamedTuple):
     """A picture as a model reads it.
 
-    pixels: float32 [3, H, W], for the encoder. scene: uint8 [h, w, 3] RGB, for the detector; None where the model has
+    pixels: float32 [3, H, W], for the encoder. scene: uint8 [h, w, 3] RGB, for the detector; None if the model has
     none.
     """
 
@@ -24,7 +24,7 @@ class Encoding:
     """What a model sees in B pictures.
 
     visual_tokens: float32 [B, P, W], which a decoder's `prefill` takes. objects: float32 [B, K, 6], what the detector
-    found of each of its classes (see `inference.detector.Detector`); None where the model has none.
+    found of each of its classes (see `inference.detector.Detector`); None if the model has none.
     """
 
     visual_tokens: NDArray[np.float32]

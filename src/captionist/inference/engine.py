@@ -169,7 +169,7 @@ class Engine:
         """threads: for each session; by default the cores that this process really has. providers: those of ONNX
         Runtime that shall compute, by name (see `known_providers`), the CPU where none does.
 
-        Raises BundleError where a graph cannot be loaded, is not of the form above or contradicts config.json (and so
+        Raises BundleError if a graph cannot be loaded, is not of the form above or contradicts config.json (and so
         do the methods where one fails as it runs), ValueError for threads below 1 or a provider that is not there.
         """
         if threads is not None and threads < 1:
@@ -249,9 +249,11 @@ def _load(path: Path, options: ort.SessionOptions, providers: list[str], shapes:
     try:
         session = ort.InferenceSession(path, options, providers=providers)
     except Exception as error:  # as in `run`
-        raise BundleError(f"{path} cannot be loaded ({one_line(error)}): see `captionist model verify`") from error
+        raise BundleError(
+            f"{path} cannot be loaded ({one_line(error)}): check the model with `captionist model verify`"
+        ) from error
     if session.get_providers()[0] != providers[0]:  # ONNX Runtime would go on with the CPU
-        raise BundleError(f"{providers[0]} does not start on this machine: see what it printed, or do without it")
+        raise BundleError(f"{providers[0]} does not start on this machine: see its messages, or run without it")
     seen = ["objects"] if path.name in _SEEING and "objects" in shapes else []
     expected_inputs = _INPUTS[path.name] + seen
     inputs, outputs = ([node.name for node in part] for part in (session.get_inputs(), session.get_outputs()))

@@ -90,7 +90,7 @@ class Rows:
 def log_softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
     """Natural-log probabilities, float32 [R, V].
 
-    Raises CaptionistError where logits are not numbers, which would otherwise come out as a random caption.
+    Raises CaptionistError if logits are not numbers, which would otherwise come out as a random caption.
     """
     shifted = logits - logits.max(axis=1, keepdims=True)
     total = np.exp(shifted).sum(axis=1, keepdims=True)

@@ -46,7 +46,7 @@ class Ranker:
 
 
 def read_ranker(directory: Path) -> Ranker:
-    """A bundle's ranker. Raises BundleError where it is damaged or wants features that are not known here."""
+    """A bundle's ranker. Raises BundleError if it is damaged or wants features that are not known here."""
     path = directory / RANKER
     arrays = read_arrays(path, [part.name for part in fields(Ranker)])
     names = tuple(map(str, arrays.pop("names").ravel()))

@@ -50,12 +50,13 @@ def known_providers(names: Sequence[str]) -> list[str]:
 
 
 def run(session: ort.InferenceSession, graph: str, feeds: dict[str, NDArray[Any]]) -> list[Any]:
-    """All outputs of the graph of that name, in their order. Raises BundleError where it fails."""
+    """All outputs of the graph of that name, in their order. Raises BundleError if it fails."""
     try:
         return list(session.run(None, feeds))
     except Exception as error:  # ONNX Runtime has an exception class for each status, with no base of their own
         raise BundleError(
-            f"{graph} failed ({one_line(error)}): see `captionist model verify`, or export the model again"
+            f"{graph} failed ({one_line(error)}): check the model with `captionist model verify`, or export the model "
+            "again"
         ) from error
 
 

@@ -29,7 +29,9 @@ Result = TypeVar("Result", bound=HasSource)
 
 
 def paired(items: Iterable[Item], results: Iterable[Result]) -> Iterator[tuple[Item, Result]]:
-    """Each result, as it comes, with the item whose `image` is its `source`, the same object: never by its place."""
+    """Each result, as it comes, with the item whose `image` is its `source`, the same object: never matched by its
+    place.
+    """
     owners: dict[int, deque[Item]] = defaultdict(deque)
     for item in items:
         owners[id(item.image)].append(item)

@@ -1,4 +1,4 @@
-"""How many cores this process may really use, containers included."""
+"""How many cores this process may really use, also in a container."""
 
 import math
 from pathlib import Path
@@ -18,7 +18,7 @@ def available_cores(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
 
 
 def _quota(cgroup: Path) -> float | None:
-    """Cores that the control group allows (version 2, then version 1); None where it sets no limit."""
+    """Cores that the control group allows (version 2, then version 1); None if it sets no limit."""
     try:
         allowed, period = (cgroup / "cpu.max").read_text().split()
     except (OSError, ValueError):

@@ -37,7 +37,7 @@ class CaptionTokenizer:
     """A bundle's tokenizer; its ids are those of the graphs."""
 
     def __init__(self, path: Path) -> None:
-        """path: a tokenizer.json. Raises BundleError where it cannot be read."""
+        """path: a tokenizer.json. Raises BundleError if it cannot be read."""
         try:
             self._tokenizer = Tokenizer.from_file(str(path))
         except Exception as error:  # the library raises bare Exception

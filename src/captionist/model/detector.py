@@ -34,7 +34,7 @@ _MEAN, _STD = np.array([103.53, 116.28, 123.675]), np.array([57.375, 57.12, 58.3
 
 
 def find_nanodet(directory: str) -> Path:
-    """nanodet-g.onnx of the starting weights. Raises RecipeError where it is not there."""
+    """nanodet-g.onnx of the starting weights. Raises RecipeError if it is not there."""
     path = Path(directory) / "nanodet-g.onnx"
     if not path.is_file():
         raise RecipeError(f"{path} does not exist: in a checkout, `python -m recipes.starting_weights` makes it.")

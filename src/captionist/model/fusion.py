@@ -201,8 +201,8 @@ class VisionPrefixLM(nn.Module):
     def _shift(self, captions: Tensor) -> tuple[Tensor, Tensor]:
         """Inputs that begin, and labels that end, with <|endoftext|>: int64 [B, C, T + 1] each.
 
-        The end has a label of its own kind: were the filling labelled with it too, or both left out, the model
-        would never learn to stop.
+        The end has its own label: if the filling were labelled with it too, or both were left out, the model would
+        never learn to stop.
         """
         edge = captions.new_full((*captions.shape[:2], 1), self.end_id)
         inputs = torch.cat((edge, captions.masked_fill(captions == IGNORE, self.end_id)), 2)
@@ -267,12 +267,12 @@ class VisionPrefixLM(nn.Module):
         self.config = self.config.model_copy(update={"alignment": size})
 
     def cut_vocabulary(self, captions: list[str]) -> None:
-        """Forget the tokens that these captions do not need (see `cut_tokenizer`), for good."""
+        """Drop the tokens that these captions do not need (see `cut_tokenizer`), for good."""
         tokenizer, kept = cut_tokenizer(self.tokenizer, captions)
         self.use_vocabulary(tokenizer, kept)
 
     def use_vocabulary(self, tokenizer: Tokenizer, kept: list[int]) -> None:
-        """Speak the ids of `tokenizer`; `kept` are those that its tokens have had, whose embeddings they keep."""
+        """Use the ids of `tokenizer`; `kept` are the ids that its tokens had before, whose embeddings they keep."""
         self.tokenizer = tokenizer
         if self.words is not None:
             self.words.spell(tokenizer)
@@ -300,7 +300,7 @@ class VisionPrefixLM(nn.Module):
 def build_model(config: ModelConfig, captions: list[str]) -> VisionPrefixLM:
     """A model on its pretrained weights; `captions` are the training text that the vocabulary may be cut to.
 
-    Raises RecipeError where weights cannot be found.
+    Raises RecipeError if weights cannot be found.
     """
     language = load_language(config.decoder.weights, config.decoder.dropout)
     model = VisionPrefixLM(config, build_encoder(config.encoder, None), language)
@@ -312,7 +312,7 @@ def build_model(config: ModelConfig, captions: list[str]) -> VisionPrefixLM:
 def load_model(directory: Path, dropout: float | None = None) -> VisionPrefixLM:
     """A model as `VisionPrefixLM.save` wrote it, with that dropout in the decoder or the one that it had.
 
-    Raises TrainingError where it is missing or damaged.
+    Raises TrainingError if it is missing or damaged.
     """
     try:
         description = json.loads((directory / "model.json").read_text(encoding="utf-8"))

@@ -23,7 +23,7 @@ from captionist.model.attention import prefix_context, prefix_scores
 
 END_OF_TEXT = "<|endoftext|>"
 IGNORE = -100
-"""Fills captions up to the longest one, and marks what the loss leaves out."""
+"""Pads captions to the longest one, and marks what the loss leaves out."""
 
 
 class KeyValues(NamedTuple):
@@ -155,7 +155,7 @@ def _from_transformers(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 @dataclass
 class Language:
-    """A GPT-2 and the tokenizer whose ids it speaks."""
+    """A GPT-2 and the tokenizer whose ids it uses."""
 
     gpt2: GPT2
     tokenizer: Tokenizer
@@ -174,7 +174,7 @@ def encode_caption(tokenizer: Tokenizer, caption: str) -> list[int]:
 
 
 def load_tokenizer(weights: str) -> Tokenizer:
-    """GPT-2's byte-level BPE from the hub or a directory. Raises RecipeError where there is none."""
+    """GPT-2's byte-level BPE from the hub or a directory. Raises RecipeError if there is none."""
     try:
         tokenizer: Tokenizer = GPT2TokenizerFast.from_pretrained(weights).backend_tokenizer
     except (OSError, TypeError, ValueError) as error:
@@ -227,7 +227,7 @@ def _merge_path(token: str, ranks: dict[tuple[str, str], int]) -> set[str]:
 
 
 def load_language(weights: str, dropout: float) -> Language:
-    """GPT-2 from the hub or a directory. Raises RecipeError where there is none."""
+    """GPT-2 from the hub or a directory. Raises RecipeError if there is none."""
     tokenizer = load_tokenizer(weights)
     try:
         source = GPT2LMHeadModel.from_pretrained(weights)

@@ -35,7 +35,7 @@ def load_bundle(bundle: Bundle, config: ModelConfig) -> VisionPrefixLM:
     """The model that was exported as `bundle`, with the vocabulary that the export left it.
 
     `config` is what the recipe says of it; its pretrained weights are read for their architecture alone. Raises
-    TrainingError where the bundle holds another model, RecipeError where those cannot be found.
+    TrainingError if the bundle holds another model, RecipeError if those cannot be found.
     """
     if bundle.config.source is not None:
         raise TrainingError(f"{bundle.path} was imported, and is not trained here: start from one of Captionist's own.")

@@ -102,7 +102,7 @@ class EfficientNetLite2(nn.Module):
     def load_imagenet(self, weights: dict[str, Tensor]) -> None:
         """Take weights named as in the package efficientnet-lite-pytorch, folding the batch norms away.
 
-        Raises KeyError where a tensor is missing and RuntimeError where a shape differs.
+        Raises KeyError if a tensor is missing and RuntimeError if a shape differs.
         """
 
         def fold(conv: _Conv, name: str, norm: str) -> None:

@@ -211,7 +211,7 @@ def _resize(positions: Tensor, grid: int) -> Tensor:
 def build_encoder(config: EncoderConfig, architecture: dict[str, Any] | None) -> Encoder:
     """An encoder with pretrained weights, or, given an `architecture`, one whose weights the caller will load.
 
-    Raises RecipeError where the pretrained weights cannot be found, or are another model's.
+    Raises RecipeError if the pretrained weights cannot be found, or are another model's.
     """
     try:
         if isinstance(config, HybridConfig):

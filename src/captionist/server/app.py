@@ -37,9 +37,9 @@ own where it has one, and the `instance` of a problem. Where the operator has se
 
 
 def create_app(service: Service) -> FastAPI:
-    """The application of a service that was started; it stops the service at its own end.
+    """The application of a started service; when it ends, it stops the service.
 
-    Raises SettingsError where what should watch the service cannot work here.
+    Raises SettingsError if something that should observe the service cannot work here.
     """
 
     tracing = _tracing(service.settings)
@@ -130,7 +130,7 @@ async def _wrong_parameters(request: Request, error: Exception) -> JSONResponse:
 
 
 async def _disconnected(request: Request, _: Exception) -> Response:
-    """Nobody reads this; the status is for the log and the metrics, as nginx has it."""
+    """Nobody reads this answer; the status is for the log and the metrics, as in nginx."""
     request.state.disconnected = True
     return Response(status_code=499)
 

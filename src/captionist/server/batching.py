@@ -128,16 +128,16 @@ class Batcher:
 
     @property
     def alive(self) -> bool:
-        """Whether all of the engine's threads are there to work."""
+        """Whether all of the engine's threads are alive."""
         return all(engine.is_alive() for engine in self._engines)
 
     @property
     def ready(self) -> bool:
-        """Whether pictures are taken."""
+        """Whether pictures are accepted."""
         return self.alive and not self.closing
 
     def check_room(self, pictures: int = 1) -> None:
-        """Raises OverloadedError where so many pictures more would not fit, or could not be done by their deadline."""
+        """Raises OverloadedError if so many pictures more would not fit, or could not be done by their deadline."""
         wait = self.admitted * self._seconds
         if self.closing:
             raise OverloadedError("stopping", 1)
@@ -160,7 +160,7 @@ class Batcher:
         """Describe one picture; to be called inside `room`.
 
         name: what error messages call it; deadline: time.monotonic() of when nobody waits for it any more. Cancelling
-        the call drops the picture. Raises ImageError where it cannot be read, TimeoutError at the deadline.
+        the call drops the picture. Raises ImageError if it cannot be read, TimeoutError at the deadline.
         """
         loop = asyncio.get_running_loop()
         begun = time.monotonic()
@@ -219,7 +219,7 @@ class Batcher:
                 self._idle -= 1
 
     def _await_company(self) -> None:
-        """Give pictures that are being decoded a moment to come along."""
+        """Wait a moment for pictures that are being decoded."""
         patience = time.monotonic() + self._max_delay
         while 0 < len(self._waiting) < self.max_batch and self._decoding:
             if not self._changed.wait(patience - time.monotonic()):

@@ -52,7 +52,7 @@ class BodyReader:
     def body(self, request: Request) -> Iterator["Body"]:
         """The body of a request; what has come of it is counted as held for as long as the context lasts.
 
-        Raises Problem (too-large) where it is announced as larger than is allowed. Room is taken as bytes come, not
+        Raises Problem (too-large) if it is announced as larger than is allowed. Room is taken as bytes come, not
         when they are announced: else a client could take all of it with a header.
         """
         body = Body(self, request)
@@ -82,11 +82,11 @@ class Body:
         """What is at a URL, which is counted as the body's. Raises ImageError, Problem (url-refused, too-large,
         overloaded)."""
         if self._reader.fetcher is None:
-            raise Problem("url-refused", "This service fetches no URLs: send the picture itself.")
+            raise Problem("url-refused", "This service does not fetch URLs: send the picture itself.")
         return await self._reader.fetcher.fetch(url, self._hold)
 
     def _hold(self, count: int) -> None:
-        """Take room for more bytes. Raises Problem where there is none."""
+        """Take room for more bytes. Raises Problem if there is none."""
         reader = self._reader
         reader.check_size(self.held + count)
         if reader.held + count > reader.max_total:
@@ -109,7 +109,7 @@ class Body:
             try:
                 return await parser.parse()
             except MultiPartException as error:
-                raise Problem("bad-request", f"The multipart body is not sound: {error.message}") from error
+                raise Problem("bad-request", f"The multipart body is malformed: {error.message}") from error
 
     def _check_type(self) -> None:
         options = parse_options_header(self._request.headers["content-type"])[1]
@@ -117,7 +117,7 @@ class Body:
             raise Problem("bad-request", "The Content-Type names no boundary: leave this header to your HTTP client.")
         # Some of Python's codecs are no character sets, and some make text that cannot be written as UTF-8.
         if options.get(b"charset", b"utf-8").lower() not in _CHARSETS:
-            raise Problem("bad-request", "The multipart body is not in UTF-8: send it so.")
+            raise Problem("bad-request", "The multipart body is not in UTF-8: encode it in UTF-8.")
 
     async def _chunks(self) -> AsyncGenerator[bytes]:
         stream = self._request.stream()

@@ -13,7 +13,7 @@ from itsdangerous import BadData, URLSafeSerializer
 
 @dataclass(frozen=True, slots=True)
 class CaptionRecord:
-    """What an id tells."""
+    """The content of an id."""
 
     model: str
     version: str
@@ -22,7 +22,7 @@ class CaptionRecord:
     confidence: float
     picture_sha256: str
     nonce: str
-    """Tells captions of the same picture apart."""
+    """Distinguishes captions of the same picture."""
 
 
 class CaptionIds:
@@ -39,7 +39,7 @@ class CaptionIds:
         return token if isinstance(token, str) else token.decode("ascii")
 
     def read(self, caption_id: str) -> CaptionRecord | None:
-        """What the id tells; None where it was not made with this secret."""
+        """What the id tells; None if it was not made with this secret."""
         try:
             return CaptionRecord(*self._serializer.loads(caption_id))
         except (BadData, TypeError, ValueError):

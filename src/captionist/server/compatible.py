@@ -17,12 +17,12 @@ from captionist.server.routes.captions import describe
 from captionist.server.schemas import CaptionOptions, Milliseconds, PictureInput
 from captionist.server.service import Service
 
-_NO_PICTURE = "No picture came with the user's last message: this service describes pictures, and does nothing else."
+_NO_PICTURE = "The user's last message has no picture: this service describes pictures, and does nothing else."
 _Asked = TypeVar("_Asked", bound="Conversation")
 
 
 class Conversation(BaseModel):
-    """What a client asks. Whatever is not a field is passed over: temperatures, say, and the model's name."""
+    """What a client asks. Anything that is not a field is ignored: temperatures, for example, and the model's name."""
 
     @abstractmethod
     def take_pictures(self) -> Mapping[str, str]:

@@ -14,7 +14,7 @@ _PIECE = 1 << 20  # bytes: a few that come may be a thousand times as many
 
 
 def is_compressed(request: Request) -> bool:
-    """Whether the body must be unpacked. Raises Problem where it is compressed in a way that is not read."""
+    """Whether the body must be unpacked. Raises Problem if it is compressed in a way that is not read."""
     named = ",".join(request.headers.getlist("content-encoding")).lower().split(",")
     encodings = [name.strip() for name in named if name.strip() not in ("", "identity")]
     if not encodings:
@@ -22,7 +22,7 @@ def is_compressed(request: Request) -> bool:
     if len(encodings) > 1 or encodings[0] not in _ENCODINGS:
         raise Problem(
             "unsupported-media-type",
-            "The body is compressed in another way than gzip: send it as it is, since pictures are compressed already.",
+            "The body is compressed, but not with gzip: send it uncompressed, since pictures are compressed already.",
             headers={"Accept-Encoding": "gzip, deflate"},
         )
     return True
@@ -42,6 +42,8 @@ async def unpacked(chunks: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
                 elif not left:
                     break
     except zlib.error as error:
-        raise Problem("bad-request", "The body is not compressed as its Content-Encoding says.") from error
+        raise Problem(
+            "bad-request", "The body is not compressed in the way its Content-Encoding says: correct one of the two."
+        ) from error
     if not stream.eof or stream.unused_data:
         raise Problem("bad-request", "The compressed body is cut short, or something follows it.")

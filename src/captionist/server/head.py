@@ -1,4 +1,4 @@
-"""HEAD, as probes and load balancers speak it: what GET would be answered, without the body."""
+"""HEAD, as probes and load balancers use it: the answer to GET, without the body."""
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 

@@ -50,7 +50,7 @@ def media_type(request: Request) -> str:
 async def read_pictures(request: Request, body: Body, settings: Settings) -> tuple[list[Picture], CaptionOptions]:
     """The pictures of a caption request and how to describe them.
 
-    Raises Problem where the body is not of a kind that is read, or not sound.
+    Raises Problem if the body is not of a kind that is read, or not sound.
     """
     kind = media_type(request)
     if kind in ("multipart/form-data", "application/json"):
@@ -111,11 +111,13 @@ async def split_form(form: FormData) -> tuple[dict[str, str], list[Picture]]:
                 if not value.filename and not data:  # a field that was not filled in
                     continue
                 if not value.filename and data[:_MOST_NAME].decode("utf-8", "ignore").isprintable():
-                    raise _invalid(name, f"this is text and no file; curl needs an @ there: -F {name}=@photo.jpg")
+                    raise _invalid(
+                        name, f"this is text, not a file; curl needs an @ before the path: -F {name}=@photo.jpg"
+                    )
                 shown = _shown(value.filename or f"picture {len(pictures) + 1}")
                 pictures.append(Picture(shown, data))
             elif name in fields:
-                raise _invalid(name, "this field comes twice")
+                raise _invalid(name, "this field is given twice")
             elif value:  # an empty field of a form is one that was not filled in
                 fields[name] = value
     finally:
@@ -128,7 +130,7 @@ def query_fields(request: Request) -> dict[str, str]:
     fields: dict[str, str] = {}
     for name, value in request.query_params.multi_items():
         if name in fields:
-            raise _invalid(name, "this parameter comes twice")
+            raise _invalid(name, "this parameter is given twice")
         fields[name] = value
     return fields
 
@@ -156,7 +158,7 @@ def parse_json(model: type[_Model], body: bytes) -> _Model:
 
 def _field(index: int, entry: PictureInput) -> str:
     if (entry.data is None) == (entry.url is None):
-        raise _invalid(f"pictures.{index}", "give one of data and url")
+        raise _invalid(f"pictures.{index}", "give either data or url")
     return f"pictures.{index}.{'url' if entry.data is None else 'data'}"
 
 
@@ -183,7 +185,7 @@ def _decode_base64(text: str, field: str) -> bytes:
         if not comma or not header.lower().endswith(";base64"):
             raise _invalid(field, "a data: URI must have the form data:image/png;base64,...")
     elif "://" in text[:10]:
-        raise _invalid(field, "this is an address: it belongs in url")
+        raise _invalid(field, "this is a URL: it belongs in url")
     try:
         data = text.encode("ascii")
         for escaped, meant in _ESCAPES if b"%" in data else ():
@@ -191,13 +193,13 @@ def _decode_base64(text: str, field: str) -> bytes:
         data = b"".join(line.strip() for line in data.splitlines()).translate(_BASE64).rstrip(b"=")
         return base64.b64decode(data + b"=" * (-len(data) % 4), validate=True)
     except (binascii.Error, ValueError) as error:
-        spaces = ", as there are spaces in it: was each of them a + once?" if " " in text else ""
+        spaces = ", because it has spaces: was each of them once a +?" if " " in text else ""
         raise _invalid(field, f"this is not base64{spaces}") from error
 
 
 def _check_count(count: int, most: int) -> None:
     if count > most:
-        raise _invalid("pictures", f"at most {most} pictures in a request")
+        raise _invalid("pictures", f"at most {most} pictures are allowed in a request")
 
 
 def _shown(name: str) -> str:

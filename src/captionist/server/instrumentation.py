@@ -1,4 +1,4 @@
-"""Around every request: its id, one log line, its metrics, the safe headers, and a 500 that tells no secrets."""
+"""Around every request: its id, one log line, its metrics, the safe headers, and a 500 that reveals no secrets."""
 
 import time
 from collections.abc import Sequence

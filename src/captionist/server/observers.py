@@ -1,4 +1,4 @@
-"""What stands beside the service and watches it."""
+"""What runs beside the service and observes it."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable
@@ -10,7 +10,7 @@ _log = structlog.get_logger()
 
 
 class Observer:
-    """Is told of what the service does, and may work beside it; each overrides what concerns it.
+    """Is notified of what the service does, and may work beside it; each observer overrides the methods it needs.
 
     Its methods belong to the event loop that answers requests.
     """
@@ -24,7 +24,7 @@ class Observer:
 
 @asynccontextmanager
 async def at_work(observers: Iterable[Observer]) -> AsyncIterator[None]:
-    """Runs observers for as long as the context lasts; one that fails is told of in the end, and stops nothing."""
+    """Runs observers for as long as the context lasts; one that fails is logged at the end, and stops nothing."""
     tasks = [asyncio.create_task(observer.run()) for observer in observers]
     yield
     for task in tasks:

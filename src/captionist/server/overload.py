@@ -1,4 +1,4 @@
-"""Overload should cost next to nothing: a request that cannot be taken is refused before anything else is done."""
+"""Overload should cost next to nothing: a request that cannot be accepted is refused before anything else is done."""
 
 from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -30,5 +30,5 @@ def refusal(error: OverloadedError, request: Request) -> Problem:
     """What overload means over HTTP; the reason is noted for the metrics."""
     request.state.rejection = error.reason
     if error.reason == "stopping":
-        return Problem("not-ready", "This service is stopping: ask another.", retry_after=1)
+        return Problem("not-ready", "This service is stopping: send the request to another instance.", retry_after=1)
     return Problem("overloaded", "This service is full: try again later.", retry_after=error.retry_after)

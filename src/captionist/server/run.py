@@ -28,7 +28,7 @@ _MOST_HEADERS = 65_536  # bytes of a request that may wait for the rest of its h
 def serve(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT, finish what was accepted, and return.
 
-    Raises CaptionistError where the service cannot start.
+    Raises CaptionistError if the service cannot start.
     """
     os.umask(0o077)  # what people wrote, and perhaps their pictures, is nobody else's on this machine
     configure_logging(settings.log_level, settings.log_format)

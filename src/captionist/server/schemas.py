@@ -44,8 +44,8 @@ class CaptionOptions(_Input):
     num_beams: int | None = Field(None, **meaning("num_beams", le=MOST_BEAMS_SERVED))
     retrieved: int | None = Field(None, **meaning("retrieved"))
     max_words: int | None = Field(None, **meaning("max_words"))
-    explain: bool = Field(False, description="tell where the model looked for each word")
-    min_confidence: float = Field(0.0, ge=0, le=1, description="captions below are left out")
+    explain: bool = Field(False, description="show where the model looked for each word")
+    min_confidence: float = Field(0.0, ge=0, le=1, description="leave out captions below this")
 
     @field_validator("num_captions", "num_beams", "retrieved", "max_words", mode="before")
     @classmethod
@@ -55,11 +55,11 @@ class CaptionOptions(_Input):
 
 
 class PictureInput(_Input):
-    """A picture in JSON: one of `data` and `url`."""
+    """A picture in JSON: either `data` or `url`."""
 
     data: str | None = Field(None, description="base64, or a data: URI", examples=[_PNG])
     url: Annotated[str, StringConstraints(max_length=2048), BeforeValidator(_address)] | None = Field(
-        None, description="http(s) address, where the operator allows it", examples=["https://example.org/dog.jpg"]
+        None, description="http(s) URL, if the operator allows URLs", examples=["https://example.org/dog.jpg"]
     )
 
 
@@ -74,7 +74,7 @@ class CaptionRequest(CaptionOptions):
 class ProblemDocument(BaseModel):
     """An error (RFC 9457)."""
 
-    type: str = Field(description="stable: tells kinds of errors apart")
+    type: str = Field(description="stable: identifies the kind of error")
     title: str
     status: int
     detail: str = Field(description="what is wrong and what to do")
@@ -101,10 +101,10 @@ class CaptionOutput(BaseModel):
 
 
 class PictureOutput(BaseModel):
-    """What became of one picture."""
+    """The result for one picture."""
 
-    id: str | None = Field(description="names these captions in feedback; null where there are none")
-    captions: list[CaptionOutput] = Field(description="best first; empty where all are below min_confidence")
+    id: str | None = Field(description="identifies these captions in feedback; null if there are none")
+    captions: list[CaptionOutput] = Field(description="best first; empty if all are below min_confidence")
     problem: ProblemDocument | None = Field(None, description="why it could not be described")
 
 
@@ -116,7 +116,7 @@ class ModelName(BaseModel):
 
 
 class Milliseconds(BaseModel):
-    """Where the time went; of several pictures, the slowest."""
+    """Where the time went; for several pictures, the slowest of them."""
 
     decode: float
     queue: float
@@ -221,7 +221,7 @@ class FeedbackRequest(_Input):
         None, description="a better caption", examples=["A dog sleeps on a sofa."]
     )
     comment: _Text | None = None
-    consent: bool = Field(False, description="the picture that comes along may be kept, for training")
+    consent: bool = Field(False, description="the picture sent with this may be kept for training")
 
 
 class FeedbackResponse(BaseModel):

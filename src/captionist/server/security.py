@@ -28,7 +28,7 @@ HEADERS = {
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """Who a request is from; without keys everybody is the same nameless client, and an administrator on loopback."""
+    """Who a request is from; without keys, everybody is the same nameless client, and an administrator on loopback."""
 
     name: str
     admin: bool
@@ -72,13 +72,15 @@ class Gatekeeper:
             return
         window = self._limiter.get_window_stats(rate, who)
         wait = window.reset_time - time.time()
-        raise Problem("rate-limited", f"At most {rate} requests: wait a little.", retry_after=wait)
+        raise Problem("rate-limited", f"At most {rate} requests are allowed: wait a little.", retry_after=wait)
 
     def admit_administrator(self, request: Request) -> Client:
         """As `admit`. Raises Problem also for a client that is no administrator."""
         client = self.admit(request)
         if not client.admin:
-            raise Problem("forbidden", "This needs an API key with admin = true; without keys, it works on loopback.")
+            raise Problem(
+                "forbidden", "This needs an API key with admin = true; if there are no keys, it works only on loopback."
+            )
         return client
 
     def admit_scraper(self, request: Request) -> None:
@@ -88,10 +90,10 @@ class Gatekeeper:
 
 
 def _is_local(request: Request) -> bool:
-    """Whether a request was made on this machine, and by nobody else's leave.
+    """Whether a request was made on this machine, and not on behalf of anybody else.
 
-    The address alone does not tell: a proxy on this machine passes on what others ask, and a page from elsewhere whose
-    name is made to resolve to this machine (DNS rebinding) asks through its user's browser.
+    The address alone does not show it: a proxy on this machine passes on what others ask, and a page from elsewhere
+    whose name is made to resolve to this machine (DNS rebinding) asks through its user's browser.
     """
     proxied = any(name in request.headers for name in ("forwarded", "x-forwarded-for", "x-real-ip", "via"))
     try:

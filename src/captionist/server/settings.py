@@ -72,7 +72,7 @@ def _database(value: str) -> str:
     if name not in _DRIVERS:
         raise ValueError(f"{name} databases are not supported: use sqlite:///FILE or postgresql://")
     if driver not in ("", _DRIVERS[name]):
-        raise ValueError(f"the driver {driver} is not used here: write {name}:// instead of {name}+{driver}://")
+        raise ValueError(f"the driver {driver} is not supported: write {name}:// instead of {name}+{driver}://")
     if name == "sqlite":
         if url.database in (None, "", ":memory:"):
             raise ValueError("an SQLite database needs a file, such as sqlite:////data/captionist.db")
@@ -82,7 +82,7 @@ def _database(value: str) -> str:
 
 def _namespace(value: str) -> str:
     if not re.fullmatch(r"(?!AWS/)[A-Za-z0-9._/#-]([A-Za-z0-9._/#: -]{0,254}[A-Za-z0-9._/#:-])?", value):
-        raise ValueError(f"{value!r} is not a namespace that CloudWatch takes, such as Captionist")
+        raise ValueError(f"{value!r} is not a namespace that CloudWatch accepts, such as Captionist")
     return value
 
 
@@ -94,7 +94,7 @@ Rate = Annotated[str, AfterValidator(_rate)]
 
 
 class ApiKey(BaseModel):
-    """A client's key. Only its SHA-256 is configured, so that the configuration is no secret of the client's."""
+    """A client's key. Only its SHA-256 is configured, so the configuration does not reveal the key."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -105,7 +105,7 @@ class ApiKey(BaseModel):
 
 
 class _Environment(EnvSettingsSource):
-    """Variables as people have them: empty ones are not set (Compose's `${X:-}`), and Windows ends lines with more."""
+    """Variables as people write them: empty ones are not set (Compose's `${X:-}`), and Windows adds to line ends."""
 
     def __init__(self, settings: type[BaseSettings]) -> None:
         super().__init__(settings)
@@ -119,11 +119,11 @@ class _Environment(EnvSettingsSource):
         try:
             return super().prepare_field_value(field_name, field, value, value_is_complex)
         except ValueError as error:
-            raise SettingsError(f"{PREFIX}{field_name.upper()} is not JSON, as which a list is written") from error
+            raise SettingsError(f"{PREFIX}{field_name.upper()} is not JSON: write a list as JSON") from error
 
 
 class _File(TomlConfigSettingsSource):
-    """captionist.toml; some editors begin a file with a byte order mark, which TOML knows nothing of."""
+    """captionist.toml; some editors begin a file with a byte order mark, which TOML does not allow."""
 
     def _read_file(self, file_path: Any) -> dict[str, Any]:
         return tomllib.loads(file_path.read_text(encoding="utf-8-sig"))
@@ -146,8 +146,8 @@ class Settings(BaseSettings):
     )
 
     api_keys: tuple[ApiKey, ...] = Field((), description="JSON list of {name, sha256, rate, admin}")
-    allow_anonymous: bool = Field(False, description="listen on other than loopback addresses without API keys")
-    anonymous_rate: Rate | None = Field(None, description="requests allowed to each address where there are no keys")
+    allow_anonymous: bool = Field(False, description="listen on addresses other than loopback without API keys")
+    anonymous_rate: Rate | None = Field(None, description="requests allowed from each address if there are no keys")
     cors_origins: tuple[Annotated[str, AfterValidator(_origin)], ...] = Field(
         (), description="JSON list of origins whose pages may call the API"
     )
@@ -157,7 +157,7 @@ class Settings(BaseSettings):
     secret: SecretStr | None = Field(
         None,
         min_length=_SHORTEST_SECRET,
-        description="signs caption ids; the same on every replica. By default kept in data_dir",
+        description="signs caption ids; use the same on every replica. By default it is kept in data_dir",
     )
 
     max_picture_bytes: int = Field(20_000_000, ge=1_000, description="largest picture")
@@ -183,7 +183,7 @@ class Settings(BaseSettings):
     keep_pictures: bool = Field(False, description="keep pictures that users consented to give, for training")
 
     log_level: Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_lower)] = Field(
-        "info", description="least severe lines logged"
+        "info", description="lowest level of lines that are logged"
     )
     log_format: Annotated[Literal["json", "text"] | None, BeforeValidator(_lower)] = Field(
         None, description="by default text on a terminal, else JSON"
@@ -192,7 +192,7 @@ class Settings(BaseSettings):
     service_name: str = Field(
         "captionist",
         pattern=r"^[!-9;-~]([ -~]{0,253}[!-~])?$",
-        description="what metrics and traces call this service where several report to the same place",
+        description="name of this service in metrics and traces, if several report to the same place",
     )
     emf_interval: float | None = Field(
         None,
@@ -201,13 +201,13 @@ class Settings(BaseSettings):
         description="seconds between metrics for CloudWatch in the log; by default there are none",
     )
     emf_namespace: Annotated[str, AfterValidator(_namespace)] = Field(
-        "Captionist", description="where CloudWatch files these metrics"
+        "Captionist", description="CloudWatch's namespace for these metrics"
     )
     traces: bool = Field(
         False, description="send traces by OpenTelemetry (extra otel); OTEL_EXPORTER_OTLP_ENDPOINT says where to"
     )
     scale_in_protection: bool = Field(
-        False, description="on ECS: have this task neither scaled in nor replaced while it has pictures to describe"
+        False, description="on ECS: protect this task from being removed while it has pictures to describe"
     )
 
     @classmethod
@@ -281,9 +281,9 @@ def load_settings(**overrides: Any) -> Settings:
 
 
 def read_secret(settings: Settings) -> str:
-    """The secret that signs caption ids; one that is made up is kept, so that ids outlive a restart.
+    """The secret that signs caption ids; a generated one is kept, so that ids survive a restart.
 
-    Raises SettingsError where it can neither be read nor written.
+    Raises SettingsError if it can be neither read nor written.
     """
     if settings.secret is not None:
         return settings.secret.get_secret_value()

@@ -31,11 +31,13 @@ class Telemetry:
             "http_request_duration_seconds", "From header to answer", _SECONDS, "route", "status"
         )
         self.in_flight = self._gauge("http_requests_in_flight", "Requests that are being answered")
-        self._stage = self._histogram("stage_duration_seconds", "Each stage of a picture's way", _SECONDS, "stage")
+        self._stage = self._histogram(
+            "stage_duration_seconds", "Duration of each stage of captioning a picture", _SECONDS, "stage"
+        )
         self._batch = self._histogram("batch_size_pictures", "Pictures in a run of the engine", (1, 2, 4, 8, 16, 32))
         self._rejected = self._counter("rejections", "Requests refused without being tried", "reason")
         self._abandoned = self._counter("abandoned_requests", "Requests given up", "reason")
-        self._pictures = self._counter("pictures", "Pictures that came, by what became of them", "outcome")
+        self._pictures = self._counter("pictures", "Pictures received, by outcome", "outcome")
         self._words = self._histogram("caption_words", "Length of captions", (2, 4, 6, 8, 10, 12, 15, 20, 30))
         self._log_probability = self._histogram(
             "caption_log_probability", "Natural logarithm", (-40, -30, -20, -15, -12, -10, -8, -6, -4, -2, 0)
@@ -86,8 +88,8 @@ class Telemetry:
     def watch(self, batcher: Batcher) -> None:
         """Read the batcher's gauges whenever they are scraped."""
         self._gauge("queue_depth_pictures", "Pictures that wait for the engine").set_function(lambda: batcher.waiting)
-        self._gauge("admitted_pictures", "Pictures admitted and not done").set_function(lambda: batcher.admitted)
-        self._gauge("ready", "1 while the service takes requests").set_function(lambda: batcher.ready)
+        self._gauge("admitted_pictures", "Pictures admitted and not finished").set_function(lambda: batcher.admitted)
+        self._gauge("ready", "1 while the service accepts requests").set_function(lambda: batcher.ready)
         self._gauge("queue_limit_pictures", "Most pictures admitted at once").set(batcher.max_queue)
         self._gauge("batch_limit_pictures", "Most pictures in a run of the engine").set(batcher.max_batch)
 

@@ -51,7 +51,7 @@ class RequestSpan:
 
     @property
     def trace_id(self) -> str | None:
-        """32 hexadecimal digits; None where OpenTelemetry is disabled."""
+        """32 hexadecimal digits; None if OpenTelemetry is disabled."""
         found = self._span.get_span_context().trace_id
         return f"{found:032x}" if found else None
 

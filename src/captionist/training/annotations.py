@@ -1,7 +1,7 @@
-"""What else a picture tells, beside its pixels: an array for each, computed once and given to the model by name.
+"""Other information about a picture, beside its pixels: an array each, computed once and given to the model by name.
 
-An annotation may be dear to compute, as a detector's objects are. Texts without pictures are given one that a picture
-of theirs might have had. A recipe names those that it wants in `data.annotations`; the model gets them as arguments of
+An annotation may be expensive to compute, as a detector's objects are. Texts without pictures get one that a picture of
+theirs might have had. A recipe names those that it wants in `data.annotations`; the model gets them as arguments of
 `encode`, `project` and `unseen` of that name.
 """
 
@@ -40,7 +40,7 @@ ANNOTATIONS: dict[str, Callable[[Recipe], Annotation]] = {"objects": seen.object
 
 
 def build_annotations(recipe: Recipe) -> tuple[Annotation, ...]:
-    """Those that the recipe names. Raises RecipeError for one that there is not."""
+    """Those that the recipe names. Raises RecipeError for an unknown one."""
     for name in recipe.data.annotations:
         if name not in ANNOTATIONS:
             known = ", ".join(ANNOTATIONS) or "none"

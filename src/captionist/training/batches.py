@@ -54,7 +54,7 @@ class CaptionTable:
         return table
 
     def weights(self, indices: NDArray[np.int64]) -> Tensor | None:
-        """float32 [B, C] for the rows asked for, 0 where a row has fewer captions; none where all captions count 1."""
+        """float32 [B, C] for the rows asked for, 0 where a row has fewer captions; none if all captions count 1."""
         if self._weights is None:
             return None
         table = torch.zeros(len(indices), self._count)
@@ -90,7 +90,7 @@ def share(batch: NDArray[np.int64], process: int, processes: int, parts: int) ->
 
 
 def check_shares(stage: Stage, sizes: Mapping[str, int], processes: int) -> None:
-    """Raises TrainingError where processes would wait for each other in vain, since their shares differ too much.
+    """Raises TrainingError if processes would wait for each other in vain, since their shares differ too much.
 
     sizes: the examples of a step from each source.
     """
@@ -99,7 +99,7 @@ def check_shares(stage: Stage, sizes: Mapping[str, int], processes: int) -> None
         change = f"change its {'sources' if stage.sources else 'batch_size'}"
         if stage.contrasts and size % processes:
             raise TrainingError(
-                f"stage {stage.name}: a contrastive step's pictures must be shared evenly, but {size}{of} are not by "
+                f"stage {stage.name}: a contrastive step's pictures must divide evenly, but {size}{of} do not among "
                 f"{processes} processes: {change}."
             )
         smallest, largest = (

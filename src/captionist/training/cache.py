@@ -1,4 +1,4 @@
-"""What is dear to compute is computed once, and kept on the disk: arrays as memory-mapped files, records as JSON."""
+"""What is expensive to compute is computed once and kept on disk: arrays as memory-mapped files, records as JSON."""
 
 import hashlib
 import json
@@ -34,9 +34,9 @@ def pictures_key(examples: Sequence[Example], resolution: int) -> str:
 def open_array(
     path: Path, dtype: type[np.generic], shape: tuple[int, ...], fill: Callable[[NDArray[Any]], None]
 ) -> NDArray[Any]:
-    """The array of that file, memory-mapped; filled first where there is none yet.
+    """The array of that file, memory-mapped; filled first if it does not exist yet.
 
-    Raises TrainingError where there is no room for it.
+    Raises TrainingError if there is no room for it.
     """
 
     def write(partial: Path) -> None:
@@ -50,15 +50,15 @@ def open_array(
 
 
 def open_record(path: Path, make: Callable[[], Any]) -> Any:
-    """What JSON that file holds; made first where there is none yet. Raises as `open_array`."""
+    """The content of that JSON file; made first if it does not exist yet. Raises as `open_array`."""
     _kept(path, lambda partial: partial.write_text(json.dumps(make()), encoding="utf-8"))
     return json.loads(path.read_text(encoding="utf-8"))
 
 
 def _kept(path: Path, write: Callable[[Path], object]) -> Path:
-    """The file, written first where there is none; of several runs that want it one does so, and the others wait.
+    """The file, written first if it does not exist. If several runs want it, one writes it and the others wait.
 
-    It takes its name only when it is whole, so that a killed run leaves no half of one.
+    It gets its name only when it is complete, so a killed run leaves no half-written file.
     """
     partial = path.with_suffix(".partial")
     try:

@@ -49,7 +49,7 @@ def save_checkpoint(run: Path, progress: Progress, model: VisionPrefixLM, state:
 
 
 def read_progress(checkpoint: Path) -> Progress:
-    """Raises TrainingError where the checkpoint is damaged."""
+    """Raises TrainingError if the checkpoint is damaged."""
     try:
         return Progress.model_validate_json((checkpoint / "progress.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

@@ -49,7 +49,7 @@ Split = Mapping[str, tuple[Example, ...]]
 
 
 class Corpora:
-    """The corpora and texts of a recipe, opened; nothing of dev and test reaches what is for training."""
+    """The corpora and texts of a recipe, opened; nothing of dev and test reaches the training data."""
 
     def __init__(self, config: DataConfig, dev: Mapping[str, DevConfig] | None = None) -> None:
         """dev: the corpora that score the run; none: the root. Raises DataError as `data.open_with` does."""
@@ -79,7 +79,7 @@ class Corpora:
 
         Those of `data.also` stand behind those of the root, each `data.repeat` times: a picture that is there several
         times comes up several times in an epoch, at places that are shuffled apart, and augmented in other ways.
-        Pictures that cannot be read are left out where they are met. Raises DataError where a corpus has no train
+        Pictures that cannot be read are left out where they are met. Raises DataError if a corpus has no train
         examples or none is left, and where more pictures than `data.max_unreadable` cannot be read.
         """
         own, added = self._read(self._root, tokenizer), [e for each in self._also for e in self._read(each, tokenizer)]
@@ -157,7 +157,7 @@ class _Hashes(NamedTuple):
 
 
 def _hash(examples: Sequence[Example], cache: Path) -> _Hashes:
-    """Each picture is read once for good. Raises TrainingError where that cannot be kept."""
+    """Each picture is read once for good. Raises TrainingError if that cannot be kept."""
 
     def read(picture: ImageFile) -> int | str:
         try:
@@ -180,7 +180,7 @@ def readable(
 ) -> tuple[dict[str, tuple[Example, ...]], dict[str, tuple[Example, ...]]]:
     """Those of the train and dev examples whose pictures can be decoded.
 
-    Raises DataError where more than `data.max_unreadable` of all of them cannot, or none of a source or dev corpus can.
+    Raises DataError if more than `data.max_unreadable` of all of them cannot, or none of a source or dev corpus can.
     """
     sets = {("train", name): PictureSet(examples, resolution, config) for name, examples in train.items()}
     sets |= {("dev", name): PictureSet(examples, resolution, _few(config)) for name, examples in dev.items()}
@@ -191,7 +191,7 @@ def readable(
     for (split, name), pictures in sets.items():
         if pictures.examples and not kept[split, name]:
             where = config.root if name == ROOT else name
-            raise DataError(f"{where}: not one of the {len(pictures):,} {split} pictures can be read.")
+            raise DataError(f"{where}: none of the {len(pictures):,} {split} pictures can be read.")
     return {name: kept["train", name] for name in train}, {name: kept["dev", name] for name in dev}
 
 
@@ -205,7 +205,7 @@ def _without(examples: Sequence[Example], unreadable: Container[int]) -> tuple[E
 
 
 def _report(messages: Sequence[str], total: int, config: DataConfig) -> None:
-    """Log what cannot be read of so many pictures. Raises DataError, naming them too, where it is too much."""
+    """Log the pictures that cannot be read. Raises DataError, naming them too, if they are too many."""
     if not messages:
         return
     for message in messages:
@@ -214,8 +214,8 @@ def _report(messages: Sequence[str], total: int, config: DataConfig) -> None:
     if len(messages) > config.max_unreadable * total:
         more = f"; and {len(messages) - _NAMED:,} more, which the run's train.log names" * (len(messages) > _NAMED)
         raise DataError(
-            f"{count}, which is more than data.max_unreadable={config.max_unreadable:g} allows: mend them, take them "
-            f"out, or raise it. {'; '.join(messages[:_NAMED])}{more}"
+            f"{count}, which is more than data.max_unreadable={config.max_unreadable:g} allows: repair them, remove "
+            f"them, or raise it. {'; '.join(messages[:_NAMED])}{more}"
         )
     _logger.warning("%s and are left out", count)
 
@@ -275,7 +275,7 @@ class TrainingData:
             annotation.learn(examples, np.concatenate([some.annotated[annotation.name] for some in pictures]))
 
     def _groups(self, name: str, captions: Sequence[str]) -> list[list[int]] | None:
-        """Which captions of a text source seem to be of one picture; none where the recipe does not ask."""
+        """Which captions of a text source seem to be of one picture; none if the recipe does not ask."""
         source = self.config.sources.get(name)
         if source is None or source.group == 1:
             return None
@@ -284,7 +284,7 @@ class TrainingData:
         return find_groups(vectors, source.near, source.group)
 
     def teacher(self, sources: Iterable[str]) -> Teacher:
-        """What the teacher makes of these sources' captions. Raises RecipeError where there is no such teacher."""
+        """The teacher's vectors of these sources' captions. Raises RecipeError if there is no such teacher."""
         assert self.config.teacher is not None  # the recipe has been checked
         references = {name: self.sources[name].references for name in sources}
         return Teacher(self.config.teacher, self.config.cache, references)

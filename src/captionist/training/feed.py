@@ -111,7 +111,7 @@ class Feed:
         )
 
     def _features(self, source: str, rows: NDArray[np.int64], draws: Tensor) -> Tensor | None:
-        """float [B, F, C], of a view drawn for each picture; none where no backbone is frozen."""
+        """float [B, F, C], of a view drawn for each picture; none if no backbone is frozen."""
         if source not in self.features:
             return None
         features = self.features[source]

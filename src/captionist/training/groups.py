@@ -1,7 +1,7 @@
-"""Captions without pictures that seem to be of one picture, found again among their neighbours in a file.
+"""Captions without pictures that seem to describe the same picture, found among their neighbours in a file.
 
-COCO's captions stand near those of the same picture without saying so. By words alone only half of the pairs are found
-that a sentence encoder finds.
+COCO's captions stand near those of the same picture but do not say so. Comparing words alone finds only half of the
+pairs that a sentence encoder finds.
 """
 
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ _TOGETHER = 1000
 
 
 def find_groups(vectors: NDArray[np.floating], near: int, most: int) -> list[list[int]]:
-    """Lines that are alike, at most `near` apart, in groups of at most `most`, the likest first.
+    """Lines that are alike, at most `near` apart, in groups of at most `most`, the most similar first.
 
     vectors: float [N, W], unit vectors of the lines. Returns the numbers of each group's lines; each line is in one.
     """
@@ -39,7 +39,7 @@ def find_groups(vectors: NDArray[np.floating], near: int, most: int) -> list[lis
 
 
 def _pairs(vectors: NDArray[np.float32], near: int) -> list[tuple[int, int]]:
-    """Of lines that are alike, the likest first."""
+    """Pairs of similar lines, the most similar first."""
     found: list[tuple[float, int, int]] = []
     for start in range(0, len(vectors), _TOGETHER):
         cosines = vectors[start : start + _TOGETHER] @ vectors[start : start + _TOGETHER + near].T
@@ -53,7 +53,7 @@ def _pairs(vectors: NDArray[np.float32], near: int) -> list[tuple[int, int]]:
 
 
 def agreement(groups: Sequence[Sequence[str]]) -> list[list[float]]:
-    """How much each caption of each group should count: the more, the more it says what the others say."""
+    """How much each caption of each group should count: the more it agrees with the others, the more."""
     words = [[tokenize(text) for text in group] for group in groups]
     cider = CiderD(words)
     return [

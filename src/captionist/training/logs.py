@@ -1,4 +1,4 @@
-"""What a run leaves for people: CSV, TensorBoard events and a picture of loss and scores."""
+"""What a run leaves for people: CSV, TensorBoard events, and a plot of loss and scores."""
 
 import csv
 import json

@@ -84,7 +84,7 @@ class Trainer:
         model.to(self.device)
 
     def train(self) -> None:
-        """Run to the end of the last stage. Raises TrainingError where the loss is not finite."""
+        """Run to the end of the last stage. Raises TrainingError if the loss is not finite."""
         with StageBar(self.main) as bar:
             for index in range(self.progress.stage, len(self.recipe.stages)):
                 state = self._begin(self.recipe.stages[index], index)

@@ -19,7 +19,7 @@ def prepare_stage(model: VisionPrefixLM, stage: Stage) -> torch.optim.AdamW:
     """Freeze what the stage freezes and give the rest an AdamW (Loshchilov & Hutter 2019).
 
     Biases, norms and other vectors have no weight decay, nor have the position embeddings of pretrained models.
-    Raises RecipeError where more is frozen than there is, or nothing trains.
+    Raises RecipeError if more is frozen than there is, or nothing trains.
     """
     backbone = model.encoder.backbone_modules()
     spared = {id(p) for name, p in model.named_parameters() if p.ndim < 2 or any(part in name for part in _VECTORS)}

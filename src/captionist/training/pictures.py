@@ -29,7 +29,7 @@ Pixels = NDArray[np.uint8]
 
 
 class PictureSet:
-    """Pictures, and what is known of each; all of it is made when it is first asked for, and kept on the disk."""
+    """Pictures, and what is known of each; everything is made when it is first asked for, and kept on disk."""
 
     def __init__(
         self, examples: Sequence[Example], resolution: int, config: DataConfig, annotations: Sequence[Annotation] = ()
@@ -48,7 +48,7 @@ class PictureSet:
     def batches(self, batches: Sequence[NDArray[np.int64]]) -> Iterator[Pixels]:
         """The pictures of these numbers, int64 [B] each: uint8 [B, R, R, 3], RGB, one after the other.
 
-        Raises ImageError for a picture that cannot be read, TrainingError where there is no room for those that are
+        Raises ImageError for a picture that cannot be read, TrainingError if there is no room for those that are
         decoded ahead.
         """
         if self._ahead:
@@ -59,7 +59,7 @@ class PictureSet:
     def unreadable(self) -> dict[int, str]:
         """What is wrong with those that cannot be read, by their numbers; all are decoded to find out.
 
-        That is done once and kept. Raises TrainingError where it cannot be.
+        That is done once and kept. Raises TrainingError if it cannot be.
         """
         record = self._config.cache / f"unreadable-{self.key}.json"
         if self._ahead and not record.exists():
@@ -140,7 +140,7 @@ class PictureSet:
 
 
 def _decode(resolution: int, pictures: Sequence[images.ImageFile]) -> list[Pixels | ImageError]:
-    """What a worker does; errors are given back, as a traceback of another process would tell nothing."""
+    """What a worker does; errors are returned, since a traceback from another process would not help."""
     found: list[Pixels | ImageError] = []
     for picture in pictures:
         try:

@@ -20,11 +20,12 @@ class SourceConfig(Part):
     format: str = "auto"
     text: tuple[Path, ...] = Field((), description="files of captions without pictures, one a line; each is an example")
     weight: float = Field(1.0, gt=0, description="what the loss of each caption is multiplied by")
-    limit: int | None = Field(None, ge=1, description="only so many pictures, or captions")
+    limit: int | None = Field(None, ge=1, description="only this many pictures, or captions")
     group: int = Field(
         1,
         ge=1,
-        description="of text: up to so many captions that seem to be of one picture are an example; needs data.teacher",
+        description="for text: up to this many captions that seem to describe one picture form an example; needs "
+        "data.teacher",
     )
     near: int = Field(80, ge=1, description="how many lines apart captions of a group may be")
 
@@ -47,7 +48,9 @@ class DataConfig(Part):
     )
     repeat: int = Field(1, ge=1, description="how many times an epoch shows the pictures of `also`")
     text: tuple[Path, ...] = Field((), description="files of captions, one a line, for stages with objective text")
-    sources: dict[Name, SourceConfig] = Field({}, description="more that stages can draw from: see `Stage.sources`")
+    sources: dict[Name, SourceConfig] = Field(
+        {}, description="more sources that stages can draw from: see `Stage.sources`"
+    )
     teacher: Path | None = Field(
         None, description="a sentence encoder in the layout of transformers' BertModel; see `Stage.teacher`"
     )
@@ -57,13 +60,13 @@ class DataConfig(Part):
     exclude: tuple[Path, ...] = Field(
         (), description="other corpora whose dev and test pictures and captions are kept out of training too"
     )
-    leak_check: bool = Field(True, description="leave out of training what is also in dev or test; see docs/corpora.md")
+    leak_check: bool = Field(True, description="keep dev and test out of training; see docs/corpora.md")
     max_unreadable: float = Field(
         0.01, ge=0, lt=1, description="share of the pictures that may be unreadable: they are left out and named"
     )
     lowercase: bool = True
-    max_caption_tokens: int = Field(20, ge=1, description="training captions of more GPT-2 tokens are dropped")
-    limit: int | None = Field(None, ge=1, description="only so many train and dev pictures, to try a recipe out")
+    max_caption_tokens: int = Field(20, ge=1, description="training captions with more GPT-2 tokens are dropped")
+    limit: int | None = Field(None, ge=1, description="only this many train and dev pictures, to try out a recipe")
     cache: Path = Field(Path("cache"), description="where decoded pictures and features are kept between runs")
     decode: Literal["auto", "ahead", "workers"] = Field(
         "auto",
@@ -88,7 +91,7 @@ class DataConfig(Part):
     @model_validator(mode="after")
     def _names_are_free(self) -> Self:
         if taken := {ROOT, TEXT} & self.sources.keys():
-            raise ValueError(f"sources: {taken.pop()} is what every recipe has; choose another name")
+            raise ValueError(f"sources: {taken.pop()} is a source that every recipe has; choose another name")
         return self
 
     def has_pictures(self, source: str) -> bool:
@@ -101,7 +104,7 @@ class DevConfig(Part):
 
     corpus: Path
     format: str = "auto"
-    limit: int | None = Field(None, ge=1, description="only the first so many pictures")
+    limit: int | None = Field(None, ge=1, description="only the first N pictures")
     weight: float = Field(1.0, ge=0, description="in the mean by which the best epoch is chosen")
 
 
@@ -112,7 +115,7 @@ class ValidationConfig(Part):
         {}, description="the best epoch has the highest mean of their CIDEr-D, by weight; none: the root's dev alone"
     )
     batch_size: int = Field(50, ge=1)
-    limit: int | None = Field(None, ge=1, description="only the first so many dev pictures of a corpus")
+    limit: int | None = Field(None, ge=1, description="only the first N dev pictures of a corpus")
 
     @model_validator(mode="after")
     def _something_counts(self) -> Self:
@@ -139,9 +142,9 @@ class Recipe(Part):
     log_every: int = Field(20, ge=1, description="steps between lines of the log")
     start: tuple[Path, ...] = Field(
         (),
-        description="a trained model to go on from (RUN/best, a bundle, or the embedded one's name), with the same "
-        "`model` but for dropout and an alignment, which it may lack; of several that began alike, the mean of their "
-        "weights; none: the pretrained weights",
+        description="a trained model to start from (RUN/best, a bundle, or the embedded one's name), with the same "
+        "`model` except for dropout and an alignment, which it may lack; for several with the same start, the mean of "
+        "their weights; none: the pretrained weights",
     )
     data: DataConfig
     model: ModelConfig
@@ -277,6 +280,6 @@ def _override(content: dict[str, Any], override: str) -> None:
             place = place[int(name)] if isinstance(place, list) else place.setdefault(name, {})
         place[int(last) if isinstance(place, list) else last] = yaml.safe_load(value)
     except (IndexError, ValueError, TypeError, AttributeError) as error:
-        raise RecipeError(f"{key} is not in the recipe, so {override!r} cannot be laid over it.") from error
+        raise RecipeError(f"{key} is not in the recipe, so {override!r} cannot override it.") from error
     except yaml.YAMLError as error:
         raise RecipeError(f"The value of {override!r} is not YAML: {error}") from error

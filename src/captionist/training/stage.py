@@ -20,7 +20,7 @@ class Rates(Part):
     """AdamW's peak learning rates."""
 
     encoder: float = Field(0.0, ge=0, description="the backbone")
-    neck: float = Field(0.0, ge=0, description="what stands between backbone and projection, a hybrid's blocks")
+    neck: float = Field(0.0, ge=0, description="what is between backbone and projection: a hybrid's blocks")
     projection: float = Field(0.0, ge=0)
     decoder: float = Field(0.0, ge=0)
     words: float = Field(0.0, ge=0, description="what is known of words seen, and what says that there is no picture")
@@ -46,7 +46,7 @@ class Stage(Part):
         description="what each thing costs, of a CIDEr-D from 0 to 10, that a sampled caption names and neither "
         "its references nor the detector know; for self_critical",
     )
-    epochs: int = Field(ge=0, description="0: what the run starts from is scored and kept, no more")
+    epochs: int = Field(ge=0, description="0: what the run starts from is only scored and kept")
     batch_size: int | None = Field(
         None,
         ge=1,
@@ -56,21 +56,21 @@ class Stage(Part):
     sources: dict[Name, Annotated[int, Field(ge=1)]] = Field(
         {},
         description="instead of batch_size: how many examples a step takes from each source, of root, text and "
-        "data.sources; an epoch is one round of the first, the others go round in their own time",
+        "data.sources; an epoch is one pass over the first; the others repeat at their own pace",
     )
     packed: bool = Field(
         True,
         description="a picture's captions share a step, which saves most of the picture's cost; false: each caption is "
         "an example of its own, so that a step shows more pictures",
     )
-    accumulate: int = Field(1, ge=1, description="the batch is cut into so many parts to fit memory")
+    accumulate: int = Field(1, ge=1, description="the batch is cut into this many parts to fit in memory")
     frozen: int | Literal["backbone"] = Field(
         "backbone",
         description="backbone: it is frozen and its features are cached; n: its first n parts are frozen, 0: none",
     )
     rates: Rates
     layer_decay: float = Field(
-        1.0, gt=0, le=1, description="each part of the backbone has so much of the rate of the one behind it"
+        1.0, gt=0, le=1, description="each part of the backbone has this fraction of the rate of the part after it"
     )
     warmup: float = Field(0.05, ge=0, le=1, description="share of the stage's steps")
     weight_decay: float = Field(0.01, ge=0)
@@ -98,8 +98,8 @@ class Stage(Part):
     judging: float = Field(
         0.0,
         ge=0,
-        description="for objective contrastive: weight of another loss, by which the heads come to prefer, of captions "
-        "that the model writes of a picture, those that CIDEr-D prefers",
+        description="for objective contrastive: weight of another loss, which teaches the heads to prefer those of "
+        "the model's captions that CIDEr-D prefers",
     )
     contrastive: float = Field(0.0, ge=0, description="weight of the contrastive loss beside that of objective caption")
     feature_dropout: float = Field(
@@ -125,7 +125,7 @@ class Stage(Part):
         0.0,
         ge=0,
         lt=1,
-        description="share of the weights from before the stage in what it ends with; what is scored has it, too",
+        description="share of the weights from before the stage in its final weights, which are also what is scored",
     )
 
     @model_validator(mode="after")

@@ -1,6 +1,6 @@
-"""A sentence encoder that has read the world, from whose space the heads learn: MiniLM, or another in its layout.
+"""A sentence encoder trained on much text, from whose space the heads learn: MiniLM, or another in its layout.
 
-It is dear, so each sentence is read once, and what it makes of them is kept on the disk.
+It is slow, so each sentence is read once, and its vectors are kept on disk.
 """
 
 import hashlib
@@ -30,7 +30,7 @@ class Teacher:
 
     def __init__(self, weights: Path, cache: Path, references: Mapping[str, Sequence[Sequence[str]]]) -> None:
         """weights: a directory with transformers' BertModel and tokenizer.json; references: by source, each example's
-        captions. Raises RecipeError where there is no such model."""
+        captions. Raises RecipeError if there is no such model."""
         self._weights, self._cache, self._references = weights, cache, references
         for name in ("config.json", "model.safetensors", "tokenizer.json"):
             if not (weights / name).is_file():

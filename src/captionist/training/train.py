@@ -81,7 +81,7 @@ def train(recipe: Path, overrides: list[str], resume: Path | None = None, runs: 
         try:
             Trainer(settings, run, model, data, accelerator, progress, state).train()
         except KeyboardInterrupt:
-            raise TrainingError(f"Stopped. Go on with: captionist train {recipe} --resume {run}") from None
+            raise TrainingError(f"Stopped. Continue with: captionist train {recipe} --resume {run}") from None
     return run
 
 
@@ -98,7 +98,9 @@ def _load_start(recipe: Recipe) -> VisionPrefixLM:
     for number, start in enumerate(recipe.start[1:], start=2):
         other = _load_one(start, recipe)
         if other.tokenizer.to_str() != model.tokenizer.to_str():
-            raise RecipeError(f"{start} has another vocabulary than {recipe.start[0]}: their mean means nothing.")
+            raise RecipeError(
+                f"{start} has another vocabulary than {recipe.start[0]}: their weights cannot be averaged."
+            )
         for name, weight in other.state_dict().items():
             mean[name].lerp_(weight, 1 / number)
     return model
@@ -117,9 +119,9 @@ def _load_one(start: Path, recipe: Recipe) -> VisionPrefixLM:
 
 
 def _bundle(start: Path) -> Bundle | None:
-    """The bundle to start from; none where it is a run's model.
+    """The bundle to start from; none if it is a run's model.
 
-    Raises RecipeError where it is neither, BundleError where it is damaged.
+    Raises RecipeError if it is neither, BundleError if it is damaged.
     """
     if paths.isfile(start / "model.json"):
         return None
@@ -187,7 +189,7 @@ def _new_run(recipe: Recipe, runs: Path, accelerator: Accelerator) -> Path:
             except OSError as error:
                 if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
                     raise
-                raise TrainingError(f"{run} was begun in this very second: start this run again.") from None
+                raise TrainingError(f"{run} was started in the same second: start this run again.") from None
     accelerator.wait_for_everyone()
     return run
 

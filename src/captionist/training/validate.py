@@ -42,7 +42,7 @@ class Validator:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """The corpora whose scores stand beside their mean; none where there is but one."""
+        """The corpora whose scores stand beside their mean; none if there is but one."""
         return tuple(self.dev) if len(self.dev) > 1 else ()
 
     def _ranges(self, corpus: str) -> list[tuple[int, int]]:

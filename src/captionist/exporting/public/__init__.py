@@ -1,1 +1,1 @@
-"""Public checkpoints of others, made bundles that run without torch."""
+"""Turns other people's public checkpoints into bundles that run without torch."""

@@ -26,11 +26,11 @@ _GRAPHS = (bundles.ENCODER, bundles.PREFILL, bundles.STEP)
 def import_model(source: str, bundle: Path, precision: Precision = "int8") -> Bundle:
     """Write a checkpoint of GIT, BLIP or VisionEncoderDecoderModel as a bundle.
 
-    source: a directory in the hub's layout, or a name on the hub. Raises BundleError where the bundle exists, the
+    source: a directory in the hub's layout, or a name on the hub. Raises BundleError if the bundle exists, the
     checkpoint cannot be used, or what was written does not work; nothing is left behind then.
     """
     if precision not in get_args(Precision):
-        raise BundleError(f"{precision!r} is no precision: choose one of {', '.join(get_args(Precision))}")
+        raise BundleError(f"{precision!r} is not a precision: choose one of {', '.join(get_args(Precision))}")
     if paths.exists(bundle):
         raise BundleError(f"{bundle} exists already: choose another name, or delete it first")
     checkpoint = open_checkpoint(source)

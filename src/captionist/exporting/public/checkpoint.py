@@ -58,7 +58,7 @@ class Checkpoint:
 def open_checkpoint(source: str) -> Checkpoint:
     """source: a directory, or a name on the hub, which is then fetched. Nothing of it is executed.
 
-    Raises BundleError where it cannot be had, is damaged, or is of a family that is not known.
+    Raises BundleError if it cannot be had, is damaged, or is of a family that is not known.
     """
     directory, revision = _fetch(source)
     with _refusing(source):
@@ -113,8 +113,8 @@ def _fetch(source: str) -> tuple[Path, str | None]:
             found = Path(snapshot_download(source, revision=found.name, allow_patterns=[*_FILES, _PICKLED]))
     except Exception as error:  # of several libraries: wrong names, no network, no such repository
         raise BundleError(
-            f"{source} is no directory, and cannot be fetched from the Hugging Face hub ({_short(error)}): check the "
-            "name and the network, or pass a directory with the checkpoint's files"
+            f"{source} is not a directory, and cannot be fetched from the Hugging Face hub ({_short(error)}): check "
+            "the name and the network, or pass a directory with the checkpoint's files"
         ) from error
     return found, found.name
 
@@ -152,7 +152,9 @@ def _search(generation: GenerationConfig) -> SearchOptions:
     if least is None and generation.min_length is not None:
         least = max(generation.min_length - 1, 0)
     if generation.max_length is not None and (most is None or most < 1):
-        raise ValueError(f"its captions end after {generation.max_length} tokens, the first of which is the begin")
+        raise ValueError(
+            f"its captions end after {generation.max_length} tokens, the first of which is the start token"
+        )
     said = {
         "num_beams": generation.num_beams,
         "max_tokens": None if most is None else min(most, MOST_TOKENS),
@@ -170,7 +172,7 @@ def _image(directory: Path, needed: tuple[int, int]) -> ImageConfig:
     """What the checkpoint's image processor does. needed: (height, width) that the encoder reads."""
     does = AutoImageProcessor.from_pretrained(directory, trust_remote_code=False).to_dict()
     if not does.get("do_resize") or not does.get("do_rescale") or not 254.9 < 1 / does["rescale_factor"] < 255.1:
-        raise ValueError("its image processor leaves pictures as large, or pixels as bright, as they are")
+        raise ValueError("its image processor does not resize pictures, or does not rescale pixels")
     size = dict(does["size"])
     resized: int | tuple[int, int]
     if set(size) == {"shortest_edge"}:
@@ -204,7 +206,7 @@ def _tokenizer(directory: Path) -> Tokenizer:
 
 
 def _licence(card: Path) -> str | None:
-    """As the head of the checkpoint's card says."""
+    """As stated at the head of the checkpoint's card."""
     found = (metadata_load(card) or {}).get("license") if paths.isfile(card) else None
     return found if isinstance(found, str) else None
 

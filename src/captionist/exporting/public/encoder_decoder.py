@@ -64,7 +64,7 @@ def take_apart(model: VisionEncoderDecoderModel) -> Model:
     if encoder.model_type not in _TOWERS or decoder.model_type != "gpt2":
         raise ValueError(f"it is {encoder.model_type} with {decoder.model_type}, not ViT, DeiT or Swin with GPT-2")
     if decoder.scale_attn_by_inverse_layer_idx or not decoder.scale_attn_weights:
-        raise ValueError("its GPT-2 scales attention in a way of its own")
+        raise ValueError("its GPT-2 scales attention in an unusual way")
     start = generation.decoder_start_token_id
     height, width = pair(encoder.patch_size)
     merged = 2 ** (len(encoder.depths) - 1) if encoder.model_type == "swin" else 1

@@ -46,5 +46,5 @@ def one_id(what: str, value: object) -> int:
     """A token's id, which may be in a list of its own. Raises ValueError for none, several, or what is no id."""
     value = value[0] if isinstance(value, list | tuple) and len(value) == 1 else value
     if not isinstance(value, int) or isinstance(value, bool):
-        raise ValueError(f"its {what} is {value!r}, where one token's id should be")
+        raise ValueError(f"its {what} is {value!r}, but should be one token's id")
     return value

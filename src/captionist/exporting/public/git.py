@@ -10,7 +10,7 @@ def take_apart(model: GitForCausalLM) -> Model:
     """Raises ValueError for a checkpoint that reads films."""
     config, generation = model.config, model.generation_config
     if config.num_image_with_embedding is not None:
-        raise ValueError(f"it reads films, {config.num_image_with_embedding} pictures at once")
+        raise ValueError(f"it reads videos, {config.num_image_with_embedding} pictures at once")
     return Model(
         encoder=Tower(model.git.image_encoder.vision_model, model.git.visual_projection),
         decoder=BertDecoder(model.git, model.output, one_id("begin token", generation.bos_token_id), crossing=False),

@@ -1,4 +1,4 @@
-"""All that is of use on AWS alone; the rest of the service knows no more of it than what is imported here."""
+"""Everything that is useful only on AWS; the rest of the service uses only what is imported here."""
 
 from captionist.server.aws.emf import EmbeddedMetrics
 from captionist.server.aws.scale_in import ScaleInProtection, agent_uri
@@ -13,7 +13,7 @@ __all__ = ["TRACE_HEADER", "observers", "trace_root"]
 
 
 def observers(settings: Settings, telemetry: Telemetry, batcher: Batcher) -> list[Observer]:
-    """Those that the settings ask for. Raises SettingsError where one cannot work here."""
+    """Those that the settings ask for. Raises SettingsError if one cannot work here."""
     found: list[Observer] = []
     if settings.scale_in_protection:
         found.append(ScaleInProtection(batcher, agent_uri()))

@@ -90,7 +90,7 @@ class ScaleInProtection(Observer):
         self._failing = fault is not None
 
     async def _put(self, protect: bool) -> None:
-        """Raises ValueError where the agent refuses."""
+        """Raises ValueError if the agent refuses."""
         asked: dict[str, object] = {"ProtectionEnabled": protect}
         if protect:
             asked["ExpiresInMinutes"] = _MINUTES

@@ -13,7 +13,7 @@ _LONGEST = 1000
 
 
 def trace_root(headers: Headers) -> str | None:
-    """The trace's name; None where there is not exactly one that is sound.
+    """The trace's name; None if there is not exactly one that is sound.
 
     It is `Root`, among other fields: `Self=...;Root=1-...;Sampled=1`.
     """

@@ -73,7 +73,7 @@ export class Card {
   #show({ id, captions }) {
     this.#captions = captions;
     if (!captions.length) {
-      this.#find(".where").textContent = "The model is not sure enough to say anything about this picture.";
+      this.#find(".where").textContent = "The model is not confident enough to describe this picture.";
       announce(this.#find(".where").textContent);
       return;
     }

@@ -28,7 +28,7 @@ export function showProblem(place, problem, again) {
   };
   say(".title", problem.title);
   say(".detail", problem.detail);
-  say(".wait", problem.wait ? `It asks for ${counted(problem.wait, "second")} of patience.` : "");
+  say(".wait", problem.wait ? `Please wait ${counted(problem.wait, "second")} before you try again.` : "");
   const ours = problem.status >= 500; // then the operator can look it up in the log
   say(".reference", ours && problem.reference ? `Reference for the operator: ${problem.reference}` : "");
   const button = notice.querySelector(".again");

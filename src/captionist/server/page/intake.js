@@ -35,7 +35,7 @@ export function listen(onPictures) {
     if (isText(event.target) && !files.length) return;
     event.preventDefault();
     take(files, {
-      title: "That was no picture file",
+      title: "That was not a picture file",
       detail: "Only files can be dropped here. Save the picture first, or copy it and paste it.",
     });
   });

@@ -24,8 +24,8 @@ export async function askForKey(refused) {
 
 function ask(refused) {
   note.textContent = refused
-    ? "The server does not know that key. Please check it."
-    : "It stays in this tab, and is forgotten when you close it.";
+    ? "The server did not accept that key. Please check it."
+    : "It is kept in this tab only, and forgotten when you close it.";
   const before = document.activeElement;
   form.hidden = false;
   field.value = "";

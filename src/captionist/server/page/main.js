@@ -29,8 +29,8 @@ async function meet() {
     const model = all.find((one) => one.default) ?? all[0];
     document.getElementById("model").textContent = `Model ${model.name}, version ${model.version}.`;
     document.getElementById("privacy").textContent = kept
-      ? "Pictures go to this server only, and it keeps one only where you tick the box."
-      : "Pictures go to this server only, and it does not keep them.";
+      ? "Pictures go only to this server, and it keeps one only if you tick the box."
+      : "Pictures go only to this server, and it does not keep them.";
   } catch (problem) {
     showProblem(place, problem, meet);
   }

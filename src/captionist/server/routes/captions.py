@@ -60,7 +60,7 @@ _QUERY = [
         "in": "query",
         "required": False,
         "schema": schema,
-        "description": f"{schema.pop('description')} (where the body is a picture)",
+        "description": f"{schema.pop('description')} (if the body is a picture)",
     }
     for name, schema in fields_of(CaptionOptions).items()
 ]
@@ -82,8 +82,8 @@ _PROBLEMS = (
 async def create_captions(request: Request, service: ServiceDep, client: ClientDep) -> CaptionResponse:  # noqa: ARG001
     """Describe one picture or several: as multipart files, as the body itself, or in JSON (base64 or data: URIs).
 
-    Of several pictures, those that cannot be read carry a problem, and the others are described all the same; where
-    none can be read, the answer is the first one's problem.
+    If some of several pictures cannot be read, they get a problem and the others are described. If none can be read,
+    the answer is the problem of the first.
     """
     begun = time.monotonic()
     with service.bodies.body(request) as body:
@@ -102,7 +102,7 @@ async def describe(
 ) -> CaptionResponse:
     """The captions of a request's pictures, whose body has been read and is still held.
 
-    begun: the request, by `time.monotonic`. Raises Problem where no picture can be described; with all_or_none, where
+    begun: the request, by `time.monotonic`. Raises Problem if no picture can be described; with all_or_none, where
     any cannot.
     """
     search = _search(service, options)

@@ -73,14 +73,14 @@ async def create_feedback(
 ) -> FeedbackResponse:
     """Rate a caption and, if you like, write a better one. An answer of 201 means that it is stored.
 
-    With the picture and `consent`, the picture is kept for training, scaled down and without its metadata, where the
+    With the picture and `consent`, the picture is kept for training, scaled down and without its metadata, if the
     operator keeps pictures.
     """
     with service.bodies.body(request) as body:
         asked, picture = await read_feedback(request, body)
         record = service.ids.read(asked.caption_id)
         if record is None:
-            raise Problem("unknown-caption", "caption_id is not one that this service gave: send it as it came.")
+            raise Problem("unknown-caption", "caption_id was not issued by this service: send the id unchanged.")
         jpeg = await _keepable(service, asked, picture, record)
     new = NewFeedback(
         client.name, idempotency_key, record, asked.rating, asked.correction or None, asked.comment or None, jpeg
@@ -89,7 +89,7 @@ async def create_feedback(
         stored = await _in_store(service, lambda store: store.add(new))
     except IdempotencyMismatchError as error:
         raise Problem(
-            "idempotency-mismatch", "This Idempotency-Key came with other feedback before: make a new one."
+            "idempotency-mismatch", "This Idempotency-Key was used for other feedback: make a new one."
         ) from error
     if stored.replayed:
         response.headers["Idempotency-Replayed"] = "true"
@@ -118,8 +118,9 @@ async def export_feedback(
     client: AdministratorDep,  # noqa: ARG001
     format: Literal["jsonl", "corpus"] = "jsonl",
 ) -> StreamingResponse:
-    """jsonl: every feedback, an object a line. corpus: a ZIP of the kept pictures with their corrections (or the
-    captions called good), in the layout that `captionist train` reads."""
+    """jsonl: all feedback, one object a line. corpus: a ZIP of the kept pictures with their corrections (or the
+    captions rated good), in the layout that `captionist train` reads.
+    """
     await _in_store(service, FeedbackStore.ping)  # an error is told while there is still a status to tell it with
     rows = service.feedback.store.export()
     if format == "jsonl":
@@ -136,7 +137,7 @@ async def export_feedback(
     responses=responses("unauthorized", "not-found", "rate-limited", "internal", "store-unavailable"),
 )
 async def delete_feedback(feedback_id: str, service: ServiceDep, client: ClientDep) -> None:  # noqa: ARG001
-    """Deletes the feedback and, where it was kept, its picture. The id can be guessed by nobody."""
+    """Deletes the feedback and its picture, if that was kept. The id cannot be guessed."""
     # PostgreSQL does not even look for text with a null byte.
     if "\0" in feedback_id or not await _in_store(service, lambda store: store.delete(feedback_id)):
         raise Problem("not-found", "There is no feedback with this id.")
@@ -145,17 +146,17 @@ async def delete_feedback(feedback_id: str, service: ServiceDep, client: ClientD
 async def _keepable(
     service: Service, asked: FeedbackRequest, picture: bytes | None, record: CaptionRecord
 ) -> bytes | None:
-    """The picture as it may be kept; None where there is no consent. Raises Problem."""
+    """The picture as it may be kept; None if there is no consent. Raises Problem."""
     if not asked.consent:
         return None
     if not service.settings.keep_pictures:
         raise Problem("pictures-not-kept", "Send the feedback without consent and picture.")
     if picture is None:
-        raise Problem("invalid-request", "consent is given, but there is no picture: send it along as multipart.")
+        raise Problem("invalid-request", "consent is given, but there is no picture: send it too, as multipart.")
 
     def reduce() -> bytes:
         if hashlib.sha256(picture).hexdigest() != record.picture_sha256:
-            raise Problem("invalid-request", "picture is not the one that the caption is about.")
+            raise Problem("invalid-request", "picture is not the one that the caption describes: send that one.")
         rgb = images.decode(picture, limits=service.settings.image_limits, name=PICTURE_FIELD)
         return images.encode_jpeg(images.thumbnail(rgb, KEPT_SIDE))
 

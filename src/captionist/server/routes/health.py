@@ -22,10 +22,11 @@ _OPEN: dict[str, Any] = {"security": []}
     openapi_extra=_OPEN,
 )
 async def live(service: ServiceDep) -> dict[str, str]:
-    """Answers for as long as the event loop turns and the engine's threads live. A process that does not, or answers
-    with an error, should be restarted."""
+    """Answers while the event loop runs and the engine's threads are alive. A process that does not answer, or answers
+    with an error, should be restarted.
+    """
     if not (service.batcher.alive or service.batcher.closing):
-        raise Problem("internal", "A thread of the engine has ended: start the service anew.")
+        raise Problem("internal", "A thread of the engine has ended: restart the service.")
     return {"status": "live"}
 
 
@@ -37,11 +38,12 @@ async def live(service: ServiceDep) -> dict[str, str]:
     openapi_extra=_OPEN,
 )
 async def ready(service: ServiceDep) -> dict[str, str]:
-    """Ready after a first caption, until the process is told to stop. A trouble of the feedback database leaves it
-    ready, since captions need none."""
+    """Ready from the first caption until the process is told to stop. If only the feedback database is down, it stays
+    ready, since captions do not need the database.
+    """
     if not service.batcher.ready:
         reason = "The service is stopping" if service.batcher.closing else "A thread of the engine has ended"
-        raise Problem("not-ready", f"{reason}: ask another.", retry_after=1)
+        raise Problem("not-ready", f"{reason}: send the request to another instance.", retry_after=1)
     return {"status": "ready"}
 
 
@@ -55,6 +57,6 @@ async def ready(service: ServiceDep) -> dict[str, str]:
     },
 )
 async def metrics(request: Request, service: ServiceDep) -> Response:
-    """In Prometheus's text format; from other machines, with an administrator's key."""
+    """In Prometheus's text format; requests from other machines need an administrator's key."""
     service.gatekeeper.admit_scraper(request)
     return Response(service.telemetry.exposition(), media_type=CONTENT_TYPE_LATEST)

@@ -30,7 +30,7 @@ class _Asked(Conversation):
     @classmethod
     def _is_text(cls, value: Any) -> None:
         if value:  # who asks for JSON would fail at a sentence
-            raise ValueError("this service writes sentences and no JSON: leave it out")
+            raise ValueError("this service writes sentences, not JSON: leave it out")
 
 
 class GenerateRequest(_Asked):

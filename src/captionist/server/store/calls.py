@@ -15,7 +15,7 @@ _MOST_SECONDS = 5.0
 
 
 class StoreCalls:
-    """Threads of the store's own: a database that hangs holds up nothing else, and no more calls than so many."""
+    """The store's own threads: a database that hangs blocks nothing else, and no more calls than this many."""
 
     def __init__(self, store: FeedbackStore) -> None:
         self.store = store
@@ -23,7 +23,7 @@ class StoreCalls:
         self._pending = 0
 
     async def run(self, work: Callable[[FeedbackStore], _Result]) -> _Result:
-        """What `work` returns. Raises what it raises, and StoreError where too many calls wait already, or this one has
+        """What `work` returns. Raises what it raises, and StoreError if too many calls wait already, or this one has
         waited too long to begin."""
         if self._pending >= _MOST_PENDING:
             raise StoreError("too many calls wait for the feedback database")
@@ -35,7 +35,7 @@ class StoreCalls:
 
     def _in_time(self, work: Callable[[FeedbackStore], _Result], asked: float) -> _Result:
         if time.monotonic() - asked > _MOST_SECONDS:
-            raise StoreError("the feedback database is too slow for all that is asked of it")
+            raise StoreError("the feedback database is too slow for the load")
         return work(self.store)
 
     def _done(self, call: "asyncio.Future[_Result]") -> None:

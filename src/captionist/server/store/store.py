@@ -68,7 +68,7 @@ class FeedbackStore:
         self._prepared, self._preparing = False, threading.Lock()
 
     def prepare(self) -> None:
-        """Bring the schema up to date, if that was not done yet; all below do so first. Raises StoreError."""
+        """Bring the schema up to date, unless that was done; all methods below do so first. Raises StoreError."""
         if self._prepared:
             return
         if not self._preparing.acquire(timeout=_PATIENCE):
@@ -137,7 +137,7 @@ class FeedbackStore:
             yield from session.execute(query)
 
     def ping(self) -> None:
-        """Raises StoreError where the database does not answer."""
+        """Raises StoreError if the database does not answer."""
         with self._session() as session:
             session.execute(select(Feedback.id).limit(1))
 

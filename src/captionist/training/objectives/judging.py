@@ -1,7 +1,8 @@
 """Heads that judge what the model itself writes: of its captions of a picture they come to prefer what CIDEr-D prefers.
 
-Captions of one picture are much alike, and what tells them from those of other pictures does not tell the better from
-the worse; so the heads that rank them learn from them, by the cross-entropy of lists (ListNet; Cao et al. 2007).
+Captions of one picture are much alike, and what distinguishes them from those of other pictures does not distinguish
+the better from the worse. So the heads that rank them learn from them, by the cross-entropy of lists (ListNet; Cao et
+al. 2007).
 """
 
 from collections.abc import Sequence

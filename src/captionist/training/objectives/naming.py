@@ -1,4 +1,4 @@
-"""Visual tokens that name what the captions say: it tells the projection at once what takes GPT-2 long to pass on."""
+"""Visual tokens that name what the captions say: it teaches the projection at once what takes GPT-2 long to pass on."""
 
 import math
 from collections.abc import Sequence

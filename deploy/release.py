@@ -108,7 +108,7 @@ def packages(root: Path) -> str:
         built = subprocess.run(command, capture_output=True, text=True)
         if not (wheel.exists() and archive.exists()):
             raise ReleaseError(f"{wheel.name} and {archive.name} do not build: {built.stdout}{built.stderr}")
-        for tool in (["twine", "check", "--strict", wheel, archive], ["check_wheel_contents", wheel]):
+        for tool in (["twine", "check", "--strict", str(wheel), str(archive)], ["check_wheel_contents", str(wheel)]):
             checked = subprocess.run([sys.executable, "-m", *tool], capture_output=True, text=True)
             if checked.returncode:
                 raise ReleaseError(f"{tool[0]} does not like {wheel.name}: {checked.stdout}{checked.stderr}")

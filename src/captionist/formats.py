@@ -61,7 +61,7 @@ def identify(data: bytes) -> str:
 
 
 def refuse_film(data: bytes) -> None:
-    """Raises NotAnImageError if these are the first bytes of a film."""
+    """Raises NotAnImageError if these are the first bytes of a video."""
     film = None if _of_boxes(data) else _first(_FILMS, data)
     if film:
         raise NotAnImageError(f"this is not a picture but video or audio ({film}); save a frame of it as JPEG or PNG")
@@ -72,7 +72,7 @@ def _first(table: tuple[tuple[bytes, str], ...], data: bytes) -> str | None:
 
 
 def _of_boxes(data: bytes) -> str | None:
-    """AVIF and HEIC lie in the same boxes as films do; their brands tell them apart."""
+    """AVIF and HEIC lie in the same boxes as videos do; their brands tell them apart."""
     if data[4:8] != b"ftyp":
         return None
     brands = {data[at : at + 4] for at in range(8, min(int.from_bytes(data[:4], "big"), 256), 4)}

@@ -303,7 +303,7 @@ def read_file(path: ImageFile, limits: ImageLimits = _DEFAULT_LIMITS) -> bytes:
 
 def check_bytes(count: int, limits: ImageLimits = _DEFAULT_LIMITS, start: bytes = b"") -> None:
     """Raises ImageTooLargeError for a file of so many bytes, if that is too many; NotAnImageError, if its first bytes
-    are those of a film, which nobody can scale down."""
+    are those of a video, which nobody can scale down."""
     if count > limits.max_bytes:
         refuse_film(start)
         raise ImageTooLargeError(

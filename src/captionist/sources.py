@@ -51,7 +51,7 @@ class Found:
 
 
 def is_companion(name: str) -> bool:
-    """Whether a file's name says that it is not a picture: hidden files, films, sidecars, texts."""
+    """Whether a file's name says that it is not a picture: hidden files, videos, sidecars, texts."""
     return name.startswith(".") or PurePath(name).suffix.lower()[1:] in _COMPANIONS
 
 

@@ -126,5 +126,5 @@ def test_evaluation_examples_are_those_of_dev_and_test() -> None:
     examples = tuple(example(Path(f"{split}.jpg"), "a dog", split=split) for split in ("dev", "none", "test", "train"))
     corpus = Corpus("tiny", Path("tiny"), "flickr8k", "by hand", examples, ())
     assert [e.id for e in evaluation_examples(corpus)] == ["dev.jpg", "test.jpg"]
-    with pytest.raises(DataError, match=r"tiny: neither a dev nor a test picture.*data\.exclude"):
+    with pytest.raises(DataError, match=r"tiny: no dev or test pictures.*data\.exclude"):
         evaluation_examples(Corpus("tiny", Path("tiny"), "flickr8k", "by hand", examples[3:], ()))

@@ -61,7 +61,7 @@ def test_an_unreadable_picture_is_named(directory: Path, tmp_path: Path) -> None
 
 def test_a_text_model_is_an_error(directory: Path, copy: Path) -> None:
     CLIPTextModel.from_pretrained(directory).save_pretrained(copy)
-    with pytest.raises(ScoreError, match="no CLIP but a model of type 'clip_text_model'"):
+    with pytest.raises(ScoreError, match="is not a CLIP but a model of type 'clip_text_model'"):
         Clip(str(copy))
     shutil.copy(directory / "config.json", copy)  # it says what it is not
     with pytest.raises(ScoreError, match=r"lacks .* of a CLIP's weights"):

@@ -221,7 +221,7 @@ def _consent(genuine: str, picture: bytes) -> Iterator[Hostile]:
 
 
 def _paths() -> Iterator[Hostile]:
-    for path in ("/nothing", "//v1/captions", "/V1/CAPTIONS", "/v1/captions%00", "/.env", "/docs",
+    for path in ("/nothing", "//v1/captions", "/V1/CAPTIONS", "/v1/captions%00", "/.env", "/redoc",
                  "/page/", "/page/../app.py", "/page/%2e%2e/app.py", "/page/..%2f..%2fapp.py", "/page//etc/passwd",
                  "/page/..%5capp.py", "/page/%c0%ae%c0%ae/app.py", "/" + "a" * 60_000, "/%zz"):  # fmt: skip
         yield Hostile(f"path: {path[:60]}", request(path, b"", method=b"GET"))

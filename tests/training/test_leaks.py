@@ -94,7 +94,7 @@ def test_pictures_are_hashed_once(corpus: Path, tmp_path: Path, checkpoints: Che
 def test_what_cannot_be_compared_is_an_error(corpus: Path, tmp_path: Path, checkpoints: Checkpoints) -> None:
     add(tmp_path / "other", "train", [40])
     config = DataConfig(root=corpus, cache=tmp_path / "cache", exclude=(tmp_path / "other",))
-    with pytest.raises(DataError, match="other: neither a dev nor a test picture"):
+    with pytest.raises(DataError, match="other: no dev or test pictures"):
         read(config, checkpoints)
     add(tmp_path / "other", "test", [41])
     (tmp_path / "other" / "test" / "41.png").write_bytes(b"not a picture")

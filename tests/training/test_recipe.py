@@ -184,7 +184,7 @@ def first(stage: dict[str, object]) -> str:
         ("data={root: corpus, sources: {extra: {text: [t.txt]}}}", "data.annotations objects"),
         ("data.sources.more.group=5", "group is for text"),
         ("data.sources.more.text=[a.txt]", "either corpus or text"),
-        ("data.sources.text={corpus: more}", "text is what every recipe has"),
+        ("data.sources.text={corpus: more}", "text is a source that every recipe has"),
         ("data={root: corpus, exclude: [other], leak_check: false}", "exclude needs leak_check: true"),
         ("validation.corpora={a: {corpus: more, weight: 0}}", "a weight above 0"),
         ("model.alignment=null", r"compares pictures and sentences: give model\.alignment"),

@@ -52,7 +52,7 @@ def test_a_split_of_which_nothing_is_left_is_an_error(tmp_path: Path, checkpoint
     recipe = write_recipe(tmp_path, checkpoints, [frozen()])
     for path in (tmp_path / "corpus" / "Images").glob("dev_*"):
         path.write_bytes(b"not a picture")
-    with pytest.raises(DataError, match="not one of the 16 dev pictures can be read"):
+    with pytest.raises(DataError, match="none of the 16 dev pictures can be read"):
         train(recipe, ["data.max_unreadable=0.6"], runs=tmp_path / "runs")
 
 

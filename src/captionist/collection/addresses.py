@@ -51,14 +51,14 @@ def find_addresses(arguments: Sequence[str]) -> tuple[list[Address], list[tuple[
 
 
 def read(address: Address, limits: ImageLimits) -> bytes:
-    """The bytes of a picture. Raises ImageNotFoundError, ImageTooLargeError, NotAnImageError for a film."""
+    """The bytes of a picture. Raises ImageNotFoundError, ImageTooLargeError, NotAnImageError for a video."""
     if not is_url(address.location):
         return read_file(Path(address.location), limits)
     try:
         system, path = locate(address.location)
         with system.open_input_file(path) as file:
             size = file.size()
-            data: bytes = file.read(size if size <= limits.max_bytes else 64)  # what a film can be told by
+            data: bytes = file.read(size if size <= limits.max_bytes else 64)  # what a video can be told by
             check_bytes(size, limits, data)
             return data
     except (OSError, CollectionError) as error:

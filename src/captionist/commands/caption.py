@@ -83,7 +83,7 @@ def caption(
 ) -> None:
     """Describe pictures: prints the path, a tab and a sentence for each.
 
-    Folders are searched with their subfolders. Hidden files, sidecars, films, texts and the like in them are skipped
+    Folders are searched with their subfolders. Hidden files, sidecars, videos, texts and the like in them are skipped
     and counted; a file that you name yourself is always read. A file that cannot be read gives one line on standard
     error and exit code 1; the others are still captioned. If no caption is as confident as --min-confidence, nothing
     follows the tab. Control characters in a path are printed as \\t, \\n, \\x1b and so on; --json leaves paths as they

@@ -7,7 +7,7 @@ from captionist.exporting.public.family import Model, Tower, one_id, pair
 
 
 def take_apart(model: GitForCausalLM) -> Model:
-    """Raises ValueError for a checkpoint that reads films."""
+    """Raises ValueError for a checkpoint that reads videos."""
     config, generation = model.config, model.generation_config
     if config.num_image_with_embedding is not None:
         raise ValueError(f"it reads videos, {config.num_image_with_embedding} pictures at once")

@@ -32,7 +32,7 @@ SMALLEST = {
     "service_throughput": ("--rounds 1 --seconds 3 --clients 4 --pictures none", "Throughput at saturation"),
     "startup": ("--rounds 1 --seconds 2", "Start and memory"),
     "throughput": ("--count 2 --rounds 1 --batch 2", "2 pictures"),
-    "training_cost": ("--pictures examples --batch 1 --repeat 1", "a billion pairs"),
+    "training_cost": ("--pictures examples --batch 1 --repeat 1", "A training step"),
 }
 
 
@@ -69,4 +69,5 @@ def test_it_runs_to_its_end(folder: Path, name: str) -> None:
 
 
 def test_none_is_forgotten() -> None:
-    assert {path.stem for path in (ROOT / "benchmarks").glob("[!_]*.py")} == SMALLEST.keys()
+    written = {path.stem for path in (ROOT / "benchmarks").glob("[!_]*.py")}
+    assert written - {"tables"} == SMALLEST.keys()

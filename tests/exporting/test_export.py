@@ -262,7 +262,7 @@ def test_no_processor_can_overflow_in_int8(hybrid_int8: Path, graph: str) -> Non
     """Without VNNI two neighbouring products of an unsigned byte and a weight are added in 16 bits."""
     found = [numpy_helper.to_array(tensor) for tensor in onnx.load(hybrid_int8 / graph).graph.initializer]
     weights = [values for values in found if values.dtype == np.int8 and values.ndim > 1]
-    assert len(weights) > 8
+    assert len(weights) >= 8
     assert max(2 * 255 * int(np.abs(values.astype(int)).max()) for values in weights) < 2**15
 
 

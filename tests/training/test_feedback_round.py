@@ -80,11 +80,11 @@ def test_a_round_ends_with_a_verdict(
     corpora: tuple[Path, Path], checkpoints: Checkpoints, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     original, feedback = corpora
-    recipe = write_recipe(tmp_path, checkpoints, [whole(epochs=15)])
+    recipe = write_recipe(tmp_path, checkpoints, [whole(epochs=20)])
     root = f"data.root={original}"
     before = train(recipe, [root], runs=tmp_path / "before")
     old = export(before, tmp_path / "old", "fp32").path
-    mixed = [root, f"data.also=[{feedback}]", f"start={before / 'best'}", "stages.0.epochs=3"]
+    mixed = [root, f"data.also=[{feedback}]", f"start={before / 'best'}", "stages.0.epochs=6"]
     after = train(recipe, mixed, runs=tmp_path / "after")
     new = export(after, tmp_path / "new", "fp32").path
 

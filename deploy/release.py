@@ -108,10 +108,6 @@ def packages(root: Path) -> str:
         built = subprocess.run(command, capture_output=True, text=True)
         if not (wheel.exists() and archive.exists()):
             raise ReleaseError(f"{wheel.name} and {archive.name} do not build: {built.stdout}{built.stderr}")
-        for tool in (["twine", "check", "--strict", str(wheel), str(archive)], ["check_wheel_contents", str(wheel)]):
-            checked = subprocess.run([sys.executable, "-m", *tool], capture_output=True, text=True)
-            if checked.returncode:
-                raise ReleaseError(f"{tool[0]} does not like {wheel.name}: {checked.stdout}{checked.stderr}")
         with zipfile.ZipFile(wheel) as zipped:
             held = {file: zipped.read(file) for file in zipped.namelist() if not file.startswith(f"{name}.dist-info/")}
         _compare(wheel, held, modules)
@@ -122,6 +118,10 @@ def packages(root: Path) -> str:
                 {file: content.read() for file, content in files.items() if content and file != "PKG-INFO"},
                 tracked,
             )
+        for tool in (["twine", "check", "--strict", str(wheel), str(archive)], ["check_wheel_contents", str(wheel)]):
+            checked = subprocess.run([sys.executable, "-m", *tool], capture_output=True, text=True)
+            if checked.returncode:
+                raise ReleaseError(f"{tool[0]} does not like {wheel.name}: {checked.stdout}{checked.stderr}")
         return f"{wheel.name}, {wheel.stat().st_size / 1e6:.1f} MB"
 
 

@@ -1,5 +1,6 @@
 """The documents keep their word: the commands' help is what docs/cli.md says, and README's Python runs."""
 
+import json
 import re
 from pathlib import Path
 
@@ -37,6 +38,23 @@ def test_the_tables_of_benchmarks_are_those_of_their_results() -> None:
 
 def test_benchmarks_have_measured_the_model_that_is_embedded() -> None:
     assert not tables.stale(), "run: make bench"
+
+
+def test_a_table_is_that_of_its_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tables, "ROOT", tmp_path)
+    monkeypatch.setattr(tables, "RESULTS", tmp_path)
+    result = {"machine": "Abacus", "cores": 1, "date": "2026-01-02T03:04", "commit": "abc", "model": "another"}
+    table = {"title": "Beads", "columns": ["", "ms"], "rows": [["ours", "1.0"]]}
+    (tmp_path / "wood").mkdir()
+    (tmp_path / "wood" / "latency.json").write_text(json.dumps(result | {"tables": [table]}))
+    filled = tables.filled("before\n<!-- latency: Beads -->\nold\n<!-- end -->\nbehind\n")
+    assert "| ours | 1.0 |" in filled
+    assert "*Abacus, one core, 2026-01-02, at `abc`*" in filled
+    assert "old" not in filled
+    assert tables.filled(filled) == filled
+    assert tables.stale() == ["wood/latency.json"]
+    with pytest.raises(ValueError, match=r"no result of benchmarks\.latency has a table 'Pearls'"):
+        tables.filled("<!-- latency: Pearls -->\n<!-- end -->")
 
 
 @pytest.mark.parametrize("document", ["README.md", "docs/python.md"])

@@ -6,8 +6,9 @@ import pytest
 from PIL import Image
 
 from captionist.errors import CorruptImageError, ImageError, UnsupportedImageError
-from captionist.images import ImageLimits, decode
+from captionist.images import decode
 from harness.pictures import png_of_zeros
+from tests.images.fuzz import LIMITS, damaged
 from tests.images.samples import SAMPLES, save
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -123,35 +124,13 @@ def test_a_zero_dimension_is_refused() -> None:
         decode(png_of_zeros(0, 4))
 
 
-def damaged(content: bytes, random: np.random.Generator) -> bytes:
-    """Bytes changed, most of them in the headers; pieces cut out, doubled, or taken from another place."""
-    data = bytearray(content)
-    for _ in range(int(random.integers(1, 5))):
-        if not data:
-            break
-        reach = min(int(random.choice([32, 128, 512, len(data)])), len(data))
-        at, other, length = int(random.integers(reach)), int(random.integers(len(data))), int(random.integers(1, 40))
-        match random.integers(6):
-            case 0 | 1:
-                data[at] = random.integers(256)
-            case 2:
-                data[at : at + 4] = random.choice([b"\xff" * 4, b"\0" * 4, b"\x7f\xff\xff\xff", b"\0\0\0\x01"])
-            case 3:
-                del data[at : at + length]
-            case 4:
-                data[at:at] = data[other : other + length]
-            case 5:
-                del data[other:]
-    return bytes(data)
-
-
 @pytest.mark.parametrize("kind", SAMPLES)
 def test_damage_never_raises_anything_but_image_errors(kind: str) -> None:
     random, refused = np.random.default_rng(0), 0
     for _ in range(100):
         content, at_least = damaged(SAMPLES[kind], random), int(random.choice([16, 1000]))
         try:
-            rgb = decode(content, limits=ImageLimits(max_pixels=1_000_000), at_least=at_least)
+            rgb = decode(content, limits=LIMITS, at_least=at_least)
         except ImageError:
             refused += 1
         else:

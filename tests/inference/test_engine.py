@@ -17,9 +17,13 @@ from captionist.inference.threads import available_cores
 from tests.tiny_bundle import HEADS, PREFIX, SIZE, WIDTH, write_tiny_bundle
 
 
-@pytest.fixture(scope="module")
-def engine(tmp_path_factory: pytest.TempPathFactory) -> Engine:
-    return Engine(Bundle.open(write_tiny_bundle(tmp_path_factory.mktemp("bundle") / "tiny")), threads=1)
+@pytest.fixture(scope="module", params=[False, True], ids=["together", "by picture"])
+def engine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Engine:
+    path = write_tiny_bundle(tmp_path_factory.mktemp("bundle") / "tiny")
+    config = json.loads((path / CONFIG).read_text())
+    config["decoder"]["by_picture"] = request.param
+    (path / CONFIG).write_text(json.dumps(config))
+    return Engine(Bundle.open(path), threads=1)
 
 
 @pytest.fixture
@@ -50,6 +54,21 @@ def test_reordered_rows_go_on_as_their_originals_would(engine: Engine, visual_to
         np.testing.assert_allclose(mixed.logits[place], alone.logits[0], atol=1e-5)
         np.testing.assert_allclose(mixed.attention[place], alone.attention[0], atol=1e-6)
         assert row in (0, 2)
+
+
+def test_what_is_read_at_once_is_what_is_read_token_by_token(
+    engine: Engine, visual_tokens: NDArray[np.float32]
+) -> None:
+    decoder, tokens = engine.decoder, np.array([[1, 2, 3], [4, 5, 6], [7, 8, 9], [1, 1, 1]])
+    state = decoder.reorder(decoder.prefill(visual_tokens).state, np.array([2, 0, 2, 1]))
+    whole, step = decoder.read(tokens, state), None
+    for place in range(tokens.shape[1]):
+        step = decoder.step(tokens[:, place], step.state if step else state)
+        np.testing.assert_allclose(whole.logits[:, place], step.logits, atol=1e-5)
+        np.testing.assert_allclose(whole.attention[:, place], step.attention, atol=1e-6)
+    assert step
+    np.testing.assert_allclose(whole.state.keys, step.state.keys, atol=1e-6)
+    assert whole.state.picture.tolist() == [2, 0, 2, 1]
 
 
 def test_log_probabilities_are_those_of_the_graphs(engine: Engine, visual_tokens: NDArray[np.float32]) -> None:

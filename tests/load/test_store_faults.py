@@ -127,6 +127,16 @@ def test_postgresql_stops_and_comes_back(start: Start, postgres: Postgres, capti
     assert sorted(kept) == sorted([*(f"before-{number}" for number in range(10)), "after fast", "after immediate"])
 
 
+def test_postgresql_comes_after_the_service(start: Start, postgres: Postgres, caption: bytes) -> None:
+    postgres.stop("fast")
+    service = start(secret=SECRET, database_url=postgres.url)
+    assert asyncio.run(send(service.port, caption)).status == 200
+    problem(_post(service, "before"), 503, "store-unavailable")
+    postgres.start()
+    _posts_in_the_end(service, "after")
+    assert comments(service.get("/v1/feedback/export")[1]) == ["after"]
+
+
 def test_a_copy_of_the_data_of_a_killed_service_is_whole(start: Start) -> None:
     """SQLite's write-ahead log is among the files that a backup must take."""
     service = start(secret=SECRET)

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from captionist.server.caption_ids import CaptionIds, CaptionRecord
 from captionist.server.inputs import parse_json
 from captionist.server.problems import Problem
 from captionist.server.schemas import CaptionRequest
@@ -28,6 +29,26 @@ def test_a_key_beyond_ascii_is_compared_as_it_was_sent(serve: Serve) -> None:
     client = serve(api_keys=(ApiKey(name="a", sha256=sha256(key).hexdigest()),))
     assert client.get("/v1/models", headers=[(b"Authorization", b"Bearer " + key)]).status_code == 200
     assert client.get("/v1/models", headers=[(b"Authorization", b"Bearer " + key[:-1])]).status_code == 401
+
+
+def test_no_change_to_a_caption_id_goes_unnoticed() -> None:
+    ids = CaptionIds("s" * 32)
+    genuine = ids.make(CaptionRecord("model", "1", "A dog runs.", -3.5, 0.6, "0" * 64, "nonce"))
+    assert ids.read(genuine)
+    for at in range(len(genuine)):
+        for letter in "ABab01-_.":
+            forged = genuine[:at] + letter + genuine[at + 1 :]
+            # The last letter holds two bits that mean nothing.
+            assert forged == genuine or at == len(genuine) - 1 or ids.read(forged) is None
+        assert ids.read(genuine[:at]) is None
+    assert CaptionIds("t" * 32).read(genuine) is None
+
+
+def test_many_at_once_get_no_more_than_their_rate(serve: Serve) -> None:
+    client = serve(anonymous_rate="10/minute")
+    with ThreadPoolExecutor(16) as clients:
+        statuses = list(clients.map(lambda _: client.get("/v1/models").status_code, range(50)))
+    assert sorted(statuses) == [200] * 10 + [429] * 40
 
 
 def test_an_export_among_writes_and_deletions_is_whole(serve: Serve, dog: bytes) -> None:

@@ -103,7 +103,7 @@ def read_document(name: str, root: Path) -> Document:
     except OSError as error:
         raise DocumentError(f"cannot be read ({error.strerror}): check its permissions") from error
     if len(data) > _MOST:
-        raise DocumentError(f"it is larger than {_MOST:,}bytes: split it up")
+        raise DocumentError(f"it is larger than {_MOST:,} bytes: split it up")
     if b"\0" in data:
         raise DocumentError("it is not text in UTF-8 or an older encoding: save it as UTF-8")
     if data.count(b"<") - data.count(b">") > _MOST_UNCLOSED:

@@ -1,8 +1,10 @@
 """Downloads one file over HTTP: resumed where it broke off, retried, and checked before it gets its name."""
 
+import errno
 import hashlib
 import http.client
 import re
+import ssl
 import time
 import urllib.error
 import urllib.request
@@ -27,6 +29,7 @@ _LONGEST_PAUSE = 30.0
 _CHUNK = 1 << 18
 _PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})
 """HTTP statuses that may change in a moment."""
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 class _BrokenError(Exception):
@@ -124,7 +127,7 @@ def _receive(url: str, partial: Path, size: int | None, timeout: float, report: 
     length, where the server says it.
 
     Raises:
-        _BrokenError: it ended early, the disk did not take it, or the server may do better next time.
+        _BrokenError: it ended early, or the server may do better next time.
         DataError: it is no use to try again.
     """
     have = _length(partial)
@@ -154,7 +157,7 @@ def _receive(url: str, partial: Path, size: int | None, timeout: float, report: 
         if error.code == 416 and have == said:
             return said  # all of it is here already
         if error.code == 416:
-            partial.unlink()
+            partial.unlink(missing_ok=True)
             raise _BrokenError("the server has fewer bytes than were already downloaded") from error
         if error.code in _PASSING:
             raise _BrokenError(f"HTTP {error.code} {error.reason}") from error
@@ -163,6 +166,13 @@ def _receive(url: str, partial: Path, size: int | None, timeout: float, report: 
             "see docs/download.md, or use another --mirror."
         ) from error
     except (OSError, http.client.HTTPException) as error:
+        cause = getattr(error, "reason", error)  # urllib's errors have one of their own
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            raise DataError(f"{url}: the server's certificate is not trusted ({cause.verify_message}).") from error
+        if isinstance(cause, OSError) and cause.errno in _FULL:
+            raise DataError(
+                f"{partial}: cannot be written ({cause.strerror}). Make room, and run again to continue."
+            ) from error
         raise _BrokenError(str(error) or type(error).__name__) from error
     if total is not None and done < total:
         raise _BrokenError(f"the connection ended after {done:,} of {total:,} bytes")

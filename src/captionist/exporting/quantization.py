@@ -105,7 +105,7 @@ def quantize_products(path: Path) -> None:
 
 
 def quantize_decoder(path: Path) -> None:
-    """The same for a prefill, or the step of a small decoder, but with the output layer as in a large one.
+    """As `quantize_products`, for a prefill or the step of a small decoder, but with the output layer by row.
 
     What the output layer reads has outliers: with one scale for all of it, captions' log-probabilities are twice as far
     off (measured on the embedded model).
@@ -124,7 +124,7 @@ def by_picture(width: int) -> bool:
 
 
 def quantize_products_by_row(path: Path) -> None:
-    """The same with scales for blocks of 128 values of each row, so that rows do not change each other."""
+    """As `quantize_products`, with scales for blocks of 128 values of each row: rows do not change each other."""
     _unfold(path)
     _quantize_by_row(path)
 

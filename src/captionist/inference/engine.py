@@ -81,6 +81,12 @@ class Cache:
     keys: Floats
     values: Floats
 
+    def of_picture(self, picture: int, rows: NDArray[np.int64]) -> "Cache":
+        """That of the rows of one picture, whose prefix is not copied."""
+        own = slice(picture, picture + 1)
+        prefix_keys, prefix_values = self.prefix_keys[own], self.prefix_values[own]
+        return Cache(np.zeros_like(rows), prefix_keys, prefix_values, self.keys[rows], self.values[rows])
+
 
 @dataclass(frozen=True)
 class OrtDecoder:
@@ -115,7 +121,8 @@ class OrtDecoder:
         pictures, places = np.unique(state.picture, return_inverse=True)
         if self.config.by_picture and len(pictures) > 1:
             groups = [np.flatnonzero(places == number) for number in range(len(pictures))]
-            steps = [self.read(tokens[rows], self.reorder(state, rows)) for rows in groups]
+            alone = (state.of_picture(*each) for each in zip(pictures.tolist(), groups, strict=True))
+            steps = [self.read(tokens[rows], own) for rows, own in zip(groups, alone, strict=True)]
             order = np.argsort(np.concatenate(groups))
             logits, attention, keys, values = (
                 np.concatenate(parts)[order]

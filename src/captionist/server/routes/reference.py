@@ -32,6 +32,6 @@ async def reference() -> Response:
     )
     script = re.findall(rb"<script>(.*?)</script>", bytes(page.body), re.DOTALL)[-1]
     digest = base64.b64encode(hashlib.sha256(script).digest()).decode()
-    policy = CONTENT_SECURITY_POLICY.replace("script-src 'self'", f"script-src 'self' 'sha256-{digest}'")
-    page.headers["Content-Security-Policy"] = policy.replace("style-src 'self'", "style-src 'self' 'unsafe-inline'")
+    allowed = f"script-src 'self' 'sha256-{digest}'"
+    page.headers["Content-Security-Policy"] = CONTENT_SECURITY_POLICY.replace("script-src 'self'", allowed)
     return page

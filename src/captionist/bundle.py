@@ -42,9 +42,9 @@ _Side = Annotated[int, Field(gt=0, le=4096)]
 class ImageConfig(_Strict):
     """The pixels that the encoder expects: RGB scaled to 0..1, then (value - mean) / std by channel.
 
-    resampling: how pictures are resized; "area" is ours, the others are Pillow's. resized: what they are resized to,
-    (height, width) or the length of their shorter side, before height x width are cropped from the middle; none if they
-    are squeezed to height x width and nothing is cropped.
+    resampling: how pictures are resized; "area" is ours, the others are Pillow's. resized: the size before cropping, as
+    (height, width) or the length of the shorter side; height x width are then cropped from the middle. None: pictures
+    are squeezed to height x width, and nothing is cropped.
     """
 
     height: _Side
@@ -65,9 +65,12 @@ class ImageConfig(_Strict):
 
 
 class DecoderConfig(_Strict):
-    """The language model. bos_id and eos_id are ids of the graphs; max_tokens is how many caption tokens fit; width is
-    how many numbers of a visual token it reads; by_picture: a step reads the captions of one picture at a time, because
-    one scale is for all that it reads (see `exporting.quantization`)."""
+    """The language model.
+
+    bos_id, eos_id: ids in the graphs. max_tokens: how many caption tokens fit. width: how many numbers of each visual
+    token it reads. by_picture: a step reads the captions of one picture at a time, because everything it reads shares
+    one scale (see `exporting.quantization`).
+    """
 
     layers: int = Field(gt=0)
     heads: int = Field(gt=0)
@@ -80,7 +83,7 @@ class DecoderConfig(_Strict):
 
 
 class DetectorConfig(_Strict):
-    """What is seen in a picture before the encoder reads it.
+    """What is found in a picture before the encoder reads it.
 
     classes: the K classes of detector.onnx, in the order of its scores. words: how many of the most certain classes get
     a token each after the grid's, most certain first. nouns: how many nouns, which the encoder itself finds in the
@@ -101,8 +104,8 @@ class DetectorConfig(_Strict):
 class AlignmentConfig(_Strict):
     """The space in which pictures and sentences are compared, `width` wide.
 
-    scale: what cosines are multiplied by to be logits, among sentences or among pictures. features: how many numbers of
-    each visual token, behind those that GPT-2 reads, are for the image head; 0: it reads the same.
+    scale: what cosines are multiplied by to give logits, among sentences or among pictures. features: how many numbers
+    of each visual token, after those that GPT-2 reads, are for the image head; 0: it reads the same numbers as GPT-2.
     """
 
     width: int = Field(gt=0)
@@ -111,12 +114,12 @@ class AlignmentConfig(_Strict):
 
 
 class BankConfig(_Strict):
-    """Sentences of other pictures, which compete with those that are written for a picture; see `inference.bank`.
+    """Sentences about other pictures, which compete with those written for a picture; see `inference.bank`.
 
-    nearest: how many of them are looked at for each picture: those with most of cosine * (their cosine to the picture)
-    + support * (how far the classes that they name are those seen). Of these, those compete that have most of the same
-    + agreement * (how far they say what the others say). ranked: whether the model has learnt to choose among its own
-    captions and these, and has ranker.npz.
+    nearest: how many of them are considered for each picture: those with the highest cosine * (their cosine to the
+    picture) + support * (how well the classes that they name match those seen). Of these, the ones compete that have
+    the highest sum of that and agreement * (how far they say what the others say). ranked: whether the model has learnt
+    to choose among its own captions and these, and has ranker.npz.
     """
 
     nearest: int = Field(default=50, ge=1, le=MOST_RETRIEVED)
@@ -127,11 +130,11 @@ class BankConfig(_Strict):
 
 
 class Calibration(_Strict):
-    """How `Caption.confidence` is computed from what is known of a caption; see `evaluation.calibration`.
+    """How `Caption.confidence` is computed from what is known about a caption; see `evaluation.calibration`.
 
-    The logistic function of intercept + slope * (mean log probability of the caption's tokens) + the sum of weights *
-    (evidence of those names, where captions are ranked; see `inference.choice`). accepted_cider: the CIDEr-D times 100
-    from which on a caption counted as acceptable.
+    It is the logistic function of intercept + slope * (mean log probability of the caption's tokens) + the sum of
+    weights * (the evidence of the same name, where captions are ranked; see `inference.choice`). accepted_cider: the
+    CIDEr-D times 100 from which a caption counted as acceptable.
     """
 
     intercept: float
@@ -140,9 +143,9 @@ class Calibration(_Strict):
     weights: dict[str, float] = {}
 
     def confidence(self, token_log_probability: float, evidence: Mapping[str, float] | None = None) -> float:
-        """The confidence, 0 to 1, of a caption whose tokens have this mean log probability, and for which that speaks.
+        """The confidence, 0 to 1, in a caption: its tokens' mean log probability, and the evidence for it.
 
-        What the weights ask for and is not there counts as 0.
+        Evidence that the weights ask for and that is missing counts as 0.
         """
         logit = self.intercept + self.slope * token_log_probability
         logit += sum(weight * (evidence or {}).get(name, 0.0) for name, weight in self.weights.items())
@@ -151,9 +154,9 @@ class Calibration(_Strict):
 
 
 class SourceConfig(_Strict):
-    """Where a model that was trained by others came from.
+    """Where a model that others trained came from.
 
-    name: on the Hugging Face hub, or the directory's. revision: the hub's commit. licence: as its card has it.
+    name: on the Hugging Face hub, or the directory's. revision: the hub's commit. licence: as stated on its card.
     weights: the SHA-256 sum of each file of weights.
     """
 
@@ -167,19 +170,19 @@ class SourceConfig(_Strict):
 class BundleConfig(_Strict):
     """config.json.
 
-    grid: rows and columns of the visual tokens, row by row. leading: how many stand before the grid's and have no place
-        in the picture, such as a ViT's class token. prefix_length: how many tokens are before the caption: these, the
-        grid's, and the detector's words and nouns where there is one.
+    grid: rows and columns of the visual tokens, row by row. leading: how many tokens come before the grid's and have no
+        place in the picture, such as a ViT's class token. prefix_length: how many tokens come before the caption:
+        these, the grid's, and the detector's words and nouns if there is a detector.
     vocabulary_size: V, the width of the logits and the number of tokens in tokenizer.json.
-    search: what the model's scores were measured with.
+    search: the options that the model's scores were measured with.
     lowercase: whether the model was trained on lower-cased captions.
-    detector: none if the model has none; otherwise the bundle has detector.onnx too.
-    alignment: none if the model was not trained to compare pictures with sentences; otherwise the bundle has
-        image_head.onnx and sentence_head.onnx too.
-    bank: none if the model has no sentences to choose from; otherwise the bundle has sentences.txt and sentences.npz
+    detector: None if the model has none; otherwise the bundle has detector.onnx, too.
+    alignment: None if the model was not trained to compare pictures with sentences; otherwise the bundle has
+        image_head.onnx and sentence_head.onnx, too.
+    bank: None if the model has no sentences to choose from; otherwise the bundle has sentences.txt and sentences.npz,
         too.
-    calibration: none if there were too few pictures for one.
-    source: none if the model was trained here.
+    calibration: None if there were too few pictures for one.
+    source: None if the model was trained here.
     """
 
     format_version: Literal[1] = 1

@@ -117,9 +117,7 @@ class Captioner:
 
     @cached_property
     def _side_by_side(self) -> Engine:
-        """The engine on which several threads run batches at the same time, which is faster than one batch on all
-        cores.
-        """
+        """The engine on which several threads each run their own batch, which is faster than one batch on all cores."""
         return self._engine if self._threads == 1 else Engine(self.bundle, 1, self._providers)
 
     def __reduce__(self) -> tuple[Callable[[], "Captioner"], tuple[()]]:
@@ -189,7 +187,7 @@ class Captioner:
         batch_size: int,
         finish: Callable[[Engine, Encoding], list[R]],
     ) -> Iterator[tuple[ImageInput, R | None, ImageError | None]]:
-        """Each source with what `finish` makes of its encoding, or with its error."""
+        """Each source, with what `finish` makes of its encoding or with its error."""
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, but it is {batch_size}")
         self._engine.decoder  # noqa: B018  # raises where it was closed
@@ -230,10 +228,11 @@ class Captioner:
         return self._prepare(self._decode(image, name))
 
     def _decode(self, image: ImageInput, name: str | None = None) -> NDArray[np.uint8]:
-        """The picture, uint8 [H, W, 3], as large as it is needed."""
+        """The picture, uint8 [H, W, 3], no larger than needed."""
         if isinstance(image, str) and _URL.match(image):
             return self._decode(self._fetch(image), name or image)
-        # Twice the model's size, so that the averaging over it is still ours; others' models want theirs of all pixels.
+        # Twice the model's size, so that our own averaging does the last step. Imported models want theirs of all
+        # pixels.
         enough = 2 * max(self._preprocessing.size) if self._preprocessing.resampling == "area" else None
         if enough is not None and self.bundle.config.detector is not None:
             enough = max(enough, images.SCENE_SIDE)
@@ -309,7 +308,7 @@ class Captioner:
         return self._engine.alignment
 
     def candidates(self, encoding: Encoding, options: SearchOptions) -> list[Candidates]:
-        """What competes for each of B encoded pictures: everything that the search finds, and sentences of other
+        """Everything that competes for each of B encoded pictures: all that the search finds, and sentences about other
         pictures.
 
         Raises BundleError if the model has no sentences.
@@ -328,13 +327,13 @@ class Captioner:
         return found
 
     def hypotheses(self, encoding: Encoding, options: SearchOptions) -> list[list[Hypothesis]]:
-        """The captions of each of B encoded pictures, best first, as the search leaves them."""
+        """The captions that the search finds for each of B encoded pictures, best first."""
         return self._search(self._engine, encoding, options)
 
     def _search(
         self, engine: Engine, encoding: Encoding, options: SearchOptions, choose: Choose | None = None
     ) -> list[list[Hypothesis]]:
-        """choose: by default what the model has learnt, if it has."""
+        """choose: by default the model's ranker, if it has one."""
         alignment = engine.alignment
 
         def similarity(found: list[Sequence[Hypothesis]]) -> list[NDArray[np.float32]]:
@@ -374,10 +373,8 @@ class _Closed:
 
 
 def _told(error: Exception, source: ImageInput) -> ImageError:
-    """The error of one picture of many. An error that is not about the picture is reported with the picture it came
-    with.
-    """
-    clear_frames(error.__traceback__)  # its pixels: errors may be kept, and be many
+    """The error for one picture of many; one that is not an ImageError is wrapped in one that names the picture."""
+    clear_frames(error.__traceback__)  # frees its pixels: callers may keep many errors
     if isinstance(error, ImageError):
         return error
     label = images.label(source)

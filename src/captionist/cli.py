@@ -36,7 +36,7 @@ app.add_typer(corpora.app, name="data")
 app.add_typer(models.app, name="model")
 for group in (app, corpora.app, models.app):
     for registered in group.registered_commands:
-        # A paragraph is one line to typer, which would keep a docstring's breaks at every width.
+        # Typer would keep a docstring's line breaks at every width, so each paragraph becomes one line.
         paragraphs = (inspect.getdoc(registered.callback) or "").split("\n\n")
         registered.help = "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
 
@@ -60,7 +60,7 @@ def _captionist(
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit with its exit code (SystemExit); arguments are the process's by default."""
-    if sys.stderr is None:  # started with the descriptor closed, which a file that we open would then get
+    if sys.stderr is None:  # started with the descriptor closed: the next file opened would get it
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
         sys.stderr = open(2, "w", errors="backslashreplace")  # noqa: SIM115
     if sys.stdout is None:
@@ -78,7 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             _give_up(
                 f"{error.filename}: {error.strerror}: check the path, its permissions and the free space on its disk"
             )
-        # What is still buffered would fail once more as the interpreter leaves.
+        # Otherwise what is still buffered would fail once more when the interpreter exits.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         _give_up(f"the output cannot be written ({error.strerror}): send it elsewhere, or free some space")
 

@@ -1,4 +1,4 @@
-"""From a picture file's bytes to pixels: Pillow opens and decodes, and what it leaves undecided is settled here."""
+"""From a picture file's bytes to pixels. Pillow opens and decodes; what it leaves open is settled here."""
 
 import struct
 import warnings
@@ -28,13 +28,13 @@ from captionist.errors import CorruptImageError, ImageError, ImageTooLargeError,
 from captionist.formats import CONVERT, identify
 from captionist.jpeg import CUT_SHORT, read_jpeg
 
-# OpenCV logs what it cannot read, Pillow warns of odd metadata: a picture is read or refused, no more is to be said.
+# A picture is read or refused; OpenCV's logs and Pillow's warnings about odd metadata add nothing to that.
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 for category in (UserWarning, Image.DecompressionBombWarning):
     warnings.filterwarnings("ignore", category=category, module=r"PIL\.")
 
-# Named one by one, so that nothing else that Pillow reads is let in. Its `open` would also measure pictures by a limit
-# that is one for the whole program; ours is given with each.
+# Listed one by one, so that no other format that Pillow reads gets in. `Image.open` would also apply one limit for the
+# whole program; ours comes with each picture.
 _OPENERS: dict[str, type[ImageFile]] = {
     "JPEG": JpegImageFile,
     "PNG": PngImageFile,
@@ -46,15 +46,16 @@ _OPENERS: dict[str, type[ImageFile]] = {
     "AVIF": AvifImageFile,
 }
 _MOST_READS = 50_000
-"""Of a file, by Pillow: a sound picture needs hundreds. Headers are walked through in Python, part by part, and a small
-file can have millions of parts."""
+"""Reads of one file by Pillow; a sound picture needs hundreds. Pillow walks through headers in Python, part by part,
+and a small file can have millions of parts.
+"""
 MAX_SIDE = 1_000_000
-"""Pixels; OpenCV counts coordinates in float32 as it resizes."""
-_LOADING = Lock()  # Pillow loads a picture that several threads share once for each, in the same place
+"""Pixels; OpenCV resizes with coordinates in float32."""
+_LOADING = Lock()  # threads that share a picture would each have Pillow load it, into the same memory
 _SRGB = ImageCms.createProfile("sRGB")
 _LAB = ImageCms.createProfile("LAB")
 _LOST_GREYS = (127, 128)
-"""The levels in which libjpeg paints blocks whose data is missing, also where a file's inks are inverted."""
+"""The grey levels that libjpeg paints where data is missing; inverted inks turn one into the other."""
 _WHITE = (255, 255, 255)
 _CLEAR = (0, 0, 0, 0)
 # How to turn a picture upright, by its EXIF orientation.
@@ -70,7 +71,7 @@ _TURNS = {
 
 
 class _Frugal(BytesIO):
-    """A file that may not be read endlessly."""
+    """A file that can be read from only so many times."""
 
     reads = 0
 
@@ -84,7 +85,7 @@ class _Frugal(BytesIO):
 def decode(data: bytes, max_pixels: int, at_least: int | None = None) -> NDArray[np.uint8]:
     """The bytes of a picture file as uint8 [H, W, 3]; see `images.decode`, also for what is raised.
 
-    The first frame that a browser would show counts.
+    Of an animation, this is the first frame that a browser would show.
     """
     kind = identify(data)
     jpeg = read_jpeg(data) if kind == "JPEG" else None
@@ -94,9 +95,9 @@ def decode(data: bytes, max_pixels: int, at_least: int | None = None) -> NDArray
             check_png(data)
         return pixels(opened(data), at_least)
     picture = opened(jpeg.whole(data))
-    # What is missing of a JPEG is painted in mid-grey, and the last pixel is missing first. It may be grey of itself,
-    # though; then more scan data changes nothing. (Where an end marker was put on, a cut inside the last block is not
-    # noticed, nor one inside a progressive JPEG's last scan, which brings the finest bit of detail.)
+    # libjpeg paints what is missing mid-grey, and the last pixel is the first to be missing. But that pixel may really
+    # be grey; then more scan data changes nothing. (If an end marker was appended, a cut inside the last block goes
+    # unnoticed, as does one inside a progressive JPEG's last scan, which holds the finest detail.)
     last = picture.getpixel((picture.width - 1, picture.height - 1))
     levels = set(last) if isinstance(last, tuple) else {last}
     doubtful = jpeg.end == jpeg.scans_end or levels <= set(_LOST_GREYS)
@@ -108,8 +109,8 @@ def decode(data: bytes, max_pixels: int, at_least: int | None = None) -> NDArray
 def pixels(picture: Image.Image, at_least: int | None = None) -> NDArray[np.uint8]:
     """A loaded Pillow picture as uint8 [H, W, 3]: sRGB, upright (EXIF orientation applied), transparency over white.
 
-    Where no more than `at_least` pixels a side are needed, it is shrunk by a whole number, if that leaves as many.
-    Raises UnsupportedImageError for a mode that has no fixed white (32-bit and floating-point pixels).
+    If `at_least` pixels a side are enough, it is shrunk by a whole factor that leaves at least as many. Raises
+    UnsupportedImageError for a mode that has no fixed white (32-bit and floating-point pixels).
     """
     with _refusing(picture.format or "image"):
         orientation = _orientation(picture)
@@ -132,7 +133,7 @@ def load(picture: Image.Image) -> None:
     """Load a picture that may be shared by threads. Raises CorruptImageError if it cannot be decoded."""
     with _LOADING, _refusing(picture.format or "image"):
         picture.load()
-        _orientation(picture)  # which Pillow reads once, too, and keeps
+        _orientation(picture)  # Pillow reads this only once, too, and keeps it
 
 
 def check_size(size: tuple[int, int], max_pixels: int) -> None:
@@ -152,13 +153,15 @@ def check_size(size: tuple[int, int], max_pixels: int) -> None:
 
 
 def check_png(data: bytes) -> int:
-    """Where a PNG ends. Raises CorruptImageError if a part that is needed does not fit its checksum, which Pillow
-    does not look at; parts that are not there are missed by Pillow."""
+    """Where a PNG ends. Raises CorruptImageError if the checksum of a necessary part is wrong.
+
+    Pillow does not compare checksums, but it notices missing parts.
+    """
     at, kind, parts = 8, b"", 0
     while kind != b"IEND" and at + 12 <= len(data):
         parts += 1
         if parts > _MOST_READS:
-            raise CorruptImageError(f"a PNG of more than {_MOST_READS:,} parts is not supported;  {CONVERT}")
+            raise CorruptImageError(f"a PNG of more than {_MOST_READS:,} parts is not supported; {CONVERT}")
         length, kind = struct.unpack_from(">I4s", data, at)
         body = memoryview(data)[at + 4 : at + 8 + length]
         at += 12 + length
@@ -168,7 +171,7 @@ def check_png(data: bytes) -> int:
 
 
 def _open(kind: str, data: bytes, max_pixels: int, at_least: int | None) -> Image.Image:
-    """A decoded picture, in a mode of its own."""
+    """A decoded picture, still in its own mode."""
     with _refusing(kind):
         picture = _opener(kind)(_Frugal(data))
     check_size(picture.size, max_pixels)
@@ -189,7 +192,7 @@ def _open(kind: str, data: bytes, max_pixels: int, at_least: int | None) -> Imag
 
 def _opener(kind: str) -> type[ImageFile]:
     if kind == "HEIC":
-        from pi_heif import HeifImageFile  # loaded for those who need it
+        from pi_heif import HeifImageFile  # imported only when needed
 
         return cast("type[ImageFile]", HeifImageFile)
     return _OPENERS[kind]
@@ -197,7 +200,7 @@ def _opener(kind: str) -> type[ImageFile]:
 
 @contextmanager
 def _refusing(kind: str) -> Iterator[None]:
-    """Turns whatever Pillow raises into CorruptImageError: its plugins raise what they stumble over."""
+    """Turn whatever Pillow raises into CorruptImageError: its plugins raise all kinds of errors for damaged files."""
     try:
         yield
     except (ImageError, MemoryError):
@@ -212,14 +215,14 @@ def _refusing(kind: str) -> Iterator[None]:
 
 
 def _reduce(picture: Jpeg2KImageFile, data: bytes, at_least: int) -> None:
-    """Decode no more of a JPEG 2000 than is needed: each of its levels (in the COD marker) halves the sides."""
+    """Decode no more of a JPEG 2000 than needed: each level left out (the COD marker counts them) halves the sides."""
     marker = data.find(b"\xff\x52\0")
     levels = data[marker + 9] if 0 <= marker < len(data) - 9 else 0
     picture.reduce = min(levels, max((min(picture.size) // at_least).bit_length() - 1, 0))
 
 
 def _gif(picture: GifImageFile) -> Image.Image:
-    """The first frame; what it leaves free of the canvas is transparent, as browsers have it."""
+    """The first frame; the part of the canvas that it does not cover is transparent, as in browsers."""
     box = picture.tile[0].extents if picture.tile else None
     picture.load()
     if box is None or box == (0, 0, *picture.size):
@@ -230,8 +233,8 @@ def _gif(picture: GifImageFile) -> Image.Image:
 
 
 def _png(picture: PngImageFile, data: bytes) -> Image.Image:
-    """The first frame, and the colour that means transparent put right, which Pillow keeps as the file has it."""
-    if picture.default_image:  # shown by those alone who cannot show the animation
+    """The first frame, with its transparent colour corrected: Pillow keeps that as stored in the file."""
+    if picture.default_image:  # only programs that cannot show the animation show this frame
         picture.seek(1)
     raw = str(picture.tile[0].args) if picture.tile else ""
     picture.load()
@@ -240,7 +243,7 @@ def _png(picture: PngImageFile, data: bytes) -> Image.Image:
         picture.info["transparency"] = clear * 255 // (2 ** int(raw[-1]) - 1)
     if isinstance(clear, tuple) and raw == "RGB;16B":
         low = PngImageFile(BytesIO(data))
-        low.tile = [tile._replace(args="RGB;16L") for tile in low.tile]  # the other byte of each
+        low.tile = [tile._replace(args="RGB;16L") for tile in low.tile]  # the low byte of each level
         low.load()
         upper, lower = np.divmod(clear, 256)
         opaque = (np.asarray(picture) != upper).any(axis=2) | (np.asarray(low) != lower).any(axis=2)
@@ -250,7 +253,7 @@ def _png(picture: PngImageFile, data: bytes) -> Image.Image:
 
 
 def _webp(picture: WebPImageFile, data: bytes, at_least: int | None) -> Image.Image:
-    """One frame, by OpenCV: Pillow makes an animation of it, which takes three times the memory and twice the time."""
+    """One frame, by OpenCV: Pillow treats it as an animation, which takes three times the memory and twice the time."""
     decoded = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     if decoded is None:
         raise ValueError("not decoded")
@@ -263,7 +266,7 @@ def _webp(picture: WebPImageFile, data: bytes, at_least: int | None) -> Image.Im
 
 
 def _common(picture: Image.Image) -> Image.Image:
-    """In one of a few modes of 8 bits: L, LA, RGB, RGBA or CMYK."""
+    """The same picture in one of a few 8-bit modes: L, LA, RGB, RGBA or CMYK."""
     mode = picture.mode
     if mode.startswith("I;16"):
         levels = np.asarray(picture).astype(np.uint16)
@@ -284,7 +287,7 @@ def _common(picture: Image.Image) -> Image.Image:
 
 
 def _srgb(picture: Image.Image, profile: bytes | None) -> Image.Image:
-    """In RGB, without alpha, its colours as its profile means them; a broken profile is left aside."""
+    """The picture in sRGB, without alpha, converted by its colour profile; a broken profile is ignored."""
     if picture.mode in ("LA", "RGBA"):
         picture = picture.convert(picture.mode[:-1])
     if profile:
@@ -297,7 +300,7 @@ def _srgb(picture: Image.Image, profile: bytes | None) -> Image.Image:
 
 
 def _orientation(picture: Image.Image) -> int:
-    """EXIF's, 1 to 8; 1 (upright) where the EXIF data is broken: a picture is not refused for its metadata."""
+    """The EXIF orientation, 1 to 8; 1 (upright) if the EXIF data is broken: no picture is refused for its metadata."""
     try:
         return int(picture.getexif().get(ExifTags.Base.Orientation, 1))
     except Exception:

@@ -58,7 +58,7 @@ def _overlay(picture: Pixels, heat: NDArray[np.float32]) -> Pixels:
 
 
 def _broken(text: str, width: int) -> str:
-    """A text in lines of so many pixels, broken between words."""
+    """The text in lines of at most so many pixels, broken between words."""
     lines = [""]
     for word in text.split():
         longer = f"{lines[-1]} {word}".strip()
@@ -87,13 +87,13 @@ class SheetFolder:
         self._taken: set[str] = set()
 
     def save(self, stem: str, sheet: Pixels) -> Path:
-        """Write a sheet as <stem>.jpg, or <stem>-2.jpg and so on where this folder object wrote that already, or a file
-        of that name is no sheet and may be the very picture. A sheet is there as a whole or not at all.
+        """Write a sheet as <stem>.jpg; as <stem>-2.jpg and so on if this object has already written that name, or if
+        the file of that name is no sheet (it may be the picture itself). A sheet is written as a whole or not at all.
 
         Raises CaptionistError if it cannot be written.
         """
         name, number = stem, 1
-        # Some file systems take A.jpg and a.jpg for one.
+        # On some file systems, A.jpg and a.jpg are the same file.
         while name.casefold() in self._taken or _is_foreign(self._folder / f"{name}.jpg"):
             number += 1
             name = f"{stem}-{number}"
@@ -106,9 +106,9 @@ class SheetFolder:
 
 
 def _is_foreign(path: Path) -> bool:
-    """Whether there is something under this name that is not a sheet."""
+    """Whether a file of this name exists that is not a sheet."""
     try:
         with path.open("rb") as file:
             return file.read(len(SHEET_START)) != SHEET_START
     except OSError:
-        return os.path.lexists(path)  # what cannot be opened may be there; a name too long cannot
+        return os.path.lexists(path)  # a file that cannot be opened may exist; one with too long a name cannot

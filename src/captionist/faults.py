@@ -12,7 +12,7 @@ _ALLOWED = re.compile(r"Input should be (.*?)(, (unable to|got a) .*)?", re.DOTA
 _WORDS = {"greater than or equal to": "at least", "less than or equal to": "at most", "greater than": "above"}
 _WORDS |= {"less than": "below", "a valid integer": "a whole number", "a valid boolean": "true or false"}
 _WORDS |= {"a valid string": "text", "a valid array": "an array", "a valid ": "a "}
-_LONGEST = 40  # characters of a name or a value that are repeated
+_LONGEST = 40  # characters of a name or a value that messages repeat
 
 
 class Fault(NamedTuple):

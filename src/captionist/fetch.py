@@ -24,7 +24,7 @@ _MOST_CONNECTIONS = 64
 
 
 def is_public(address: str) -> bool:
-    """Whether an IP address is one of the public internet; mapped and tunnelled IPv4 addresses count as themselves."""
+    """Whether an IP address is on the public internet; an IPv4 address inside an IPv6 one is judged as itself."""
     ip = ipaddress.ip_address(address.partition("%")[0])
     if isinstance(ip, ipaddress.IPv6Address):
         inner = ip.ipv4_mapped or ip.sixtofour or (ip.teredo and ip.teredo[1])
@@ -32,13 +32,13 @@ def is_public(address: str) -> bool:
             return is_public(str(inner))
         if ip in ipaddress.ip_network("64:ff9b::/96"):  # NAT64
             return is_public(str(ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)))
-        if ip not in _ALLOCATED:  # ::127.0.0.1, say, and what was once site-local
+        if ip not in _ALLOCATED:  # such as ::127.0.0.1, and the former site-local addresses
             return False
     return ip.is_global and not ip.is_multicast
 
 
 class PublicOnlyBackend(AsyncNetworkBackend):
-    """Connects to public addresses only; the connection goes to the very address that was judged."""
+    """Connects to public addresses only, and to the very address that was checked."""
 
     def __init__(self) -> None:
         self._inner = AnyIOBackend()
@@ -79,7 +79,7 @@ class Fetcher:
         )
 
     async def fetch(self, url: str, hold_more: Callable[[int], None] = lambda _: None) -> bytes:
-        """The body behind a URL; hold_more is told of every byte before it is kept.
+        """The body behind a URL; hold_more is told how many bytes come, before they are kept.
 
         Raises ImageFetchError, ImageTooLargeError, and what hold_more raises.
         """
@@ -123,7 +123,7 @@ class Fetcher:
                 return fields[b"location"].decode("latin-1"), b""
             if response.status != 200:
                 raise _refused(f"The server answered {response.status}.")
-            if fields.get(b"content-encoding", b"identity").lower() != b"identity":  # which we did not ask for
+            if fields.get(b"content-encoding", b"identity").lower() != b"identity":  # we did not ask for any
                 raise _refused("The server sent it compressed.")
             body = bytearray()
             async for chunk in response.aiter_stream():
@@ -159,6 +159,6 @@ def fetch(url: str, max_bytes: int, timeout: float = 30) -> bytes:
         finally:
             await fetcher.aclose()
 
-    # In a thread of its own, since a notebook has a loop running in this one.
+    # In its own thread, since a notebook already runs an event loop in this one.
     with ThreadPoolExecutor(1) as pool:
         return pool.submit(asyncio.run, fetched()).result()

@@ -12,15 +12,15 @@ from captionist.errors import CaptionistError
 
 @contextmanager
 def replacing(path: Path, failure: type[CaptionistError] = CaptionistError) -> Iterator[BinaryIO]:
-    """Give a file to write, which takes this name once it is whole, with the permissions of the file that is there.
+    """Yield a file to write; once complete, it takes this name and the permissions of the file that it replaces.
 
-    Behind a link, what the link leads to is replaced. Raises `failure` where that fails; the file is then as it was.
+    For a link, its target is replaced. Raises `failure` if that fails; the old file is then unchanged.
     """
     part = path.with_name(f".captionist-{os.getpid()}.part")  # a name that is never too long
     try:
         path = path.resolve()
         part = path.with_name(part.name)
-        if path.exists() and not os.access(path, os.W_OK):  # which a rename would not care about
+        if path.exists() and not os.access(path, os.W_OK):  # a rename would not care
             raise PermissionError(None, "it is read-only")
         with part.open("wb") as file:
             yield file

@@ -1,4 +1,4 @@
-"""Which format a picture file is in, told from its first bytes; its name and extension are not looked at."""
+"""Which format a picture file is in, told from its first bytes; its name and extension do not matter."""
 
 import re
 
@@ -13,7 +13,7 @@ _READ = (
     (rb"RIFF.{4}WEBP", "WebP"),
     (rb"II[*+]\0|MM\0[*+]", "TIFF"),
     (rb"\0\0\0\x0cjP  \r\n\x87\n|\xff\x4f\xff\x51", "JPEG 2000"),
-    # "BM" alone is too little to tell a bitmap from a text: the size of the second header must make sense, too.
+    # A text may begin with "BM", too, so the size of the second header must make sense as well.
     (rb"BM.{12}[\x0c\x10\x28\x34\x38\x40\x6c\x7c]\0\0\0", "BMP"),
 )
 _NOT_READ = (
@@ -72,7 +72,7 @@ def _first(table: tuple[tuple[bytes, str], ...], data: bytes) -> str | None:
 
 
 def _of_boxes(data: bytes) -> str | None:
-    """AVIF and HEIC lie in the same boxes as videos do; their brands tell them apart."""
+    """AVIF and HEIC use the same boxes as videos; their brands tell them apart."""
     if data[4:8] != b"ftyp":
         return None
     brands = {data[at : at + 4] for at in range(8, min(int.from_bytes(data[:4], "big"), 256), 4)}

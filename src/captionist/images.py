@@ -1,6 +1,6 @@
-"""Picture files to pixels: every check on untrusted pictures happens on this way.
+"""Picture files to pixels; every check on untrusted pictures happens here.
 
-bytes, or where they lie -> `decode` -> upright RGB, uint8 [H, W, 3] -> `prepare` -> a model's input, float32 [3, h, w]
+bytes, or where they are -> `decode` -> upright RGB, uint8 [H, W, 3] -> `prepare` -> a model's input, float32 [3, h, w]
 """
 
 import math
@@ -51,10 +51,10 @@ _DEFAULT_LIMITS = ImageLimits()
 _START = 64
 """Bytes that identify a video."""
 
-# (height, width) of what a detector reads: about as many pixels each, and sides that its strides divide.
+# Sizes (height, width) that a detector reads: each has about as many pixels, and sides divisible by its strides.
 _SCENES = ((256, 256), (256, 288), (288, 256), (224, 320), (320, 224), (192, 384), (384, 192))
 _RIBBON = 16
-"""Sides of which one is longer than so many of the other."""
+"""A picture is a ribbon if one side is longer than this many of the other."""
 SCENE_SIDE = 384
 """The longest side of what a detector reads, in pixels."""
 
@@ -68,9 +68,9 @@ class FilePartStat(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class FilePart:
-    """A file that lies whole in another one, such as a picture in a tar archive: `size` bytes from `offset` on.
+    """A file stored whole inside another one, such as a picture in a tar archive: `size` bytes from `offset` on.
 
-    It has those of a Path's methods that a picture's reader needs, and opens `path` anew for each.
+    It has the methods of a Path that reading a picture needs, and opens `path` anew each time.
     """
 
     path: Path
@@ -93,13 +93,13 @@ class FilePart:
         return FilePartStat(self.size, self.path.stat().st_mtime_ns)
 
     def read_bytes(self) -> bytes:
-        with self.path.open("rb", buffering=512) as file:  # a larger buffer would read what lies behind, too
+        with self.path.open("rb", buffering=512) as file:  # a larger buffer would read what follows, too
             file.seek(self.offset)
             return file.read(self.size)
 
 
 ImageFile = Path | FilePart
-"""Where a picture lies on the disk."""
+"""Where a picture is on disk."""
 ImageInput = (
     str | os.PathLike[str] | FilePart | bytes | bytearray | memoryview | BinaryIO | Image.Image | NDArray[np.uint8]
 )
@@ -161,7 +161,7 @@ def label(source: object) -> str:
 
 
 def reason(error: ImageError, source: object) -> str:
-    """What an error of this picture says, without the name that `decode` puts before it."""
+    """An error's message without the name that `decode` puts before it."""
     return str(error).removeprefix(f"{label(source)}: ")
 
 
@@ -191,7 +191,7 @@ def _read_open(file: Any, limits: ImageLimits) -> bytes:
     while len(data) <= limits.max_bytes:
         try:
             more = file.read(limits.max_bytes + 1 - len(data))
-        except Exception as error:  # it may be anybody's
+        except Exception as error:  # the file object may be anybody's
             raise ImageNotFoundError(f"cannot be read ({str(error) or type(error).__name__}): open it again") from error
         if not isinstance(more, bytes):
             what = "a file that was opened as text" if isinstance(more, str) else f"a file of {type(more).__name__}"
@@ -218,7 +218,7 @@ def prepare(rgb: NDArray[np.uint8], preprocessing: Preprocessing) -> NDArray[np.
     """Turn a picture, uint8 [H, W, 3] RGB, into a model's input: float32 [3, height, width], contiguous.
 
     The whole picture is squeezed to the model's size (its aspect ratio is lost, as it was in training), or resized and
-    cut as a model of others wants it, and normalised: (pixel / 255 - mean) / std. Raises ValueError for an array of
+    cropped as an imported model expects, and normalised: (pixel / 255 - mean) / std. Raises ValueError for an array of
     another shape or type.
     """
     if rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[2] != 3:
@@ -233,22 +233,22 @@ def prepare(rgb: NDArray[np.uint8], preprocessing: Preprocessing) -> NDArray[np.
 def squeeze(rgb: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
     """Resize the whole picture, uint8 [H, W, 3], to `size` (height, width); its aspect ratio is lost."""
     height, width = size
-    # Shrinking averages over the area of each new pixel, so that fine texture does not alias. It comes first and on its
-    # own, because OpenCV averages only where no axis grows.
+    # Shrinking averages over the area of each new pixel, so that fine texture does not alias. It comes first and
+    # separately, because OpenCV averages only if no axis grows.
     smaller = min(height, rgb.shape[0]), min(width, rgb.shape[1])
     if smaller != rgb.shape[:2]:
         rgb = _uint8(cv2.resize(rgb, smaller[::-1], interpolation=cv2.INTER_AREA))
-    # Enlarging is linear: unlike cubic it makes no bright or dark rims that were not in the picture.
+    # Enlarging is linear: cubic would add bright or dark rims.
     if size != rgb.shape[:2]:
         rgb = _uint8(cv2.resize(rgb, (width, height), interpolation=cv2.INTER_LINEAR))
     return rgb
 
 
 def _resize(rgb: NDArray[np.uint8], wanted: Preprocessing) -> NDArray[np.uint8]:
-    """As transformers' image processors do it, to the last bit."""
+    """Resize as transformers' image processors do, to the last bit."""
     resized = wanted.resized or wanted.size
     if isinstance(resized, int):
-        # The ends of a ribbon would be made larger by the gigabyte, and then cut off.
+        # The ends of a ribbon would be enlarged to gigabytes and then cropped, so they are cropped first.
         most = _RIBBON * min(rgb.shape[:2])
         rgb = np.ascontiguousarray(centre(rgb, (min(rgb.shape[0], most), min(rgb.shape[1], most))))
         short, long = sorted(rgb.shape[:2])
@@ -259,19 +259,20 @@ def _resize(rgb: NDArray[np.uint8], wanted: Preprocessing) -> NDArray[np.uint8]:
 
 
 def centre(rgb: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
-    """The middle of a picture, uint8 [H, W, 3], that is (height, width) large; a view."""
+    """The middle of a picture, uint8 [H, W, 3], of size (height, width); a view."""
     top, left = ((whole - part) // 2 for whole, part in zip(rgb.shape, size, strict=False))
     return rgb[top : top + size[0], left : left + size[1]]
 
 
 def scene_shape(height: int, width: int) -> tuple[int, int]:
-    """(height, width) that a picture of this size is squeezed to for a detector, which needs shapes kept: of a few
-    shapes, the one whose aspect ratio is nearest."""
+    """The (height, width) to which a picture of this size is squeezed for a detector: of a few shapes, the one with the
+    nearest aspect ratio, since a detector needs shapes preserved.
+    """
     return min(_SCENES, key=lambda scene: abs(math.log(scene[0] * width / (scene[1] * height))))
 
 
 def thumbnail(rgb: NDArray[np.uint8], max_side: int) -> NDArray[np.uint8]:
-    """A picture, uint8 [H, W, 3], in its own shape with at most `max_side` pixels a side; never enlarged."""
+    """A picture, uint8 [H, W, 3], in its own aspect ratio with at most `max_side` pixels a side; never enlarged."""
     scale = min(1.0, max_side / max(rgb.shape[:2]))
     return squeeze(rgb, (max(round(rgb.shape[0] * scale), 1), max(round(rgb.shape[1] * scale), 1)))
 
@@ -292,7 +293,7 @@ def read_file(path: ImageFile, limits: ImageLimits = _DEFAULT_LIMITS) -> bytes:
             raise ImageNotFoundError("this is a directory; give the path of a picture")
         with path.open("rb") as file:
             size = path.stat().st_size
-            # Pipes and devices have no size, so the reading is bounded too.
+            # Pipes and devices have no size, so what is read is limited, too.
             data = file.read(limits.max_bytes + 1 if size <= limits.max_bytes else _START)
     except (OSError, ValueError) as error:  # ValueError: a null byte in the path
         reason = getattr(error, "strerror", None) or str(error)
@@ -302,8 +303,9 @@ def read_file(path: ImageFile, limits: ImageLimits = _DEFAULT_LIMITS) -> bytes:
 
 
 def check_bytes(count: int, limits: ImageLimits = _DEFAULT_LIMITS, start: bytes = b"") -> None:
-    """Raises ImageTooLargeError for a file of so many bytes, if that is too many; NotAnImageError, if its first bytes
-    are those of a video, which nobody can scale down."""
+    """Raise ImageTooLargeError for a file of too many bytes; NotAnImageError if its first bytes are those of a video,
+    which nobody can scale down.
+    """
     if count > limits.max_bytes:
         refuse_film(start)
         raise ImageTooLargeError(
@@ -313,5 +315,5 @@ def check_bytes(count: int, limits: ImageLimits = _DEFAULT_LIMITS, start: bytes 
 
 
 def _uint8(pixels: object) -> NDArray[np.uint8]:
-    """Give OpenCV's loosely typed arrays their type; a view, not a copy, for what is uint8 already."""
+    """Give OpenCV's loosely typed arrays their type; a view, not a copy, of what is already uint8."""
     return np.asarray(pixels, np.uint8)

@@ -14,7 +14,7 @@ from captionist.errors import ImageIndexError
 from captionist.files import replacing
 from captionist.ownfiles import INDEX_FORMAT
 
-# Rows that are float32 at the same time; 4 MB at a width of 256, which stay in the processor's cache.
+# Rows that are float32 at a time: 4 MB at a width of 256, which fit in the processor's cache.
 _BLOCK = 4096
 _NO_STAMP = (-1, -1)
 _UNIT = 0.01  # how far from 1 the length of a unit vector may be after rounding to float16
@@ -28,7 +28,7 @@ class Stamp(NamedTuple):
 
     @classmethod
     def of(cls, path: str | Path) -> "Stamp | None":
-        """None if no such file can be seen."""
+        """None if no such file is found."""
         try:
             status = Path(path).stat()
         except (OSError, ValueError):
@@ -109,7 +109,7 @@ class ImageIndex:
             raise ImageIndexError(f"there is no index {path}: make one with `captionist index PATH...`") from error
         except OSError as error:
             raise ImageIndexError(f"{path} cannot be read ({error.strerror}): check its permissions") from error
-        except Exception as error:  # damaged bytes make zipfile and numpy raise whatever they come upon
+        except Exception as error:  # for damaged bytes, zipfile and numpy raise all kinds of errors
             raise ImageIndexError(
                 f"{path} is damaged, or not an index that this captionist can read ({error}): name another file, or "
                 "delete it and build it again if it was an index"
@@ -119,7 +119,7 @@ class ImageIndex:
     @classmethod
     def _read(cls, file: BinaryIO) -> "ImageIndex":
         with zipfile.ZipFile(file) as members:
-            # What is compressed may grow beyond all memory, and what `save` writes is not.
+            # `save` does not compress, and compressed data could grow beyond all memory.
             if any(member.compress_type for member in members.infolist()):
                 raise ValueError("it is compressed")
         file.seek(0)
@@ -137,7 +137,7 @@ class ImageIndex:
         if self.stamps.dtype != np.int64 or self.stamps.shape != (len(self.paths), 2):
             raise ValueError(f"{len(self.paths)} paths do not fit stamps {self.stamps.dtype} {list(self.stamps.shape)}")
         for _, block in self._blocks():
-            if not (np.abs(np.linalg.norm(block, axis=1) - 1) < _UNIT).all():  # which NaN is not either
+            if not (np.abs(np.linalg.norm(block, axis=1) - 1) < _UNIT).all():  # false for NaN, too
                 raise ValueError("not all embeddings are unit vectors")
 
     def __len__(self) -> int:
@@ -165,6 +165,6 @@ class ImageIndex:
         return [Match(self.paths[row], float(cosines[row])) for row in best]
 
     def _blocks(self) -> Iterator[tuple[int, NDArray[np.float32]]]:
-        """Some rows at a time in float32, with the number of the first: a million would take gigabytes."""
+        """Some rows at a time in float32, with the number of the first; a million at once would take gigabytes."""
         for start in range(0, len(self), _BLOCK):
             yield start, self.embeddings[start : start + _BLOCK].astype(np.float32)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from captionist.captions import Caption
 
 _WARM = (255, 96, 0)
-# Without a script, which notebooks of others do not run. What is hovered over shows the map that lies inside of it.
+# No script, since notebooks from others do not run any: a word's map lies inside its element and shows on hover.
 _STYLE = (
     "<style>.captionist{position:relative;display:inline-block;margin:0}.captionist>img{display:block}"
     ".captionist span>img{position:absolute;top:0;left:0;display:none;pointer-events:none}"
@@ -40,7 +40,7 @@ def html(caption: "Caption") -> str:
 
 
 def _overlay(heat: NDArray[np.float32], width: int, height: int) -> str:
-    """A map, float32 [rows, cols] of 0 to 1, as a picture that is clear where it is cold."""
+    """A map, float32 [rows, cols] of 0 to 1, as a picture that is transparent where the map is 0."""
     smooth = cv2.resize(heat, (max(width // 4, 1), max(height // 4, 1)), interpolation=cv2.INTER_CUBIC).clip(0, 1)
     bgra = np.empty((*smooth.shape, 4), np.uint8)
     bgra[..., :3], bgra[..., 3] = _WARM[::-1], smooth * 180

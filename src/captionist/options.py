@@ -7,13 +7,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from captionist.faults import find_faults
 
 MOST_BEAMS = 1000
-"""For one picture; each takes a row of the decoder's cache, so that more would use up a machine's memory."""
+"""Per picture; each takes a row of the decoder's cache, so that more would use up a machine's memory."""
 MOST_TOKENS = 1000
-"""In a caption: more than any model writes."""
+"""Per caption: more than any model writes."""
 MOST_ROWS = 512
-"""Rows of the decoder that may run at once: wide beams get fewer pictures in a batch, which bounds their memory."""
+"""Rows of the decoder that may run at once: wider beams get fewer pictures per batch, which bounds their memory."""
 MOST_RETRIEVED = 50
-"""For one picture; each takes such a row, too, and a bundle looks at no more of its sentences."""
+"""Per picture; each takes such a row, too, and a bundle considers no more of its sentences."""
 
 
 class _Options(BaseModel):
@@ -28,7 +28,7 @@ class _Options(BaseModel):
 
 
 def _plain(options: dict[str, Any]) -> dict[str, Any]:
-    """NumPy's numbers as Python's, which strict fields ask for."""
+    """NumPy's numbers as Python's, which strict fields require."""
     return {name: one.item() if type(one).__module__ == "numpy" else one for name, one in options.items()}
 
 
@@ -106,19 +106,19 @@ class SearchOptions(_Options):
         return self
 
     def fitting(self, batch: int) -> int:
-        """How many of so many pictures may run at once."""
+        """How many of `batch` pictures may run at once."""
         rows = self.num_captions if self.sample else max(self.num_beams, self.retrieved)
         return min(batch, max(1, MOST_ROWS // rows))
 
     def override(self, **changes: Unpack[SearchOverrides]) -> "SearchOptions":
         """These options with some changed; ValueError if one is wrong.
 
-        More captions than beams raise the number of beams, fewer tokens at most the number at least, unless that is
-        given, too.
+        Unless they are given as well, num_beams rises to at least num_captions, and min_tokens falls to at most
+        max_tokens.
         """
         merged = cast(SearchOverrides, {**dict(self), **_plain(dict(changes))})
         captions, most = merged["num_captions"], merged["max_tokens"]
-        # What is wrong in itself is refused below, and should not make another option wrong as well.
+        # A value that is wrong by itself is refused below, and must not make another option wrong as well.
         if isinstance(captions, int) and "num_beams" not in changes and merged["sample"] is None:
             merged["num_beams"] = max(self.num_beams, min(captions, MOST_BEAMS))
         if isinstance(most, int) and "min_tokens" not in changes:
@@ -127,7 +127,7 @@ class SearchOptions(_Options):
 
 
 def given(**options: int | None) -> SearchOverrides:
-    """Of options that may be None, those that are not."""
+    """Those of the options that are not None."""
     return cast(SearchOverrides, {name: value for name, value in options.items() if value is not None})
 
 

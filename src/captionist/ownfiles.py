@@ -1,21 +1,21 @@
-"""Recognises what Captionist itself has written, so that nobody has to keep it apart from the pictures."""
+"""Recognises what Captionist itself has written, so that nobody has to keep it apart from pictures."""
 
 import os
 
 SHEET_START = b"\xff\xd8\xff\xfe\0\x12captionist sheet"
-"""Of a sheet that --explain wrote: a JPEG's first marker, and a comment."""
+"""How a sheet written by --explain starts: a JPEG's first marker, and a comment."""
 INDEX_FORMAT = "captionist index 1"
-"""Stands at the beginning of an index, as NumPy writes text."""
+"""Near the start of an index, encoded as NumPy encodes text."""
 TABLE_MANIFEST, TABLE_LOCK = "_captionist.json", "_captionist.lock"
-"""A folder that holds one of them is a table that --out wrote. Readers of Parquet pass over names that begin so."""
+"""A folder that holds one of these is a table written by --out. Readers of Parquet skip names that begin with _."""
 
 _INDEX_STARTS = b"PK\3\4"
 _INDEX_TEXT = INDEX_FORMAT.encode("utf-32-le")
-_ENOUGH = 512  # bytes, of which an index needs the names and sizes before its first text
+_ENOUGH = 512  # bytes; in an index, the names and sizes before its first text take less
 
 
 def is_own_file(path: str | os.PathLike[str]) -> bool:
-    """Whether this regular file is a sheet or an index; no where it cannot be read."""
+    """Whether this regular file is a sheet or an index; False if it cannot be read."""
     try:
         with open(path, "rb", buffering=0) as file:  # noqa: PTH123  # for names too
             start = file.read(_ENOUGH)

@@ -1,7 +1,7 @@
-"""Questions about paths, each of which every path has an answer to.
+"""Questions about paths that have an answer for every path.
 
-Until Python 3.14, `Path.is_dir` and its like raise an OSError for a name that is too long and for what lies in a folder
-that may not be entered. For us such a path leads nowhere, and `obstacle` says why.
+Until Python 3.14, `Path.is_dir` and its like raise an OSError for a name that is too long, or for a path in a folder
+that may not be entered. Here such a path leads nowhere, and `obstacle` says why.
 """
 
 import os
@@ -24,9 +24,9 @@ def obstacle(path: Name) -> str | None:
 
 
 def absolute(path: Name) -> str:
-    """The path from the root, links left as they are (`Path.resolve` would follow them).
+    """The path from the root, with links left as they are (`Path.resolve` would follow them).
 
-    It is as it was given where the current folder has been deleted.
+    If the current folder has been deleted, the path is returned as it was given.
     """
     try:
         return os.path.abspath(path)  # noqa: PTH100

@@ -1,8 +1,8 @@
 """Whether bytes are more than one picture file, as `cat a.jpg b.jpg` makes them.
 
-What cameras append to their own files does not count: other views and gain maps, which the first picture's index (CIPA
-DC-007, "MPF") lists, depth maps and videos, whose lengths stand in its XMP. Where a TIFF, HEIC, AVIF or JPEG 2000 ends
-is not looked for.
+What cameras append to their own files does not count: other views and gain maps, listed in the first picture's index
+(CIPA DC-007, "MPF"), and depth maps and videos, whose lengths are in its XMP. The ends of TIFF, HEIC, AVIF and JPEG
+2000 files are not looked for.
 """
 
 import re
@@ -21,8 +21,8 @@ _APPENDED = re.compile(rb'(?:Item:Length|Item:Padding|MicroVideoOffset)="(\d{1,1
 
 
 def holds_several(data: bytes) -> bool:
-    """Whether another picture, in a supported format or not, follows directly after the first; no if the first is
-    damaged or not a picture.
+    """Whether another picture, in a supported format or not, directly follows the first; False if the first is damaged
+    or not a picture.
     """
     try:
         end = _end(data)
@@ -38,7 +38,7 @@ def holds_several(data: bytes) -> bool:
 
 
 def _end(data: bytes) -> int:
-    """Where the first file ends. Raises ImageError if it is damaged or none."""
+    """Where the first file ends. Raises ImageError if it is damaged or not a picture."""
     kind = identify(data)
     if kind == "JPEG":
         end = read_jpeg(data).end
@@ -58,8 +58,8 @@ def _end(data: bytes) -> int:
 
 
 def _last_view(head: bytes) -> int:
-    """Where the last of the pictures ends that a JPEG's index lists behind it; 0 where there is none."""
-    with suppress(Exception):  # of a damaged index, whatever Pillow stumbles over
+    """Where the last picture listed in a JPEG's index ends; 0 if there is none."""
+    with suppress(Exception):  # whatever Pillow raises for a damaged index
         picture = JpegImageFile(BytesIO(head))
         views = (picture._getmp() or {}).get(0xB002, [])
         base = picture.info["mpoffset"]

@@ -1,4 +1,4 @@
-"""What the user named on the command line, found: files, folders, globs and standard input."""
+"""Finds what the user named on the command line: files, folders, globs and standard input."""
 
 import glob
 import os
@@ -14,7 +14,7 @@ from captionist.paths import absolute, exists, isdir, isfile
 
 STDIN = "-"
 
-# PDF is not among them: whoever keeps scans among pictures should hear that they are not read.
+# PDF is not among them: people who keep scans among their pictures should learn that they are not read.
 _COMPANIONS = {
     *("xmp", "aae", "thm", "lrv", "pp3", "dop", "cos"),  # what cameras and editors keep beside a picture
     *("mp4", "mov", "m4v", "avi", "mkv", "webm", "mpg", "mpeg", "mts", "m2ts", "3gp", "wmv", "flv"),
@@ -39,15 +39,15 @@ class Source:
 
 @dataclass(slots=True)
 class Found:
-    """The pictures to caption, in order, and what was named but leads to none."""
+    """The pictures to caption, in order, and the names that lead to none."""
 
     sources: list[Source] = field(default_factory=list)
     errors: list[tuple[str, str]] = field(default_factory=list)
     """A name and what is wrong with it."""
     own: list[str] = field(default_factory=list)
-    """What was skipped because this program wrote it, or is writing it."""
+    """Skipped, because this program wrote it or is writing it."""
     skipped: int = 0
-    """Files in folders that are clearly not pictures."""
+    """How many files in folders were skipped because they are clearly not pictures."""
 
 
 def is_companion(name: str) -> bool:
@@ -61,14 +61,14 @@ def find_sources(
     skips: Callable[[str], bool] = is_companion,
     wanted: str = "pictures",
 ) -> Found:
-    """Resolve arguments in order; a file that is named twice, or in a folder too, is taken once.
+    """Resolve arguments in order; a file that is named twice, or also lies in a named folder, is taken once.
 
-    A folder gives its files, sub-folders included, sorted by name, without hidden folders and without the files whose
-    names `skips` says yes to, which are counted. A name with *, ? or [ that is not a file itself is a glob, where **
-    crosses folders; as with the shell's globs, what it matches is named, whatever it is. `-` is the bytes of one
-    picture from `read_stdin`, which is called at most once and may raise ImageError; where it is a text, it says why
-    standard input is not read. What Captionist wrote (sheets, tables, indexes, and where the output goes now) is
-    passed over, so that a command can be given again. wanted: what messages call the files.
+    A folder gives its files, including those in sub-folders, sorted by name. Hidden folders are left out, and so are
+    files whose names `skips` is true for; the latter are counted. A name with *, ? or [ that is not a file itself is a
+    glob, in which ** crosses folders; as with the shell's globs, whatever it matches counts as named. `-` is the bytes
+    of one picture from `read_stdin`, which is called at most once and may raise ImageError; if it is a text, it says
+    why standard input is not read. What Captionist wrote (sheets, tables, indexes, and the current output) is skipped,
+    so that a command can be repeated. wanted: what messages call the files.
     """
     found = Found()
     seen: set[str] = set()
@@ -120,7 +120,7 @@ def find_sources(
 
 
 def _files(folder: str, found: Found, skips: Callable[[str], bool]) -> Iterator[str]:
-    """The files of a folder, depth first and sorted. Links to folders are not followed, since they may go round."""
+    """The files of a folder, depth first and sorted. Links to folders are not followed: they may form a circle."""
 
     def unreadable(error: OSError) -> None:
         message = f"the folder cannot be read ({error.strerror}): check its permissions"
@@ -143,8 +143,9 @@ def _files(folder: str, found: Found, skips: Callable[[str], bool]) -> Iterator[
 
 
 def _would_wait(path: str) -> bool:
-    """Whether it is a pipe or a socket, which would wait for a writer for ever. What cannot be seen is no such thing:
-    it is worth its error line."""
+    """Whether it is a pipe or a socket, which would wait for a writer forever. A path that cannot be seen is neither,
+    and so gets its error line.
+    """
     return exists(path) and not isfile(path)
 
 

@@ -1,4 +1,4 @@
-"""What not every operating system offers. Only this module asks for it, so that the package also works without."""
+"""What some operating systems lack. Only this module uses it, so that the package works without it, too."""
 
 import ctypes
 import os
@@ -15,8 +15,8 @@ def schedulable_cores() -> int:
 
 
 def take_room(path: Path) -> None:
-    """Reserve all the disk space that a new file of zeros needs, since a full disk kills processes that write to mapped
-    memory.
+    """Reserve all the disk space that a new file of zeros needs: when a disk fills up, processes that write to mapped
+    memory are killed.
 
     Raises OSError if there is too little.
     """
@@ -30,7 +30,7 @@ def take_room(path: Path) -> None:
 
 
 def raise_file_limit() -> None:
-    """Each connection is an open file, and the usual 1,024 are soon used up."""
+    """Raise the limit on open files: each connection is one, and the usual 1,024 are soon used up."""
     try:
         import resource
     except ModuleNotFoundError:  # Windows has no such limit
@@ -41,6 +41,6 @@ def raise_file_limit() -> None:
 
 
 def share_heaps() -> None:
-    """Let glibc's malloc keep two heaps, not one or more for every thread, each with what its thread once needed."""
+    """Let glibc's malloc keep two heaps, instead of at least one per thread that keeps all its thread once needed."""
     with suppress(AttributeError, TypeError, OSError):  # another C library has no such setting
         ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 2)

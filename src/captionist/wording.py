@@ -18,7 +18,7 @@ from captionist.inference.tokenizer import CaptionTokenizer
 
 
 class Wording:
-    """What a bundle makes of hypotheses."""
+    """Turns a bundle's hypotheses into captions."""
 
     def __init__(self, config: BundleConfig, tokenizer: CaptionTokenizer) -> None:
         self._config, self._tokenizer = config, tokenizer
@@ -36,7 +36,7 @@ class Wording:
         ]
 
     def _best(self, captions: list[Caption]) -> Caption:
-        """The first of some captions with the rest as its alternatives; different tokens may read the same."""
+        """The first caption with the others as its alternatives; of those that read the same, only the first stays."""
         distinct = list({caption.text: caption for caption in reversed(captions)}.values())[::-1]
         best, *others = distinct
         return replace(best, alternatives=tuple(others))
@@ -66,7 +66,7 @@ class Wording:
         )
 
     def _confidences(self, hypotheses: Sequence[Hypothesis]) -> list[float]:
-        """Of a picture's captions, best first; of those that were ranked, none is surer than the one before."""
+        """The confidence in each of a picture's captions, best first; if ranked, none exceeds the one before."""
         calibration = self._config.calibration
         means = [hypothesis.mean_log_probability for hypothesis in hypotheses]
         found = [
@@ -81,6 +81,6 @@ class Wording:
         A visual token counts where it is: places float32 [P, rows * cols].
         """
         grid: NDArray[np.float32] = (attention.mean(axis=0) @ places).reshape(self._config.grid)
-        # The rest of the attention went to earlier words; a grid that got none at all is read as an even look.
+        # The rest of the attention went to earlier words. A grid that got none counts as looked at evenly.
         total = grid.sum()
         return grid / total if total > 0 else np.full_like(grid, 1 / grid.size)

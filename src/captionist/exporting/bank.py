@@ -1,4 +1,4 @@
-"""Sentences into a bundle, for its captions to compete with."""
+"""Gives a bundle sentences for its captions to compete with."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -12,21 +12,21 @@ from captionist.errors import BundleError
 from captionist.inference.bank import write_bank
 from captionist.inference.class_words import ClassWords, words_of
 
-_FEWEST_WORDS, _MOST_WORDS = 6, 13  # shorter ones say little, longer ones too much that is not in another picture
+_FEWEST_WORDS, _MOST_WORDS = 6, 13  # shorter ones say little; longer ones say too much to be true of another picture
 _TOGETHER = 1000
 
 
 def usable_sentences(lines: Iterable[str]) -> list[str]:
-    """Of some sentences those of a fitting length, in plain lower-case words, each once."""
+    """Those sentences that have a suitable length, each once, in plain lower-case words."""
     plain = (words_of(line) for line in lines)
     return list(dict.fromkeys(" ".join(words) for words in plain if _FEWEST_WORDS <= len(words) <= _MOST_WORDS))
 
 
 def add_bank(directory: Path, sentences: Sequence[str], credit: str) -> None:
-    """Give a bundle that has an alignment a bank of sentences; it needs a ranker before they compete.
+    """Give a bundle that has an alignment a bank of sentences; they compete only once it also has a ranker.
 
-    sentences: see `usable_sentences`. credit: what the model card has to say of where they are from. Raises BundleError
-    if the bundle has no alignment, or a bank already, or there is not one sentence.
+    sentences: see `usable_sentences`. credit: what the model card says about their origin. Raises BundleError if the
+    bundle has no alignment or already has a bank, or if no sentence is given.
     """
     captioner = Captioner(directory)
     config = captioner.bundle.config

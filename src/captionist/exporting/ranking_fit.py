@@ -1,7 +1,7 @@
-"""A bundle that has a bank of sentences learns to choose: its ranker, and how sure one may be of what it chooses.
+"""Teaches a bundle that has a bank of sentences to choose: its ranker, and how sure one may be of the choice.
 
-The halves of the corpora that calibrate confidence (see `evaluation.calibration`) are what is learnt from; the other
-halves tell what was gained.
+It learns from the halves of the corpora that calibrate confidence (see `evaluation.calibration`); the other halves show
+what was gained.
 """
 
 import hashlib
@@ -32,17 +32,17 @@ SETTINGS = (
     Setting(hidden=16),
     Setting(hidden=0, nets=1, steps=200),
 )
-"""From which one is chosen by cross-fitting: the first, unless another is clearly better."""
-_CLEARLY = 1.0  # CIDEr-D; with some hundred pictures, less is chance
-_FEWEST = 4  # pictures of a corpus to learn from
+"""Cross-fitting chooses among these: the first, unless another is clearly better."""
+_CLEARLY = 1.0  # CIDEr-D; with a few hundred pictures, less is chance
+_FEWEST = 4  # pictures per corpus to learn from
 
 
 def add_ranker(directory: Path, corpora: Mapping[str, Sequence[Example]], retrieved: int = 10) -> dict[str, Any]:
-    """Fit the ranker of a bundle that has a bank, and its confidence, and write both into it.
+    """Fit the ranker and the confidence of a bundle that has a bank, and write both into it.
 
     corpora: by name, pictures that no part of the model was trained on; half of each is learnt from. retrieved: how
-    many sentences compete for a picture. Returns what scores.json should hold of it. Raises BundleError if the
-    bundle has no bank, ScoreError if a corpus has too few pictures.
+    many sentences compete for a picture. Returns what to add to scores.json. Raises BundleError if the bundle has no
+    bank, ScoreError if a corpus has too few pictures.
     """
     captioner = Captioner(directory)
     contests = [c for name, examples in corpora.items() for c in collect(captioner, examples, name, retrieved)]
@@ -56,7 +56,7 @@ def add_ranker(directory: Path, corpora: Mapping[str, Sequence[Example]], retrie
     setting = best if reached[best] > reached[first] + _CLEARLY else first
     ranker = fit_ranker(learnt, FEATURES, setting)
     ranker.save(directory)
-    # A ranker is too sure of what it has learnt from: its evidence would be, too.
+    # A ranker is too sure about pictures that it learnt from, and so would its evidence be: these are cross-fitted.
     ranked = [*_cross_fitted(learnt, setting), *((contest, rank(ranker, contest.candidates)) for contest in kept)]
     judged = {name: [_judged(*each) for each in ranked if each[0].corpus == name] for name in corpora}
     references = {name: {example.id: example.references for example in corpora[name]} for name in corpora}
@@ -81,7 +81,7 @@ def add_ranker(directory: Path, corpora: Mapping[str, Sequence[Example]], retrie
 def _reliable(
     ranked: Sequence[Ranked], references: Mapping[str, Sequence[str]], calibration: Calibration | None
 ) -> dict[str, Any] | None:
-    """How far the confidence of the best captions of a corpus keeps its word."""
+    """How well the confidence in a corpus's best captions is borne out."""
     if calibration is None:
         return None
     cider = {each.picture: each.cider[0] for each in ranked}
@@ -91,9 +91,9 @@ def _reliable(
 
 
 def collect(captioner: Captioner, examples: Sequence[Example], corpus: str, retrieved: int) -> list[Contest]:
-    """What competes for the pictures of a corpus, `retrieved` sentences each; left out are those that cannot be read.
+    """What competes for the pictures of a corpus, with `retrieved` sentences each; unreadable pictures are left out.
 
-    Raises BundleError if the model has no bank, ScoreError if there is not one picture.
+    Raises BundleError if the model has no bank, ScoreError if no picture is left.
     """
     references = [[tokenize(text) for text in example.references] for example in examples]
     cider = CiderD(references)
@@ -115,7 +115,7 @@ _RankedContest = tuple[Contest, list[tuple[int, Hypothesis]]]
 
 
 def _cross_fitted(contests: Sequence[Contest], setting: Setting) -> list[_RankedContest]:
-    """Each half of the contests, ranked by what was learnt from the other one."""
+    """Each half of the contests, ranked by what was learnt from the other half."""
     ranked = []
     for side in (0, 1):
         learnt = [contest for contest in contests if _side(contest.picture) == side]
@@ -125,7 +125,7 @@ def _cross_fitted(contests: Sequence[Contest], setting: Setting) -> list[_Ranked
 
 
 def _mean(ranked: Sequence[_RankedContest]) -> float:
-    """The CIDEr-D of the best by their rank: the mean over corpora, however many pictures they have."""
+    """The CIDEr-D of the top-ranked captions: the mean over corpora, however many pictures each has."""
     values: dict[str, list[float]] = {}
     for contest, order in ranked:
         values.setdefault(contest.corpus, []).append(float(contest.values[order[0][0]]))
@@ -144,8 +144,8 @@ def _side(picture: str) -> int:
 def _gain(ranker: Ranker, contests: Sequence[Contest]) -> dict[str, Any]:
     """What a ranker gains on pictures that it has not learnt from, by CIDEr-D times 100.
 
-    pictures: how many. beam: of the first beam; chosen: of what the ranker chooses; best: of the best candidate.
-    written: how often a caption of the decoder's own is chosen.
+    pictures: how many. beam: of the first beam; chosen: of the ranker's choice; best: of the best candidate. written:
+    how often one of the decoder's own captions is chosen.
     """
     places = [(contest, choose(ranker, contest)) for contest in contests]
     return {

@@ -2,7 +2,7 @@
 
 import os
 
-# Wheels of ONNX Runtime since 1.29 report how they are used to their maker, over the network, and keep an identifier of
-# the machine in the home folder. Captionist is offline: so not, unless somebody has set this variable otherwise. It is
-# read when the library is first used.
+# ONNX Runtime's wheels since 1.29 report usage to their maker over the network, and keep an identifier of the machine
+# in the home folder. Captionist is offline, so this turns that off, unless somebody has set the variable. The library
+# reads it when it is first used.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")

@@ -1,8 +1,8 @@
-"""Sentences that people wrote about other pictures, of which some may fit this one, too.
+"""Sentences that people wrote about other pictures; some may fit this one, too.
 
 sentences.txt: N sentences, one a line, in plain lower-case words.
-sentences.npz: embeddings int8 [N, E], the sentences' unit vectors in steps of scale, float32 []; named uint8
-    [N, K / 8], which of the detector's K classes each names, a bit each.
+sentences.npz: embeddings int8 [N, E], the sentences' unit vectors in steps of scale, float32 []; named uint8 [N, K /
+    8], which of the detector's K classes each sentence names, one bit per class.
 """
 
 from collections.abc import Sequence
@@ -18,8 +18,8 @@ from captionist.errors import BundleError
 from captionist.inference.arrays import read_arrays
 
 Floats = NDArray[np.float32]
-_SEEN = 0.3  # the score from which on an object counts
-_EVERYWHERE = 5  # sentences that each class is in besides, so that the rarest does not outweigh all others
+_SEEN = 0.3  # an object with at least this score counts
+_EVERYWHERE = 5  # added to each class's number of sentences, so that the rarest class does not outweigh all others
 _STEPS = 127
 
 
@@ -33,10 +33,10 @@ class Bank:
     config: BankConfig
 
     def support(self, named: NDArray[np.bool_], scores: Floats) -> Floats:
-        """How far the classes that S sentences name are those that are seen: cosines, float32 [S].
+        """How well the classes that S sentences name match those that are seen: cosines, float32 [S].
 
-        named: bool [S, K]; scores: float32 [K], of the detector. The rarer a class in the bank, the more it counts.
-        Where nothing is named, or nothing seen: 0.
+        named: bool [S, K]; scores: float32 [K], of the detector. The rarer a class in the bank, the more it counts. 0
+        if nothing is named, or nothing seen.
         """
         support: Floats = _unit(named * self._rarity) @ self._seen(scores)
         return support
@@ -46,7 +46,7 @@ class Bank:
         return self.config.cosine * cosines + self.config.support * support
 
     def nearest(self, image: Floats, scores: Floats) -> NDArray[np.int64]:
-        """The places of the sentences that fit a picture best, best first: `BankConfig.nearest` of them, or all.
+        """The indices of the sentences that fit a picture best, best first: `BankConfig.nearest` of them, or all.
 
         image: float32 [E], a unit vector; scores: float32 [K], of the detector.
         """
@@ -106,7 +106,7 @@ def write_bank(directory: Path, sentences: Sequence[str], embeddings: Floats, na
 
 
 def _unit(vectors: Floats) -> Floats:
-    # The norm of numpy.linalg would need as much memory again, and of a bank that is much.
+    # numpy.linalg.norm would need as much memory again, which for a bank is a lot.
     lengths = np.sqrt(np.einsum("...i,...i->...", vectors, vectors))[..., None]
     unit: Floats = vectors / np.maximum(lengths, np.float32(1e-6))
     return unit

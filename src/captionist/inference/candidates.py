@@ -1,4 +1,4 @@
-"""Captions that compete for a picture, and what is known of each: what a ranker chooses by."""
+"""Captions that compete for a picture, and what is known about each, by which a ranker chooses."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,11 +13,11 @@ Floats = NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Candidates:
-    """N captions of one picture: those that were written for it, at least one, and then those of other pictures.
+    """N captions of one picture: first those written for it, at least one, then those of other pictures.
 
-    captions: as the decoder wrote them, or read them. texts: the same in plain words. written: bool [N], whether it is
-    one of the former. cosine: float32 [N], to the picture. support, agreement: float32 [N], see `Bank.support` and
-    `consensus`.
+    captions: as the decoder wrote or read them. texts: the same in plain words. written: bool [N], whether a caption
+    was written for this picture. cosine: float32 [N], to the picture. support, agreement: float32 [N], see
+    `Bank.support` and `consensus`.
     """
 
     captions: Sequence[Hypothesis]
@@ -28,11 +28,12 @@ class Candidates:
     agreement: Floats
 
     def features(self) -> dict[str, Floats]:
-        """All that a ranker may choose by, the names in FEATURES: float32 [N] each.
+        """All that a ranker may choose by, under the names in FEATURES: float32 [N] each.
 
-        "X behind": how far it stays behind the picture's best. "own X": for captions written for the picture, 0 for
-        others. "trust by X": likewise, but the same for all of a picture: whether the decoder is to be trusted here.
-        (Counting the classes seen that a caption names, does not name or makes up gave nothing beside its support.)
+        "X behind": how far a caption is behind the picture's best. "own X": X of captions written for the picture, 0
+        for others. "trust by X": likewise, but the same for all captions of a picture: whether to trust the decoder
+        here. (Counting the classes seen that a caption names, omits or makes up gave nothing in addition to its
+        support.)
         """
         own, others = self.written, ~self.written
         features = {

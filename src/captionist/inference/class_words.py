@@ -64,7 +64,7 @@ def words_of(text: str) -> list[str]:
 
 
 class ClassWords:
-    """Finds the classes that sentences name. A class that has no everyday words here goes by its name alone."""
+    """Finds the classes that sentences name. A class without everyday words here is found by its name alone."""
 
     def __init__(self, classes: Sequence[str]) -> None:
         """classes: K names in lower case, of one word or two."""
@@ -75,7 +75,7 @@ class ClassWords:
                 self._named.setdefault(word, []).append(number)
 
     def __call__(self, texts: Sequence[str]) -> NDArray[np.bool_]:
-        """Which classes each of N texts names: bool [N, K]. In "hot dog" there is no dog."""
+        """Which classes each of N texts names: bool [N, K]. "Hot dog" names no dog."""
         named = np.zeros((len(texts), self._classes), np.bool_)
         for row, text in zip(named, texts, strict=True):
             words, place = words_of(text), 0

@@ -1,7 +1,7 @@
-"""How far sentences agree with each other: the raw counts of their words and of their pairs of words.
+"""How far sentences agree with each other, by the raw counts of their words and word pairs.
 
-Of a picture's candidates the one that most others resemble is the safest (Devlin et al. 2015, "Exploring Nearest
-Neighbor Approaches for Image Captioning"); counts weighted by rarity, as CIDEr has them, chose worse.
+The candidate that most others resemble is the safest (Devlin et al. 2015, "Exploring Nearest Neighbor Approaches for
+Image Captioning"). Counts weighted by rarity, as in CIDEr, chose worse.
 """
 
 from collections.abc import Sequence

@@ -15,10 +15,10 @@ Floats = NDArray[np.float32]
 
 INPUTS, OUTPUTS = ["scene"], ["scores", "boxes"]
 OBJECT_WIDTH = 6
-"""Of what is known of a class: its best score, the count of its objects, and the surest one's box."""
-_SEEN = 0.25  # the score from which on an object is counted
-_SAME = 0.5  # intersection over union from which on two boxes are of one object
-_MOST = 60  # boxes of a class that are looked at
+"""The numbers for each class: its best score, the count of its objects, and the box of the surest one."""
+_SEEN = 0.25  # an object with a higher score is counted
+_SAME = 0.5  # intersection over union; boxes with more are of the same object
+_MOST = 60  # boxes per class that are looked at
 
 
 class Detector:
@@ -47,7 +47,7 @@ class Detector:
 
 
 def _count(boxes: Floats) -> int:
-    """How many of a class's boxes, float32 [N, 4], surest first, stay when each strikes out those that overlap it."""
+    """How many of a class's boxes, float32 [N, 4], surest first, remain when each strikes out those that overlap it."""
     left, top, right, bottom = boxes.T
     areas = (right - left) * (bottom - top)
     width = np.minimum(right[:, None], right) - np.maximum(left[:, None], left)
@@ -63,10 +63,10 @@ def _count(boxes: Floats) -> int:
 
 
 def box_shares(objects: Floats, words: int, nouns: int, grid: tuple[int, int]) -> Floats:
-    """Where in the picture the tokens behind the grid's are: float32 [words + nouns, rows * columns], in shares.
+    """Where in the picture the tokens after the grid's are: float32 [words + nouns, rows * columns], in shares.
 
-    A word, which is one of the surest classes of `objects`, float32 [K, 6], lies where its box does; a noun of which
-    only the whole picture tells is everywhere alike.
+    A word, one of the surest classes of `objects`, float32 [K, 6], is where its box is. A noun comes from the whole
+    picture, and is equally everywhere.
     """
     rows, columns = grid
     surest = np.argsort(-objects[:, 0], kind="stable")[:words]
@@ -77,7 +77,7 @@ def box_shares(objects: Floats, words: int, nouns: int, grid: tuple[int, int]) -
 
 
 def _overlap(start: Floats, end: Floats, cells: int) -> Floats:
-    """Of N intervals within 0..1 what lies in each cell, as shares: float32 [N, cells]. A point lies in one."""
+    """What share of each of N intervals within 0..1 lies in each cell: float32 [N, cells]. A point lies in one."""
     edges = np.linspace(0, 1, cells + 1, dtype=np.float32)
     length = (np.minimum(end[:, None], edges[1:]) - np.maximum(start[:, None], edges[:-1])).clip(0)
     middle = np.minimum((start + end) / 2 * cells, cells - 1).astype(np.int64)

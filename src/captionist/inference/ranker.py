@@ -1,7 +1,7 @@
-"""What chooses among a picture's candidates: a linear function of their features plus a small net of them.
+"""Chooses among a picture's candidates: a linear function of their features plus a small network on them.
 
-ranker.npz: names, the F features in their order; mean, deviation float32 [F], to which they are brought first; linear
-    float32 [F]; hidden float32 [F, H], bias, out float32 [H]: score = linear x + out tanh(hidden x + bias)
+ranker.npz: names, the F features in their order; mean, deviation float32 [F], which standardise them; linear float32
+    [F]; hidden float32 [F, H], bias, out float32 [H]: score = linear x + out tanh(hidden x + bias)
 """
 
 from collections.abc import Mapping
@@ -46,7 +46,7 @@ class Ranker:
 
 
 def read_ranker(directory: Path) -> Ranker:
-    """A bundle's ranker. Raises BundleError if it is damaged or wants features that are not known here."""
+    """A bundle's ranker. Raises BundleError if it is damaged or needs features that are not known here."""
     path = directory / RANKER
     arrays = read_arrays(path, [part.name for part in fields(Ranker)])
     names = tuple(map(str, arrays.pop("names").ravel()))

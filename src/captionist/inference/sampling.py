@@ -12,9 +12,9 @@ from captionist.options import Sampling, SearchOptions
 def sample(
     decoder: Decoder, first: Step, options: SearchOptions, constraints: Constraints, sampling: Sampling
 ) -> list[list[Hypothesis]]:
-    """`num_captions` independent captions of each picture, the best score first; the same one may come twice.
+    """`num_captions` independent captions of each picture, best score first; the same caption may come twice.
 
-    first: what `prefill` gave for the pictures. Every picture draws from a generator of its own, started from the seed:
+    first: what `prefill` returned for the pictures. Each picture has its own generator, started from the seed, so that
     its captions do not depend on its batch.
     """
     count, batch = options.num_captions, len(first.logits)
@@ -27,7 +27,7 @@ def sample(
     while True:
         log_probs = log_softmax(logits)
         ranked = constraints.apply(log_probs, live.tokens)
-        # A number for every caption, finished or not, keeps each one on its own stream of numbers.
+        # Drawing a number for every caption, finished or not, keeps each on its own stream.
         draws = np.stack([generator.random(count) for generator in generators])
         tokens = _draw(ranked, draws[live.picture, slots], sampling)
         ends = tokens == decoder.eos_id
@@ -53,10 +53,10 @@ def _draw(ranked: NDArray[np.float32], draws: NDArray[np.float64], sampling: Sam
     if sampling.top_k:
         weights[:, sampling.top_k :] = 0
     before = np.cumsum(weights, axis=1) - weights
-    # A token stays if those before it do not hold top_p yet, so the first always does.
+    # A token stays unless those before it already hold top_p, so the first always stays.
     weights[before >= sampling.top_p * weights.sum(axis=1, keepdims=True)] = 0
     cumulative = np.cumsum(weights, axis=1)
-    # Strictly above, so that a draw of exactly 0 never picks a token of no weight.
+    # Strictly above, so that a draw of exactly 0 never picks a token of weight 0.
     place = (cumulative > draws[:, None] * cumulative[:, -1:]).argmax(axis=1)
     tokens: NDArray[np.int64] = np.take_along_axis(order, place[:, None], axis=1)[:, 0]
     return tokens

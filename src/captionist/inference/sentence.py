@@ -1,4 +1,4 @@
-"""What a model writes, made a sentence to read."""
+"""Turns what a model writes into a sentence to read."""
 
 import re
 
@@ -9,8 +9,8 @@ _ENDING = ".!?"
 def sentence(raw: str) -> str:
     """`a man 's dog , running .` -> `A man's dog, running.`
 
-    Captions of corpora are often tokenised and lower-cased, and models write what they read. Text without a letter or a
-    digit becomes the empty string.
+    Captions in corpora are often tokenised and lower-cased, and models write what they have read. Text without a letter
+    or digit becomes the empty string.
     """
     text = " ".join(raw.replace("\ufffd", " ").split())
     text = _BEFORE_PUNCTUATION.sub(r"\1", text).lstrip(" .,;:!?-")

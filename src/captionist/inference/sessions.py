@@ -12,17 +12,17 @@ _CPU = "CPUExecutionProvider"
 
 
 def session_options(threads: int) -> ort.SessionOptions:
-    """Options for a session that computes on that many threads, the calling one counted.
+    """Options for a session that computes on that many threads, including the calling one.
 
-    Each session has a pool of its own, and a captioner's three run in turns: if the threads of one went on spinning for
-    work on the cores that the next one needs, which is ONNX Runtime's way, two cores would be slower than one. (The
-    pool that sessions could share would keep the program around us from having sessions of another kind.)
+    Each session has its own pool, and a captioner's three run in turn. By default, ONNX Runtime's threads go on
+    spinning for work, on the cores that the next session needs: two cores would then be slower than one. (With the pool
+    that sessions could share, the surrounding program could have no other sessions.)
     """
     options = ort.SessionOptions()
-    options.log_severity_level = 4  # errors are raised, and the warnings are about graph optimisation
+    options.log_severity_level = 4  # errors are raised; the warnings are about graph optimisation
     options.intra_op_num_threads = threads
     options.add_session_config_entry("session.force_spinning_stop", "1")
-    # What ONNX Runtime would keep for the next run costs twice the memory, and time is no better for it.
+    # What ONNX Runtime would keep for the next run takes twice the memory and saves no time.
     options.enable_cpu_mem_arena = options.enable_mem_pattern = False
     return options
 
@@ -53,7 +53,7 @@ def run(session: ort.InferenceSession, graph: str, feeds: dict[str, NDArray[Any]
     """All outputs of the graph of that name, in their order. Raises BundleError if it fails."""
     try:
         return list(session.run(None, feeds))
-    except Exception as error:  # ONNX Runtime has an exception class for each status, with no base of their own
+    except Exception as error:  # ONNX Runtime has an exception class per status, without a common base
         raise BundleError(
             f"{graph} failed ({one_line(error)}): check the model with `captionist model verify`, or export the model "
             "again"
@@ -61,5 +61,5 @@ def run(session: ort.InferenceSession, graph: str, feeds: dict[str, NDArray[Any]
 
 
 def one_line(error: Exception) -> str:
-    """What the error says, without its line breaks."""
+    """The error's message on one line."""
     return " ".join(str(error).split())

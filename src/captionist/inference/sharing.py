@@ -1,4 +1,4 @@
-"""Work on many inputs, shared out in batches among threads."""
+"""Shares out work on many inputs among threads, in batches."""
 
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -11,14 +11,14 @@ R = TypeVar("R")
 
 
 class HasImage(Protocol):
-    """What stands for a picture."""
+    """Something that stands for a picture."""
 
     @property
     def image(self) -> object: ...
 
 
 class HasSource(Protocol):
-    """What became of a picture."""
+    """The result for a picture."""
 
     @property
     def source(self) -> object: ...
@@ -29,9 +29,7 @@ Result = TypeVar("Result", bound=HasSource)
 
 
 def paired(items: Iterable[Item], results: Iterable[Result]) -> Iterator[tuple[Item, Result]]:
-    """Each result, as it comes, with the item whose `image` is its `source`, the same object: never matched by its
-    place.
-    """
+    """Each result, as it comes, with the item whose `image` is its `source`: the same object, whatever its position."""
     owners: dict[int, deque[Item]] = defaultdict(deque)
     for item in items:
         owners[id(item.image)].append(item)
@@ -39,8 +37,9 @@ def paired(items: Iterable[Item], results: Iterable[Result]) -> Iterator[tuple[I
 
 
 def each_or_error(work: Callable[[Sequence[S]], Sequence[R]], items: Sequence[S]) -> list[R | Exception]:
-    """What `work` makes of each item, in their order. Where it fails with all at once, it gets them one by one, so that
-    a bad one costs its own result alone: the Exception that it raised."""
+    """What `work` makes of each item, in order. If it fails for all at once, it gets them one by one, so that a bad
+    item costs only its own result: that is the Exception it raised.
+    """
     if not items:
         return []
     try:
@@ -51,7 +50,8 @@ def each_or_error(work: Callable[[Sequence[S]], Sequence[R]], items: Sequence[S]
     except Exception as error:
         if len(items) == 1:
             return [error]
-    # Not within the except: there the error would hold the memory of the batch, for want of which it may have failed.
+    # Outside the except block: inside, the error would keep the memory of the batch, and lack of memory may be its
+    # cause.
     return [result for item in items for result in each_or_error(work, [item])]
 
 
@@ -63,13 +63,13 @@ def share_out(
 ) -> Iterator[R]:
     """The results for all sources, in their order and as they come, in batches of `size`.
 
-    worker(True) gives what works on less than a batch, worker(False) what each of the threads calls with a batch of its
-    own, so that as many batches are read before the first result. Where the sources fail, the results of what they gave
-    before come first. Where the work fails, nothing comes after it: results would take the places of others.
+    worker(True) returns a function for less than a batch, worker(False) one that each thread calls with its own batch;
+    so as many batches are read before the first result. If the sources fail, the results for what they gave before come
+    first. If the work fails, nothing comes after it: results would take the places of others.
     """
     batches = _batches(sources, size)
     first = next(batches, [])
-    if len(first) < size:  # there is nothing to share out
+    if len(first) < size:  # nothing to share out
         yield from worker(True)(first)
         next(batches, None)
         return
@@ -79,7 +79,7 @@ def share_out(
         while True:
             try:
                 batch = next(batches, None)
-            except Exception:  # of the sources; what was read before is not lost
+            except Exception:  # from the sources; what was read before is not lost
                 yield from _drain(working)
                 raise
             if batch is None:
@@ -91,7 +91,7 @@ def share_out(
 
 
 def _batches(sources: Iterator[S], size: int) -> Iterator[list[S]]:
-    """Lists of `size`, the last one shorter; where the sources fail, what they gave before comes first."""
+    """Lists of `size`, the last one shorter; if the sources fail, what they gave before comes first."""
     while True:
         batch: list[S] = []
         try:

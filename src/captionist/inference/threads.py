@@ -7,10 +7,10 @@ from captionist.system import schedulable_cores
 
 
 def available_cores(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
-    """Cores of this process: those it may be scheduled on, or its container's quota where that is less.
+    """Cores of this process: those it may be scheduled on, or its container's quota if that is less.
 
-    A quota of a part of a core is rounded up. Without this, a container limited to 2 of 64 cores would start 64 threads
-    and spend its time being throttled.
+    A fraction of a core in a quota is rounded up. Without this, a container limited to 2 of 64 cores would start 64
+    threads and spend its time being throttled.
     """
     cores = schedulable_cores()
     quota = _quota(cgroup)
@@ -31,4 +31,4 @@ def _quota(cgroup: Path) -> float | None:
         cores = int(allowed) / int(period)
     except (ValueError, ZeroDivisionError):  # "max" is version 2's word for no limit
         return None
-    return cores if cores > 0 else None  # and -1 is version 1's
+    return cores if cores > 0 else None  # -1 is version 1's

@@ -17,15 +17,16 @@ _WHITE_SPACE = ("Ġ", "Ċ", "č", "ĉ")
 
 @dataclass(frozen=True, slots=True)
 class Word:
-    """A word of a caption without the punctuation around it, and which of the caption's tokens spell it."""
+    """A word of a caption without the punctuation around it, and the positions of the tokens that spell it."""
 
     text: str
     places: tuple[int, ...]
 
 
 def word_starts(tokenizer: Tokenizer) -> NDArray[np.bool_]:
-    """bool [V]: tokens that begin with white space, and so a new word; of WordPiece's, those that go on with none, and
-    are not mere punctuation, which is written to the word before it."""
+    """bool [V]: tokens that begin with white space and so start a new word. In WordPiece: tokens that do not continue a
+    word, and are not mere punctuation, which belongs to the word before it.
+    """
     pieces = [str(tokenizer.id_to_token(index)) for index in range(tokenizer.get_vocab_size())]
     if isinstance(tokenizer.model, WordPiece):
         inner = tokenizer.model.continuing_subword_prefix
@@ -51,7 +52,7 @@ class CaptionTokenizer:
         return int(self._tokenizer.get_vocab_size())
 
     def decode(self, tokens: Sequence[int]) -> str:
-        """The text of some tokens, white space at the ends kept; special tokens say nothing."""
+        """The text of some tokens, white space at the ends kept; special tokens add nothing."""
         return str(self._tokenizer.decode(list(tokens), skip_special_tokens=True))
 
     def encode(self, text: str) -> list[int]:
@@ -59,7 +60,7 @@ class CaptionTokenizer:
         return list(self._tokenizer.encode(text, add_special_tokens=False).ids)
 
     def words(self, tokens: Sequence[int]) -> list[Word]:
-        """The words of a caption in order; a token group of mere punctuation is none."""
+        """The words of a caption in order; mere punctuation is not a word."""
         starts = [place for place, token in enumerate(tokens) if place == 0 or self.word_start[token]]
         words = []
         for start, end in zip(starts, [*starts[1:], len(tokens)], strict=True):
@@ -68,7 +69,8 @@ class CaptionTokenizer:
             if not inner.strip():
                 continue
             first, last = len(inner) - len(inner.lstrip()), len(inner.rstrip())
-            # Punctuation tokens look at no object; a letter split over two tokens is only legible with its other half.
+            # Punctuation looks at no object. A letter split over two tokens cannot be read from either: then all tokens
+            # stay.
             spelling = tuple(p for p in range(start, end) if any(map(str.isalnum, self.decode([tokens[p]]))))
             words.append(Word(text[first:last], spelling or tuple(range(start, end))))
         return words

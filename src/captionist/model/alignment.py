@@ -1,8 +1,8 @@
 """Pictures and sentences in one space: a small CLIP (Radford et al. 2021) on the features of the captioner's encoder.
 
-The space is that of a sentence encoder which has read the world (MiniLM; Wang et al. 2020, arXiv:2002.10957): the
-sentence head learns it from few weights, and pictures are led to where their captions are (as in DeViSE; Frome et al.
-2013), so that a picture can find a sentence about things which no captioned picture showed.
+The space is that of a sentence encoder trained on far more text (MiniLM; Wang et al. 2020, arXiv:2002.10957). The
+sentence head learns it with few weights, and pictures are placed where their captions are (as in DeViSE; Frome et al.
+2013), so that a picture can find a sentence about things that no captioned picture showed.
 """
 
 import math
@@ -16,12 +16,12 @@ from torch import Tensor, nn
 from captionist.model.language import IGNORE
 
 _HIDDEN, _SENTENCE_HIDDEN = 1024, 768
-_LARGEST = 6.0  # of what the image head reads, in usual deviations
-_LEAST_SPREAD = 1e-2  # of what hardly differs between pictures
+_LARGEST = 6.0  # bound on what the image head reads, in standard deviations
+_LEAST_SPREAD = 1e-2  # added to deviations, since some numbers hardly differ between pictures
 _DROPOUT = 0.4
 _FIRST_SCALE = 1 / 0.07  # CLIP's
 _LARGEST_SCALE = 100.0
-_NEVER = -1e4  # a logit; minus infinity would make the gradient of a lonely picture NaN
+_NEVER = -1e4  # a logit; minus infinity would make the gradient of a picture without rivals NaN
 
 
 class Alignment(nn.Module):
@@ -29,7 +29,8 @@ class Alignment(nn.Module):
 
     def __init__(self, vocabulary: int, width: int, size: int, classes: int = 0) -> None:
         """vocabulary: number of tokens; width: C, of the features; size: E, of the common space; classes: K, the
-        detector's, or 0 where there is none."""
+        detector's, or 0 if there is none.
+        """
         super().__init__()
         seen = 2 * width + 3 * classes
         self.center: Tensor
@@ -50,10 +51,10 @@ class Alignment(nn.Module):
         self.sentence_head = nn.Linear(_SENTENCE_HIDDEN, size)
         self.teacher: nn.Linear | None
         self.register_module("teacher", None)
-        self.log_scale = nn.Parameter(torch.tensor([math.log(_FIRST_SCALE)]))  # FSDP can shard no tensor without axes
+        self.log_scale = nn.Parameter(torch.tensor([math.log(_FIRST_SCALE)]))  # FSDP cannot shard a tensor without axes
 
     def learn_from(self, width: int | None) -> None:
-        """Keep a map from a teacher's vectors, which are `width` wide, to this space; none: it is not needed any more.
+        """Keep a map from a teacher's vectors, `width` wide, to this space; None: it is no longer needed.
 
         It trains with the image head, and no bundle has it.
         """
@@ -64,7 +65,7 @@ class Alignment(nn.Module):
                 nn.init.zeros_(self.teacher.bias)
 
     def taught(self, vectors: Tensor) -> Tensor:
-        """A teacher's vectors float [..., W] -> unit vectors float [..., E]; of zeros, zeros."""
+        """A teacher's vectors float [..., W] -> unit vectors float [..., E]; zeros stay zeros."""
         assert self.teacher is not None  # the stage has begun
         unit: Tensor = F.normalize(self.teacher(vectors).float(), dim=-1) * vectors.any(-1, keepdim=True)
         return unit
@@ -76,7 +77,7 @@ class Alignment(nn.Module):
         return F.normalize(self.image_head(self._drop(hidden)).float(), dim=-1)
 
     def measure(self, features: Tensor, objects: Tensor | None = None) -> None:
-        """Learn from many pictures what is usual, so that each number weighs alike; shapes as in `images`."""
+        """Measure mean and deviation over many pictures, so that each number weighs the same; shapes as in `images`."""
         seen = self._seen(features, objects)
         self.center.copy_(seen.mean(0))
         self.spread.copy_(seen.std(0) + _LEAST_SPREAD)
@@ -88,7 +89,7 @@ class Alignment(nn.Module):
 
     @staticmethod
     def _seen(features: Tensor, objects: Tensor | None) -> Tensor:
-        """What the image head reads: the features' means and maxima, and of each class score, count and area."""
+        """What the image head reads: the features' means and maxima, and each class's score, count and area."""
         seen = [features.mean(1), features.amax(1)]
         if objects is not None:
             score, count = objects[..., 0], objects[..., 1].log1p()
@@ -100,13 +101,13 @@ class Alignment(nn.Module):
         return F.dropout(x, _DROPOUT, self.training)
 
     def sentences(self, tokens: Tensor) -> Tensor:
-        """Token ids int64 [..., T], filled with IGNORE -> unit vectors float [..., E]; of no token, zeros."""
+        """Token ids int64 [..., T], padded with IGNORE -> unit vectors float [..., E]; zeros for no token."""
         return self.read(tokens.clamp(min=0), tokens != IGNORE)
 
     def read(self, tokens: Tensor, known: Tensor) -> Tensor:
         """Token ids int64 [..., T], of which those `known` bool [..., T] count -> as `sentences`.
 
-        Words with their neighbours, some of which matter more, and what a small network makes of their mean.
+        A mean of the words, each with its neighbours and weighted by importance, plus what a small network makes of it.
         """
         words = self.words(tokens) * known[..., None]
         phrases = self.phrases(words.flatten(0, -3).transpose(1, 2)).transpose(1, 2).view(words.shape)
@@ -118,7 +119,7 @@ class Alignment(nn.Module):
         return unit
 
     def scale(self) -> Tensor:
-        """What cosines are multiplied by to be logits."""
+        """What cosines are multiplied by to give logits."""
         return self.log_scale.exp().clamp(max=_LARGEST_SCALE)
 
     def loss(self, images: Tensor, sentences: Tensor) -> Tensor:
@@ -126,7 +127,7 @@ class Alignment(nn.Module):
         sentences, summed over B and halved.
 
         Both are unit vectors, float [B, E] and [B, C, E]; a sentence of zeros is none. They are looked for among those
-        of all processes, which must have as many each. A picture's sentences are no rivals of each other.
+        of all processes, which must have equally many. A picture's sentences do not compete with each other.
         """
         all_images, all_sentences = images, sentences
         if dist.is_initialized() and dist.get_world_size() > 1:

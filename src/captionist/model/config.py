@@ -65,7 +65,7 @@ class DecoderConfig(_Config):
 
 
 class WordsConfig(_Config):
-    """Words seen, which stand behind the visual tokens of the grid; see `model.words`."""
+    """Words seen, which come after the visual tokens of the grid; see `model.words`."""
 
     detector: str = Field(description="a directory with nanodet-g.onnx")
     objects: int = Field(8, ge=0, le=80, description="so many of the detector's classes")

@@ -1,6 +1,6 @@
-"""detector.onnx, made from NanoDet-g: a picture in, what is where out, with nothing left to do outside of the graph.
+"""detector.onnx, made from NanoDet-g: a picture in, what is where out, with nothing left to do outside the graph.
 
-scene: uint8 [1, h, w, 3], RGB, sides that 32 divides
+scene: uint8 [1, h, w, 3], RGB, sides divisible by 32
     -> scores float32 [1, cells, 80], probabilities
     -> boxes float32 [1, cells, 4], left, top, right and bottom as shares of the picture
 """
@@ -29,7 +29,7 @@ CLASSES = tuple(_NAMES.split(","))
 """COCO's 80 classes, in the order of the scores."""
 
 STRIDES, BINS = (8, 16, 32), 11
-"""Of NanoDet-g: pixels between cells, and the distances that its distributions tell apart."""
+"""NanoDet-g's strides, in pixels, and how many distances each of its distributions covers."""
 _MEAN, _STD = np.array([103.53, 116.28, 123.675]), np.array([57.375, 57.12, 58.395])  # blue, green, red
 
 
@@ -73,9 +73,9 @@ def write_detector(nanodet: Path, path: Path) -> None:
 
 
 def _read_pixels(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
-    """RGB pixels in place of BGR ones that are normalised: the first convolution takes on the order and the scale.
+    """Read RGB pixels instead of normalised BGR ones: the order and the scale go into the first convolution.
 
-    The mean must go before it, since what it pads with are zeros.
+    The mean must be subtracted before it, since the convolution pads with zeros.
     """
     (first,) = (node for node in graph.node if "image" in node.input)
     kernel = next(tensor for tensor in graph.initializer if tensor.name == first.input[1])
@@ -104,7 +104,7 @@ def _decode_boxes(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
     shape, last = emit("Shape", ["scene"], "shape"), constant("last", [-1])
     zero, one = constant("zero", 0), constant("one", 1)
     for stride in STRIDES:
-        # The middle of a cell, in cells: half a cell on, less half a pixel.
+        # The middle of a cell, in cells: plus half a cell, minus half a pixel.
         middle = constant(f"middle_{stride}", np.float32(0.5 - 0.5 / stride))
         counts = emit("Div", [shape, constant(f"stride_{stride}", stride)], f"counts_{stride}")
         floats = emit("Cast", [counts], f"floats_{stride}", to=TensorProto.FLOAT)

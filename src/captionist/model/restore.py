@@ -1,7 +1,7 @@
 """A bundle's weights, read back from its graphs, so that a bundle can be trained further.
 
-An export in half precision or 8-bit integers has rounded them: training goes on from the rounded ones, which write what
-the bundle writes.
+An export in half precision or 8-bit integers has rounded them. Training continues from the rounded weights, which write
+what the bundle writes.
 """
 
 from collections.abc import Iterator
@@ -22,7 +22,7 @@ from captionist.model.fusion import VisionPrefixLM, build_model
 from captionist.model.words import NOUNS
 
 _PRODUCTS = ("MatMul", "Gemm", "MatMulInteger")
-_BETWEEN = ("Cast", "Mul")  # a product in integers and its bias
+_BETWEEN = ("Cast", "Mul")  # nodes between an integer product and its bias
 _PREFIX = "model."  # the model's name in the modules that are exported
 _POSITIONS = "decoder.wpe.weight"
 _POOLED_POSITIONS = "encoder.pooled_positions"
@@ -32,10 +32,10 @@ _DERIVED = (".pooling", ".transposed", ".grouping", "_Transposed")
 
 
 def load_bundle(bundle: Bundle, config: ModelConfig) -> VisionPrefixLM:
-    """The model that was exported as `bundle`, with the vocabulary that the export left it.
+    """The model that was exported as `bundle`, with the vocabulary that the export kept.
 
-    `config` is what the recipe says of it; its pretrained weights are read for their architecture alone. Raises
-    TrainingError if the bundle holds another model, RecipeError if those cannot be found.
+    `config` is the recipe's description of it; of its pretrained weights, only the architecture is read. Raises
+    TrainingError if the bundle holds another model, RecipeError if those weights cannot be found.
     """
     if bundle.config.source is not None:
         raise TrainingError(f"{bundle.path} was imported, and is not trained here: start from one of Captionist's own.")
@@ -48,16 +48,17 @@ def load_bundle(bundle: Bundle, config: ModelConfig) -> VisionPrefixLM:
             f"{seen[1]} x {seen[2]} visual tokens."
         )
     size = bundle.config.vocabulary_size
-    model.use_vocabulary(Tokenizer.from_file(str(bundle.path / TOKENIZER)), [0] * size)  # all are loaded in a moment
+    # All embeddings are loaded below.
+    model.use_vocabulary(Tokenizer.from_file(str(bundle.path / TOKENIZER)), [0] * size)
     if aligned is not None:
         weights[f"{_HEADS}log_scale"] = torch.tensor([aligned.scale]).log()
     if model.words is not None and _TABLE in weights:
-        # The graphs hold the words' embeddings as they are together; what says that there is no picture is in none.
+        # The graphs hold each word's embedding as one sum, and not at all the embedding for "no picture".
         weights["words.offsets"] = weights.pop(_TABLE) - model.words.spelt(weights["decoder.wte.weight"])
         weights["words.no_picture"] = model.words.no_picture
     pooled = weights.pop(_POOLED_POSITIONS, None)
     if pooled is not None:
-        # Of the positions only their means over the pooled places are left, and only they ever count.
+        # Only the positions' means over the pooled places are left, and only those ever count.
         weights["encoder.positions"] = torch.linalg.pinv(model.pooling) @ pooled
     try:
         missing, unexpected = model.load_state_dict(weights, strict=False)
@@ -67,7 +68,7 @@ def load_bundle(bundle: Bundle, config: ModelConfig) -> VisionPrefixLM:
         raise TrainingError(
             f"{bundle.path} is another model than the recipe's `model` describes: it has {unexpected[0]}."
         )
-    if missing:  # CLIP's and SigLIP's positions, which the exporter looks up for good
+    if missing:  # CLIP's and SigLIP's positions, which the exporter replaces by what it looked up
         raise TrainingError(
             f"{bundle.path} cannot be trained further: {missing[0]} is not in its graphs. Start from a run."
         )
@@ -86,18 +87,18 @@ def _weights(bundle: Bundle) -> Iterator[tuple[str, Tensor]]:
             elif constants.read(stored).shape == (len(CLASSES) + len(NOUNS), bundle.config.decoder.width):
                 yield _TABLE, constants.read(stored)
         yield from _products(graph, constants)
-    # A prefill's positions are always the same, so that its graph holds no more of them.
+    # A prefill always has the same positions, so that its graph holds only those.
     yield (_POSITIONS, _Constants(onnx.load(bundle.path / STEP).graph).read(f"{_PREFIX}{_POSITIONS}"))
 
 
 class _Constants:
-    """A graph's initializers, as the floats that they stand for, however they are stored."""
+    """A graph's initializers as the floats that they stand for, however they are stored."""
 
     def __init__(self, graph: onnx.GraphProto) -> None:
         self._stored = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
 
     def names(self) -> set[str]:
-        """What the tensors were called before they were rounded."""
+        """The tensors' names before they were rounded."""
         parts = ("_scale", "_zero_point")
         whole = {name.removesuffix(".half") for name in self._stored}
         return {name.removesuffix("_quantized") for name in whole if not name.endswith(parts)}
@@ -110,9 +111,9 @@ class _Constants:
         quantized = self._stored.get(f"{name}_quantized")
         if quantized is None:
             return torch.from_numpy(self._float(name))
-        parts = name if f"{name}_zero_point" in self._stored else f"{name}_quantized"  # as biases have them
+        parts = name if f"{name}_zero_point" in self._stored else f"{name}_quantized"  # as biases are named
         scale, zero = self._float(f"{parts}_scale"), self._stored[f"{parts}_zero_point"].astype(np.float32)
-        # A convolution has a scale for each of its first axis, a product for each of its last.
+        # A convolution has a scale for each index of its first axis, a product for each of its last.
         shape = (-1, *[1] * (quantized.ndim - 1)) if quantized.ndim != 2 else (1, -1)
         return torch.from_numpy((quantized.astype(np.float32) - zero.reshape(shape)) * scale.reshape(shape))
 
@@ -123,9 +124,9 @@ class _Constants:
 
 
 def _products(graph: onnx.GraphProto, constants: _Constants) -> Iterator[tuple[str, Tensor]]:
-    """What the exporter names by number: the matrices of linear layers, and the positions where they are pooled.
+    """What the exporter only numbers: the matrices of linear layers, and the positions where they are pooled.
 
-    A layer is told by the name of its bias, which is added to its product, and the positions by what they are added to.
+    A layer is known by the name of its bias, which is added to its product; the positions, by what they are added to.
     """
     makers = {output: node for node in graph.node for output in node.output}
 

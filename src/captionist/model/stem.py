@@ -1,7 +1,7 @@
 """EfficientNet-Lite2 as the convolutional stem of a hybrid ViT (Tan & Le 2019; the Lite variant: ReLU6, no squeeze).
 
-Batch normalisation is folded into the convolutions when the weights are read: its statistics stay those of
-ImageNet (a captioning batch is too small to estimate them), and training is a third cheaper without it.
+Batch normalisation is folded into the convolutions when the weights are read. Its statistics stay those of ImageNet,
+since a captioning batch is too small to estimate them, and training is a third cheaper.
 """
 
 from dataclasses import dataclass
@@ -57,7 +57,7 @@ class _Conv(nn.Conv2d):
             )
             input, padding = F.pad(input, (left, right, top, bottom)), 0
         if self.groups > 1 and input.device.type == "cpu":
-            # On CPUs a depthwise convolution takes three times as long in bf16 as in float32, with its gradients.
+            # On CPUs, a depthwise convolution and its gradients take three times as long in bf16 as in float32.
             with torch.autocast("cpu", enabled=False):
                 return F.conv2d(input.float(), self.weight, self.bias, stride, padding, 1, self.groups)
         return F.conv2d(input, self.weight, self.bias, stride, padding, 1, self.groups)

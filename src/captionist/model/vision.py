@@ -28,14 +28,14 @@ _MODEL_TYPES = {
     "clip": ("clip", "clip_vision_model"),
     "siglip": ("siglip", "siglip_vision_model"),
 }
-"""What transformers calls the checkpoints that each family can be taken from."""
+"""transformers' names for the types of checkpoint that each family can start from."""
 
 
 class Encoder(nn.Module):
     """Pixels float [B, 3, H, W] -> visual tokens float [B, grid * grid, width], row by row from the top left."""
 
     settings: Any
-    """Those of the transformer, as transformers has them."""
+    """The configuration of the transformer, as transformers defines it."""
     grid: int
     width: int
     feature_width: int
@@ -49,7 +49,7 @@ class Encoder(nn.Module):
     def neck(self, features: Tensor, pooling: Tensor | None = None) -> Tensor:
         """Features float [B, grid * grid, feature_width] -> visual tokens float [B, P, width].
 
-        `pooling` float [P, grid * grid] makes fewer tokens of them; without it P is grid * grid.
+        `pooling` float [P, grid * grid] reduces their number; without it P is grid * grid.
         """
         raise NotImplementedError
 
@@ -86,14 +86,14 @@ class VitEncoder(Encoder):
         self.grid = config.resolution // settings.patch_size
         self.width = self.feature_width = settings.hidden_size
         self.mean, self.std = config.mean, config.std
-        # Only the models whose position embeddings are not resized by themselves have this argument.
+        # Only models that do not resize their position embeddings themselves have this argument.
         resize = "interpolate_pos_encoding" in inspect.signature(vit.forward).parameters
         self._options = (
             {"interpolate_pos_encoding": True} if resize and config.resolution != settings.image_size else {}
         )
 
     def _drop_unused(self) -> None:
-        # Nothing of ours goes through these, and on several processes a parameter without a gradient stops training.
+        # Our inputs never pass through these, and with several processes a parameter without a gradient stops training.
         self.vit.pooler = self.vit.embeddings.mask_token = None
 
     def backbone(self, pixels: Tensor) -> Tensor:
@@ -114,8 +114,8 @@ class ClipEncoder(VitEncoder):
     """CLIP's vision tower up to its last layer but one."""
 
     def _drop_unused(self) -> None:
-        # CLIP's loss sees the class token alone: what the last layer makes of the patches was never trained, and the
-        # norm behind it is the class token's. LLaVA (Liu et al. 2023) takes the layer before, too.
+        # CLIP's loss sees only the class token, so what the last layer makes of the patches was never trained, and the
+        # norm after it is the class token's. LLaVA (Liu et al. 2023) also takes the layer before.
         self.vit.encoder.layers = self.vit.encoder.layers[:-1]
         self.vit.post_layernorm = nn.Identity()
 
@@ -127,8 +127,8 @@ class SiglipEncoder(VitEncoder):
     """SigLIP's vision tower without the head that pools its patches."""
 
     def _drop_unused(self) -> None:
-        # There is no class token: the head reads every patch, so that the last layer is trained for them, and its norm
-        # is theirs. PaliGemma (Beyer et al. 2024) takes them there, too.
+        # There is no class token: the head reads every patch, so the last layer and its norm are trained for patches.
+        # PaliGemma (Beyer et al. 2024) takes them there, too.
         self.vit.head, self.vit.use_head = None, False
 
     def backbone_modules(self) -> list[nn.Module]:
@@ -156,7 +156,7 @@ class HybridEncoder(Encoder):
         self.norm = nn.LayerNorm(self.width, eps=settings.layer_norm_eps)
 
     def backbone(self, pixels: Tensor) -> Tensor:
-        # Channels last is what the CPU's and the GPU's convolutions want; it changes the layout, not the values.
+        # The convolutions of CPU and GPU want channels last; it changes the layout, not the values.
         features: Tensor = self.stem(pixels.contiguous(memory_format=torch.channels_last))
         return features.flatten(2).transpose(1, 2)
 
@@ -164,7 +164,7 @@ class HybridEncoder(Encoder):
         positions: Tensor = self.positions
         if features.shape[1] != len(positions):
             positions = _resize(positions, math.isqrt(features.shape[1]))
-        if pooling is not None:  # before the blocks, which then have as few tokens to work on
+        if pooling is not None:  # before the blocks, which then have fewer tokens to process
             features, positions = pooling @ features, pooling.to(positions.dtype) @ positions
         x = self.embed(features) + positions
         for block in self.blocks:
@@ -192,8 +192,8 @@ class HybridEncoder(Encoder):
             )
         for ours, theirs in zip(self.blocks, layers[len(layers) - config.blocks :], strict=True):
             ours.load_state_dict(theirs.state_dict())
-            # The blocks were made for another input: a small LayerScale (Touvron et al. 2021) lets the features of
-            # the stem through at first, and training turns the blocks up as they come to fit.
+            # The blocks were made for another input: a small LayerScale (Touvron et al. 2021) first lets the stem's
+            # features through, and training turns the blocks up as they come to fit.
             for name, parameter in ours.named_parameters():
                 if name.endswith("lambda1"):
                     nn.init.constant_(parameter, _FIRST_SCALE)
@@ -201,7 +201,7 @@ class HybridEncoder(Encoder):
 
 
 def _resize(positions: Tensor, grid: int) -> Tensor:
-    """Position embeddings float [N, width] of a square grid, for a grid of another side: float [grid * grid, width]."""
+    """Position embeddings float [N, width] of a square grid, resized to another side: float [grid * grid, width]."""
     side = math.isqrt(len(positions))
     square = positions.T.reshape(1, -1, side, side)
     resized = F.interpolate(square, (grid, grid), mode="bicubic", antialias=True)
@@ -218,7 +218,7 @@ def build_encoder(config: EncoderConfig, architecture: dict[str, Any] | None) ->
             settings = (
                 Dinov2Config.from_dict(architecture) if architecture else Dinov2Config.from_pretrained(config.weights)
             )
-            settings._attn_implementation = "eager"  # for these few tokens faster than the fused one on a CPU
+            settings._attn_implementation = "eager"  # faster than the fused one on a CPU for so few tokens
             hybrid = HybridEncoder(config, settings)
             if architecture is None:
                 hybrid.load_pretrained(config)
@@ -227,7 +227,7 @@ def build_encoder(config: EncoderConfig, architecture: dict[str, Any] | None) ->
             model = AutoModel.from_config(AutoConfig.for_model(**architecture))
             return _ENCODERS[config.family](config, _tower(model))
         return _load_pretrained(config)
-    # What transformers raises for a name or a directory that it cannot read, or whose parts do not fit together.
+    # What transformers raises for a name or directory that it cannot read, or whose parts do not fit together.
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise RecipeError(f"No encoder weights at {config.weights!r}: {error}") from error
 
@@ -243,11 +243,11 @@ def _load_pretrained(config: VitConfig | ClipConfig | SiglipConfig) -> VitEncode
     encoder = _ENCODERS[config.family](config, _tower(model))
     kept = encoder.vit.state_dict().keys()
     missing = sorted(name for name in report["missing_keys"] if name.removeprefix("vision_model.") in kept)
-    if missing:  # which transformers has drawn at random
+    if missing:  # transformers has drawn these at random
         raise RecipeError(f"{config.weights!r} lacks {len(missing)} of the encoder's weights, such as {missing[0]}.")
     return encoder
 
 
 def _tower(model: Any) -> Any:
-    """The vision tower of a whole CLIP or SigLIP; a model that is one already stays as it is."""
+    """The vision tower of a whole CLIP or SigLIP; a tower by itself stays as it is."""
     return getattr(model, "vision_model", model)

@@ -1,8 +1,8 @@
 """Words seen: what a detector and the stem's own classifier name, as tokens before the caption.
 
-A word stands there as GPT-2's own embedding of it, so that one which no captioned picture ever showed can be copied
-into a sentence (tags before the text; after Li et al. 2020, Oscar, arXiv:2004.06165). To it is added what is known of
-it: how sure it is, how many there are, and where.
+Each is GPT-2's own embedding of the word, so that a word that no captioned picture showed can still be copied into a
+sentence (tags before the text; after Li et al. 2020, Oscar, arXiv:2004.06165). Added to it is what is known about the
+word: how sure it is, how many there are, and where.
 """
 
 from pathlib import Path
@@ -16,10 +16,10 @@ from captionist.model.detector import CLASSES
 from captionist.model.language import encode_caption
 
 IMAGENET_NOUNS = tuple(Path(__file__).with_name("imagenet_nouns.txt").read_text(encoding="utf-8").split())
-"""For each of ImageNet's 1,000 classes an everyday noun, or a dash where captions have none for it."""
+"""For each of ImageNet's 1,000 classes an everyday noun, or a dash if captions have none for it."""
 NOUNS = tuple(sorted({noun for noun in IMAGENET_NOUNS if noun != "-"}))
 _FACTS, _NOUN_FACTS = 7, 2
-_LEAST = 1e-3  # a probability below which nouns are alike
+_LEAST = 1e-3  # nouns much less probable than this are all alike
 
 
 class WordsSeen(nn.Module):
@@ -47,7 +47,7 @@ class WordsSeen(nn.Module):
         return self.config.objects + self.config.nouns
 
     def spell(self, tokenizer: Tokenizer) -> None:
-        """Take the words' embeddings from a tokenizer's ids: of one in several pieces, their mean."""
+        """Take the words' embeddings from a tokenizer's ids; a word in several pieces gets their mean."""
         spelt = [encode_caption(tokenizer, word) for word in (*CLASSES, *NOUNS)]
         pieces = torch.zeros(len(spelt), max(map(len, spelt)), dtype=torch.long)
         shares = torch.zeros(pieces.shape)
@@ -80,13 +80,13 @@ class WordsSeen(nn.Module):
         facts = torch.cat((chosen[..., :1], chosen[..., 1:2].log1p() / 2, chosen[..., 2:], area), -1)
         probability, surest = nouns.topk(self.config.nouns, dim=1)
         noun_facts = torch.stack((probability, (probability + _LEAST).log() / 4), -1)
-        # Every parameter has a gradient in every step, as DDP wants it: nothing is added.
+        # DDP wants a gradient for every parameter in every step: the last term adds zero.
         named = table[best] + self.facts(facts) + 0 * self.no_picture
         return torch.cat((named, table[len(CLASSES) + surest] + self.noun_facts(noun_facts)), 1)
 
 
 def _grouping() -> Tensor:
-    """float [1000, M]: 1 where an ImageNet class is called by a noun."""
+    """float [1000, M]: 1 where a noun stands for an ImageNet class."""
     grouping = torch.zeros(len(IMAGENET_NOUNS), len(NOUNS))
     for row, noun in enumerate(IMAGENET_NOUNS):
         if noun != "-":

@@ -1,4 +1,4 @@
-"""BERT's layers (Devlin et al. 2019) as GIT and BLIP have it: norms behind, not before."""
+"""BERT's layers (Devlin et al. 2019) as GIT and BLIP use them: each norm comes after its sublayer, not before."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,7 +9,7 @@ from captionist.exporting.public.decoder import Decoder, Layer
 
 
 class BertLayer(Layer):
-    """Around a layer of transformers' `GitModel` or `BlipTextModel`."""
+    """Wraps a layer of transformers' `GitModel` or `BlipTextModel`."""
 
     def __init__(self, layer: Any) -> None:
         super().__init__()
@@ -41,7 +41,7 @@ class BertLayer(Layer):
 
 
 class BertDecoder(Decoder):
-    """Around transformers' `GitModel` or `BlipTextModel`, and what makes logits of its states."""
+    """Wraps transformers' `GitModel` or `BlipTextModel`, and the module that turns its states into logits."""
 
     def __init__(self, bert: Any, head: nn.Module, begin: int, crossing: bool) -> None:
         layers = [BertLayer(layer) for layer in bert.encoder.layer]

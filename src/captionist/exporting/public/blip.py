@@ -7,7 +7,7 @@ from captionist.exporting.public.family import Model, Tower, one_id, pair
 
 
 def take_apart(model: BlipForConditionalGeneration) -> Model:
-    """Begins and ends as transformers' own `generate` does: with `bos` and `sep`, whatever `eos` says."""
+    """Captions begin and end as in transformers' own `generate`: with `bos` and `sep`, whatever `eos` is."""
     decoder, text, vision = model.text_decoder, model.config.text_config, model.config.vision_config
     return Model(
         encoder=Tower(model.vision_model),

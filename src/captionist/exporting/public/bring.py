@@ -27,7 +27,7 @@ def import_model(source: str, bundle: Path, precision: Precision = "int8") -> Bu
     """Write a checkpoint of GIT, BLIP or VisionEncoderDecoderModel as a bundle.
 
     source: a directory in the hub's layout, or a name on the hub. Raises BundleError if the bundle exists, the
-    checkpoint cannot be used, or what was written does not work; nothing is left behind then.
+    checkpoint cannot be used, or the new bundle does not work; nothing is left behind then.
     """
     if precision not in get_args(Precision):
         raise BundleError(f"{precision!r} is not a precision: choose one of {', '.join(get_args(Precision))}")
@@ -96,7 +96,9 @@ def _write(checkpoint: Checkpoint, directory: Path, name: str, precision: Precis
 
 
 def _write_tokenizer(checkpoint: Checkpoint, directory: Path, config: BundleConfig) -> None:
-    """Embeddings may have more rows than the tokenizer has tokens; what these mean nobody knows, so they are mute."""
+    """The embeddings may have more rows than the tokenizer has tokens; these rows become special tokens, which add no
+    text.
+    """
     tokenizer, size = checkpoint.tokenizer, config.vocabulary_size
     have = tokenizer.get_vocab_size()
     if have > size:
@@ -108,7 +110,7 @@ def _write_tokenizer(checkpoint: Checkpoint, directory: Path, config: BundleConf
 
 
 def _try_out(directory: Path, pixels: Tensor, logits: Tensor, visual_tokens: Tensor) -> None:
-    """A bundle that fails at its first picture, or says other than its checkpoint, does not get its name."""
+    """Raise BundleError if the bundle fails on its first picture, or in fp32 gives other logits than the checkpoint."""
     try:
         captioner = Captioner(directory)
         height, width = pixels.shape[2:]

@@ -40,12 +40,12 @@ _KNOWN = "GIT (GitForCausalLM), BLIP (BlipForConditionalGeneration) and VisionEn
 _FILES = ["*.json", "*.txt", "README.md"]
 _SAFE, _PICKLED = "*.safetensors", "pytorch_model*.bin"
 _VOCABULARIES = ("tokenizer.json", "vocab.json", "vocab.txt")
-_UNUSED = "pooler"  # a ViT's, which many checkpoints lack, and no caption needs
+_UNUSED = "pooler"  # of a ViT; many checkpoints lack it, and captions do not need it
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A directory with a model of one of the families. model: its own, to take apart."""
+    """A directory with a model of one of the families. model: that model, taken apart."""
 
     directory: Path
     source: SourceConfig
@@ -104,14 +104,14 @@ def open_checkpoint(source: str) -> Checkpoint:
 
 
 def _fetch(source: str) -> tuple[Path, str | None]:
-    """The directory of a checkpoint, and the commit that it is of where it was fetched."""
+    """The checkpoint's directory, and its commit if it was fetched."""
     if paths.isdir(Path(source)):
         return Path(source), None
     try:
         found = Path(snapshot_download(source, allow_patterns=[*_FILES, _SAFE]))
         if not any(found.glob(_SAFE)):
             found = Path(snapshot_download(source, revision=found.name, allow_patterns=[*_FILES, _PICKLED]))
-    except Exception as error:  # of several libraries: wrong names, no network, no such repository
+    except Exception as error:  # from several libraries: wrong name, no network, no such repository
         raise BundleError(
             f"{source} is not a directory, and cannot be fetched from the Hugging Face hub ({_short(error)}): check "
             "the name and the network, or pass a directory with the checkpoint's files"
@@ -121,7 +121,7 @@ def _fetch(source: str) -> tuple[Path, str | None]:
 
 @contextmanager
 def _refusing(source: str) -> Iterator[None]:
-    """Turns whatever reading a checkpoint raises into BundleError, and keeps transformers from warning of it."""
+    """Turn whatever reading a checkpoint raises into BundleError, and silence transformers' warnings about it."""
     before, bars = transformers.logging.get_verbosity(), transformers.logging.is_progress_bar_enabled()
     transformers.logging.set_verbosity(logging.CRITICAL)
     transformers.logging.disable_progress_bar()
@@ -144,7 +144,7 @@ def _short(error: Exception) -> str:
 
 
 def _search(generation: GenerationConfig) -> SearchOptions:
-    """What the checkpoint's files say of its search; what they leave open is as everywhere here."""
+    """The search that the checkpoint's files describe; our defaults for what they leave open."""
     ours = SearchOptions()
     most, least = generation.max_new_tokens, generation.min_new_tokens
     if most is None and generation.max_length is not None:
@@ -206,7 +206,7 @@ def _tokenizer(directory: Path) -> Tokenizer:
 
 
 def _licence(card: Path) -> str | None:
-    """As stated at the head of the checkpoint's card."""
+    """The licence stated at the head of the checkpoint's card."""
     found = (metadata_load(card) or {}).get("license") if paths.isfile(card) else None
     return found if isinstance(found, str) else None
 

@@ -1,8 +1,8 @@
-"""The decoders of others, written out for the graphs of `inference.engine`.
+"""Decoders of public checkpoints, written out for the graphs of `inference.engine`.
 
-A family brings its layers and its embeddings, with the weights of its checkpoint in transformers' own modules; how keys
-and values are kept and read is the same for all. Where a decoder has cross-attention, what the graphs call the prefix
-holds the keys and values of that of the P visual tokens, and behind them the begin token's of self-attention.
+A family brings its layers and its embeddings: transformers' own modules with the checkpoint's weights. How keys and
+values are kept and read is the same for all. If a decoder has cross-attention, the graphs' prefix holds
+cross-attention's keys and values of the P visual tokens, followed by self-attention's of the begin token.
 """
 
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ class Layer(nn.Module):
         raise NotImplementedError
 
     def attended(self, x: Tensor, context: Tensor) -> Tensor:
-        """x with what self-attention found, float [B, T, D]."""
+        """x after self-attention, whose heads returned `context`: float [B, T, D]."""
         raise NotImplementedError
 
     def cross_query(self, x: Tensor) -> Tensor:
@@ -35,19 +35,19 @@ class Layer(nn.Module):
         raise NotImplementedError
 
     def cross_attended(self, x: Tensor, context: Tensor) -> Tensor:
-        """x with what cross-attention found, float [B, T, D]."""
+        """x after cross-attention, whose heads returned `context`: float [B, T, D]."""
         raise NotImplementedError
 
     def feed(self, x: Tensor) -> Tensor:
-        """x after the two products of the layer's end, float [B, T, D]."""
+        """x after the feed-forward part of the layer: float [B, T, D]."""
         raise NotImplementedError
 
 
 class Decoder(nn.Module):
     """A family's layers between its embeddings and its logits.
 
-    heads: of every layer. begin: the id of the token before a caption. crossing: whether visual tokens are read by
-    cross-attention; otherwise they stand before the caption, and read each other, but not the caption.
+    heads: of every layer. begin: the id of the token before a caption. crossing: whether cross-attention reads the
+    visual tokens; otherwise they come before the caption, and read each other, but not the caption.
     """
 
     def __init__(self, layers: Sequence[Layer], heads: int, begin: int, crossing: bool) -> None:
@@ -76,7 +76,7 @@ class Decoder(nn.Module):
         found = []
         for index, layer in enumerate(self.layers):
             query, keys, values = map(self._split, layer.project(x))
-            if index == len(self.layers) - 1:  # of which only the last position is still needed
+            if index == len(self.layers) - 1:  # only its last position is still needed
                 x, query, mask = x[:, -1:], query[:, :, -1:], None
             context, weights = _attend(query, keys, values, mask)
             x = layer.attended(x, _join(context))
@@ -93,7 +93,7 @@ class Decoder(nn.Module):
     def step(
         self, tokens: Tensor, picture: Tensor, prefix_keys: Tensor, prefix_values: Tensor, keys: Tensor, values: Tensor
     ) -> Decoded:
-        """Read T more tokens a row; arguments as of step.onnx."""
+        """Read T more tokens per row; arguments as in step.onnx."""
         count, earlier, length = prefix_keys.shape[3] - 1, keys.shape[3], tokens.shape[1]
         x = self.embed(tokens, 1 + earlier + torch.arange(length, device=tokens.device))
         mask = causal(earlier, length, tokens.device)
@@ -110,7 +110,7 @@ class Decoder(nn.Module):
                 query = self._split(layer.cross_query(x))
                 scores = prefix_scores(query, first[0], picture)[..., :-1]
                 weights = (scores * query.shape[-1] ** -0.5).softmax(-1)
-                # The begin token stands behind the visual ones, and cross-attention does not look at it.
+                # The begin token comes after the visual ones, and cross-attention does not look at it.
                 context = prefix_context(nn.functional.pad(weights, (0, 1)), first[1], picture)
                 x = layer.cross_attended(x, _join(context))
             else:
@@ -139,7 +139,7 @@ def _join(context: Tensor) -> Tensor:
 
 
 def _attend(query: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """float [B, heads, T, w] of each -> what was found, of the same shape, and the weights [B, heads, T, S]."""
+    """float [B, heads, T, w] each -> the context, of the same shape, and the weights [B, heads, T, S]."""
     scores = query @ keys.transpose(2, 3) * query.shape[-1] ** -0.5
     weights = (scores if mask is None else scores.masked_fill(~mask, float("-inf"))).softmax(-1)
     return weights @ values, weights

@@ -13,7 +13,7 @@ _TOWERS = ("vit", "deit", "swin")
 
 
 def _product(x: Tensor, weights: Any) -> Tensor:
-    """transformers' Conv1D, in the form that int8 is made of."""
+    """transformers' Conv1D, in the form that can be converted to int8."""
     product: Tensor = x @ weights.weight + weights.bias
     return product
 

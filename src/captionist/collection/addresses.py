@@ -17,8 +17,9 @@ from captionist.sources import find_sources, is_companion
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where one picture is. name: what the table calls it and no other, always valid Unicode. location: its URL or its
-    absolute path."""
+    """Where one picture is. name: what the table calls this picture and no other, always valid Unicode. location: its
+    URL or its absolute path.
+    """
 
     name: str
     location: str
@@ -27,9 +28,9 @@ class Address:
 def find_addresses(arguments: Sequence[str]) -> tuple[list[Address], list[tuple[str, str]]]:
     """Resolve paths, folders, globs and URLs, in order; what is named twice is taken once.
 
-    A URL is one file, or a prefix with all below it; hidden files (a part that starts with a dot), what only lies
-    beside pictures and tables are left out as in folders. Returns the pictures, and a name and message for whatever
-    leads to none.
+    A URL is one file, or a prefix with everything below it. As in folders, hidden files (any part of the path starts
+    with a dot), files that only accompany pictures, and tables are left out. Returns the pictures, and a name and a
+    message for whatever leads to none.
     """
     found: dict[str, Address] = {}
     errors: list[tuple[str, str]] = []
@@ -58,7 +59,7 @@ def read(address: Address, limits: ImageLimits) -> bytes:
         system, path = locate(address.location)
         with system.open_input_file(path) as file:
             size = file.size()
-            data: bytes = file.read(size if size <= limits.max_bytes else 64)  # what a video can be told by
+            data: bytes = file.read(size if size <= limits.max_bytes else 64)  # enough to recognise a video
             check_bytes(size, limits, data)
             return data
     except (OSError, CollectionError) as error:
@@ -88,9 +89,9 @@ def _list(url: str) -> list[str]:
 
 
 def _valid(name: str) -> str:
-    """A file name as Unicode, no two names alike: bytes that are not UTF-8 are written out, as in caf\\xe9.jpg.
+    """A file name as Unicode, with no two names alike: bytes that are not UTF-8 are written out, as in caf\\xe9.jpg.
 
-    Where something stands in the name that looks like that, or is that, a backslash of its own becomes two.
+    In a name with such bytes, or with text that looks the same, each of its own backslashes is doubled.
     """
     valid = name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
     if "\\x" not in valid:

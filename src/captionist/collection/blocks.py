@@ -1,4 +1,4 @@
-"""Captions for a block of pictures: the unit of work that every runner does."""
+"""Captions a block of pictures: the unit of work of every runner."""
 
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
@@ -15,16 +15,16 @@ from captionist.inference.sharing import paired
 from captionist.options import SearchOverrides
 
 READERS = 8
-"""Pictures that are read at the same time: what is far away takes long to answer."""
+"""Pictures that are read at the same time, since distant storage answers slowly."""
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """What became of one picture.
+    """The result for one picture.
 
-    path: its name. sha256: of its bytes, hexadecimal; None if they could not be read or the work on them failed, so
-    that another run should try again. caption, log_probability, confidence: as in `Caption`. error: why there is none.
-    With neither caption nor error, the answer is that of another picture with the same bytes.
+    path: its name. sha256: of its bytes, hexadecimal; None if they could not be read or captioning them failed, so that
+    another run tries again. caption, log_probability, confidence: as in `Caption`. error: why there is none. A row with
+    neither caption nor error has the same answer as another picture with the same bytes.
     """
 
     path: str
@@ -36,7 +36,7 @@ class Row:
 
 
 Claim = Callable[[Sequence[tuple[str, str]]], list[bool]]
-"""Is told pictures, each as sha256 and path; says of each whether it is this one that should be captioned."""
+"""Called with pictures, each as sha256 and path; returns for each whether to caption this one."""
 
 
 class _Read(NamedTuple):
@@ -47,10 +47,10 @@ class _Read(NamedTuple):
 
 
 class Claims:
-    """Which of the pictures with the same bytes is captioned: the first one asked for, however often that is."""
+    """Picks one of the pictures with the same bytes: the first that is asked about, and again if it is asked again."""
 
     def __init__(self, answered: Iterable[str] = ()) -> None:
-        """answered: hashes of pictures that need no caption any more."""
+        """answered: hashes of pictures that no longer need a caption."""
         self._first = dict.fromkeys(answered, "")
 
     def claim(self, pictures: Sequence[tuple[str, str]]) -> list[bool]:
@@ -60,7 +60,7 @@ class Claims:
 def caption_block(
     captioner: Captioner, block: Sequence[Address], claim: Claim, **options: Unpack[SearchOverrides]
 ) -> list[Row]:
-    """A row for each picture, in order; whatever is wrong with one is in its row. options: see `SearchOptions`."""
+    """A row for each picture, in order; what is wrong with one is in its row. options: see `SearchOptions`."""
     with ThreadPoolExecutor(READERS, "captionist-read") as pool:
         contents = list(pool.map(lambda address: _read(address, captioner.limits), block))
     rows = [
@@ -79,17 +79,17 @@ def caption_block(
 
 
 def _read(address: Address, limits: ImageLimits) -> bytes | str:
-    """Its bytes, or what is wrong."""
+    """The picture's bytes, or what is wrong with it."""
     try:
         return read(address, limits)
     except ImageError as error:
         return str(error)
-    except Exception as error:  # of ours or of the machine: it must not cost others their captions
+    except Exception as error:  # ours or the machine's: it must not cost other pictures their captions
         return f"could not be read ({type(error).__name__}: {error}): run again, and report it if it happens again"
 
 
 def _fields(result: CaptionResult) -> dict[str, Any]:
-    """The fields that the picture's row gets."""
+    """The fields for the picture's row."""
     if result.caption is None:
         error = {"error": str(result.error).removeprefix("<bytes>: ")}
         return error | ({"sha256": None} if isinstance(result.error, FailedImageError) else {})

@@ -1,4 +1,4 @@
-"""Captions a collection: what is missing goes to a runner, what comes back into the table."""
+"""Captions a collection: what is missing goes to a runner, and the results into the table."""
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -14,11 +14,11 @@ from captionist.inference.threads import available_cores
 from captionist.options import SearchOverrides
 
 Runner = Callable[[Sequence[Address], Iterable[str]], Iterator[Row]]
-"""Captions addresses in any order; pictures whose sha256 is among those given have an answer already."""
+"""Captions addresses in any order; pictures whose sha256 is among those given already have an answer."""
 
 
 def caption_collection(addresses: Sequence[Address], table: Table, runner: Runner, tell: Callable[[Row], None]) -> None:
-    """Give the table a row for each address that it has none of; tells of every new row.
+    """Give the table a row for each address that has none; `tell` gets every new row.
 
     Raises CollectionError if the table cannot be written.
     """
@@ -42,7 +42,7 @@ def local_runner(captioner: Captioner, **options: Unpack[SearchOverrides]) -> Ru
 
 
 def _answered(rows: Iterable[Row], answers: dict[str, Row]) -> Iterator[Row]:
-    """The rows, those without an answer once a picture with the same bytes has one."""
+    """The rows; one without an answer follows once a picture with the same bytes has one."""
     waiting: dict[str, list[str]] = defaultdict(list)
     for row in rows:
         if row.sha256 is None:

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Unpack
 
-os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # before ray is imported; it would tell its makers
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # must be set before ray is imported, or it reports usage
 
 import pyarrow as pa
 import ray
@@ -26,9 +26,9 @@ from captionist.images import ImageLimits
 from captionist.options import SearchOverrides
 
 BLOCK = 32
-"""Pictures that one call captions."""
+"""Pictures per call."""
 MOST_ATTEMPTS = 3
-"""How often a block may take its process with it before its pictures are given up: one of them may be the cause."""
+"""How often a block may kill its process before its pictures are given up: one of them may be the cause."""
 _MOST_TASKS = 10_000
 _MOST_BLOCKS_A_TASK = 32
 
@@ -38,7 +38,7 @@ _GIVEN_UP = (
 
 
 class Ledger:
-    """What all actors know together. If its node dies it starts empty: then some pictures are captioned twice."""
+    """What all actors know together. If its node dies, it starts empty, and some pictures are captioned twice."""
 
     def __init__(self, answered: Sequence[str]) -> None:
         self._claims = Claims(answered)
@@ -77,9 +77,9 @@ class Worker:
 def ray_runner(
     model: str | None, actors: int | None, limits: ImageLimits | None = None, **options: Unpack[SearchOverrides]
 ) -> Runner:
-    """Captions in actors; by default one for each core of the cluster. What dies, Ray starts again.
+    """Captions in actors, by default one for each core of the cluster. Ray restarts whatever dies.
 
-    model, limits: as for `Captioner`; a directory must be there on every node.
+    model, limits: as for `Captioner`; a directory must exist on every node.
     """
     if model is not None and paths.isdir(model):
         model = str(Path(model).absolute())  # actors have another current folder
@@ -100,7 +100,7 @@ def _run(
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = context.print_on_execution_start = False
     model, limits, options = captioning
-    # num_cpus=0: it must find room beside actors that take every core.
+    # num_cpus=0: it must fit in next to actors that take every core.
     ledger = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Ledger).remote(answered)
     tables = _tables(addresses)
     size = actors or max(1, int(ray.cluster_resources().get("CPU", 1)))
@@ -112,14 +112,14 @@ def _run(
         compute=ray.data.ActorPoolStrategy(size=min(size, len(tables))),
         num_cpus=1,
     )
-    # Nothing is fetched ahead: it would wait for the next block before it is written.
+    # No prefetching: a finished batch would wait for the next one before it is written.
     for batch in rows.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
         for fields in batch.to_pylist():
             yield Row(**fields)
 
 
 def _tables(addresses: Sequence[Address]) -> list[pa.Table]:
-    """One for each task: small, so that little is done again, but not too many for Ray to keep account of."""
+    """A table per task: small, so that little must be repeated, but not too many for Ray to keep track of."""
     blocks = min(max(1, len(addresses) // (BLOCK * _MOST_TASKS)), _MOST_BLOCKS_A_TASK)
     size = blocks * BLOCK
     return [
@@ -135,7 +135,7 @@ def _tables(addresses: Sequence[Address]) -> list[pa.Table]:
 
 @contextmanager
 def _connected() -> Iterator[None]:
-    """A connection to Ray; what was connected before stays so."""
+    """A connection to Ray; one that existed before stays open."""
     if ray.is_initialized():
         yield
         return

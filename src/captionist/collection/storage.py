@@ -1,4 +1,4 @@
-"""Where files are: paths of this machine, and URLs of what pyarrow reads (s3://, gs://, file://)."""
+"""Where files are: paths on this machine, and URLs that pyarrow reads (s3://, gs://, file://)."""
 
 import os
 import re
@@ -17,11 +17,12 @@ def is_url(name: str) -> bool:
 
 
 def locate(name: str) -> tuple[fs.FileSystem, str]:
-    """The file system that a URL or a path of this machine is on, and its path there.
+    """The file system of a URL or of a path on this machine, and the path there.
 
-    What stands in a URL after the bucket is the key, to the letter: nothing is decoded. S3 is set up as AWS's own tools
-    are, by AWS_* variables (an endpoint too: AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL), ~/.aws, or the machine's role.
-    Raises CollectionError for a kind of URL that is not known, and for a name that is not UTF-8, which pyarrow needs.
+    What comes after the bucket in a URL is the key, to the letter: nothing is decoded. S3 is configured as for AWS's
+    own tools: by AWS_* variables (including an endpoint: AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL), ~/.aws, or the
+    machine's role. Raises CollectionError for an unknown kind of URL, and for a name that is not UTF-8, which pyarrow
+    needs.
     """
     try:
         name.encode()
@@ -39,7 +40,7 @@ def locate(name: str) -> tuple[fs.FileSystem, str]:
 
 
 def reason(error: Exception) -> str:
-    """What an error of pyarrow says, in a line of sensible length."""
+    """The message of one of pyarrow's errors, on one line of sensible length."""
     text = getattr(error, "strerror", None) or str(error)
     return text.strip().partition("\n")[0][:300]
 
@@ -53,7 +54,7 @@ def _file_system(scheme: str, host: str) -> tuple[fs.FileSystem, str]:
     region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
     if region is None and endpoint is None:
         region = fs.resolve_s3_region(host)
-    # A bucket out of reach is told within seconds, not after minutes of attempts.
+    # Report an unreachable bucket within seconds, not after minutes of attempts.
     retries = fs.AwsStandardS3RetryStrategy(max_attempts=3)
     return fs.S3FileSystem(
         endpoint_override=endpoint, region=region, connect_timeout=5, request_timeout=30, retry_strategy=retries

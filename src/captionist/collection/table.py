@@ -1,4 +1,4 @@
-"""The table of captions: a folder of Parquet files, each written whole or not at all, that another run goes on with."""
+"""The table of captions: a folder of Parquet files, each written whole or not at all, that another run can continue."""
 
 import json
 import time
@@ -21,7 +21,7 @@ _UNFINISHED = ".unfinished-"
 
 MOST_ROWS = 10_000
 MOST_SECONDS = 10.0
-"""What a killed run has to do again: no more than this many rows, and this many seconds."""
+"""What a killed run has to repeat: at most this many rows, and this many seconds."""
 
 SCHEMA = pa.schema(
     {
@@ -32,18 +32,19 @@ SCHEMA = pa.schema(
 
 
 class Table:
-    """Rows by path, on disk or in a bucket; a context in which it is this process's alone (in a bucket, nobody checks).
+    """Rows by path, on disk or in a bucket.
 
-    done: the paths of its rows, but for those whose picture could not be read. answers: for each sha256, a row with a
-    caption or an error. failed: the paths of rows with an error. All three grow with what is added.
+    While it is open as a context, no other process may use it (in a bucket, nothing checks that). done: the paths of
+    its rows, except those whose picture could not be read. answers: for each sha256, a row with a caption or an error.
+    failed: the paths of rows with an error. All three grow with what is added.
     """
 
     def __init__(self, where: str, made_with: Mapping[str, Any]) -> None:
-        """where: the folder, new, empty or of an earlier run; a path or a URL. made_with: the settings, as JSON has
-        them.
+        """where: the folder, as a path or a URL: new, empty, or written by an earlier run. made_with: the settings, as
+        in JSON.
 
-        Raises ValueError if there is something else, or it was made with other settings; CollectionError if it
-        cannot be read or written, or another run is at it.
+        Raises ValueError if the folder holds something else, or was made with other settings; CollectionError if it
+        cannot be read or written, or another run is using it.
         """
         self.where = where
         self._system, self._root = locate(where)
@@ -69,21 +70,21 @@ class Table:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """What is not written yet is written, however the context is left."""
+        """Waiting rows are written, however the context is left."""
         try:
             self.flush()
         finally:
             self._unlock()
 
     def add(self, row: Row) -> None:
-        """Take a row, and write those that wait once they are many or have waited long. Raises CollectionError."""
+        """Take a row; write the waiting rows once they are many or have waited long. Raises CollectionError."""
         self._count(row)
         self._waiting.append(row)
         if len(self._waiting) >= MOST_ROWS or time.monotonic() - self._written > MOST_SECONDS:
             self.flush()
 
     def flush(self) -> None:
-        """Write the rows that wait. Raises CollectionError; then they are still there."""
+        """Write the waiting rows. Raises CollectionError; they then keep waiting."""
         if self._waiting:
             rows = pa.Table.from_pylist([asdict(row) for row in self._waiting], SCHEMA)
             self._write(f"part-{self._run}-{self._parts:05}.parquet", rows)
@@ -137,9 +138,7 @@ class Table:
             )
 
     def _resume(self, name: str) -> None:
-        """Take over the rows of a file. Those of pictures that could not be read are removed from it, to be tried
-        again.
-        """
+        """Take over the rows of a file. Rows of unreadable pictures are removed from it, to be tried again."""
         try:
             rows = parquet.read_table(self._path(name), filesystem=self._system, schema=SCHEMA)
         except (pa.ArrowInvalid, KeyError) as error:

@@ -123,7 +123,7 @@ def _print_summary(pages: int, became: Counter[str], elsewhere: int, written: bo
 
 
 def _print_diff(diff: bytes) -> None:
-    """As it is, so that it can be applied; to a terminal without what would control that."""
+    """Unchanged, so that it can be applied; on a terminal, without control characters."""
     if sys.stdout.isatty():
         for line in diff.decode("utf-8", "surrogateescape").removesuffix("\n").split("\n"):
             print_line(sys.stdout, "\t".join(map(escape, line.removesuffix("\r").split("\t"))))

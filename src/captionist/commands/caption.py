@@ -163,7 +163,7 @@ def caption(
 
 
 def _chosen(form: CaptionFormat | None, as_json: bool, num_captions: int | None) -> CaptionFormat:
-    """The format that --format and --json ask for. Raises typer.BadParameter if they cannot both be had."""
+    """The format that --format and --json ask for. Raises typer.BadParameter if the two conflict."""
     if as_json and form not in (None, CaptionFormat.JSON):
         raise typer.BadParameter(f"--json and --format {form} are different formats: choose one")
     if form is CaptionFormat.HTML and (num_captions or 1) > 1:

@@ -31,7 +31,7 @@ def caption_to_table(
     actors: int | None,
     options: "SearchOverrides",
 ) -> NoReturn:
-    """Write the table, print what is in it, and leave with the exit code."""
+    """Write the table, print a summary of it, and exit."""
     if actors is not None and engine is EngineName.LOCAL:
         raise typer.BadParameter("--actors needs --engine ray: a single process has a thread for each core instead")
     with needs_extra("parquet"):

@@ -19,7 +19,7 @@ _INTERRUPTED = 130
 
 
 class CorpusName(StrEnum):
-    """A corpus of the catalogue; here too because reading it there would make --help slow."""
+    """A corpus of the catalogue; repeated here because importing the catalogue would make --help slow."""
 
     FLICKR8K = "flickr8k"
     FLICKR30K = "flickr30k"
@@ -82,7 +82,7 @@ def download(
 
 
 def _ask(licence: str) -> None:
-    """Show the conditions, and leave unless they are accepted: with 1 if refused, with 2 if nobody can be asked."""
+    """Show the conditions, and exit unless they are accepted: with 1 if refused, with 2 if nobody can be asked."""
     typer.echo(licence, err=True)
     if sys.stdin is None or not sys.stdin.isatty():
         raise typer.BadParameter(
@@ -96,7 +96,7 @@ def _ask(licence: str) -> None:
 
 @contextmanager
 def _progress() -> Iterator["Report"]:
-    """Bytes as a bar on standard error where that is a terminal, else a line for each step."""
+    """A bar that counts bytes if standard error is a terminal, else a line for each step."""
     now = ""
     with bar(unit="B", unit_scale=True) as shown:
 

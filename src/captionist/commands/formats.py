@@ -16,7 +16,7 @@ from captionist.commands.terminal import escape, print_line
 if TYPE_CHECKING:
     from captionist.captions import Caption
 
-# What spreadsheets take for the start of a formula; the wide ones count in East Asian versions.
+# Spreadsheets take these for the start of a formula; East Asian versions also the wide ones.
 _FORMULA = tuple("=+-@\uff1d\uff0b\uff0d\uff20")
 
 
@@ -31,14 +31,16 @@ class CaptionFormat(StrEnum):
 
 
 def begin_csv() -> None:
-    """Print the header, and keep the system from translating our line ends from now on."""
+    """Print the header, and from now on keep the system from translating our line ends."""
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(newline="\n")
     print_line(sys.stdout, _row("path", "caption", "confidence"))
 
 
 def lines(form: CaptionFormat, name: str, caption: "Caption", min_confidence: float) -> list[str]:
-    """A picture's lines without line feeds: captions that are confident enough, best first, or one line without any."""
+    """A picture's lines, without line feeds: the captions that are confident enough, best first, or one line without
+    any.
+    """
     kept = [one for one in (caption, *caption.alternatives) if one.confidence >= min_confidence]
     match form:
         case CaptionFormat.JSON:
@@ -47,7 +49,7 @@ def lines(form: CaptionFormat, name: str, caption: "Caption", min_confidence: fl
             )
             return [json.dumps({"path": name, **best, "alternatives": best["alternatives"] or []})]
         case CaptionFormat.HTML:
-            # An empty alt would say that the picture is only decoration, which nobody knows.
+            # An empty alt would say that the picture is mere decoration, which nobody knows.
             alt = f' alt="{in_attribute(kept[0].text)}"' if kept else ""
             return [f'<img src="{in_attribute(_url(name))}"{alt}>']
         case CaptionFormat.CSV:
@@ -69,7 +71,7 @@ def _url(name: str) -> str:
 
 
 def _row(*cells: str) -> str:
-    """A row of RFC 4180 whose cells are text to every spreadsheet; the line feed is printed with the line."""
+    """A row of RFC 4180 whose cells every spreadsheet takes for text; the line feed comes when the line is printed."""
     row = StringIO()
     safe = [f"'{cell}" if cell.startswith(_FORMULA) else cell for cell in cells]
     csv.writer(row, lineterminator="\r").writerow(safe)

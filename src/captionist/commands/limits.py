@@ -1,4 +1,4 @@
-"""Options for the limits on a picture, and for what computes."""
+"""Options for the limits on a picture, and for the hardware to compute on."""
 
 from typing import TYPE_CHECKING, Annotated
 
@@ -28,7 +28,7 @@ ProviderOption = Annotated[
 
 
 def open_captioner(model: str | None, limits: "ImageLimits", providers: list[str] | None = None) -> "Captioner":
-    """A captioner as the options ask for it. Raises BadParameter for an unknown provider."""
+    """A captioner with these options. Raises BadParameter for an unknown provider."""
     from captionist.captioner import Captioner
 
     try:
@@ -38,7 +38,7 @@ def open_captioner(model: str | None, limits: "ImageLimits", providers: list[str
 
 
 def image_limits(max_bytes: int | None, max_pixels: int | None) -> "ImageLimits":
-    """The limits that the options ask for; those not given are the library's own."""
+    """The limits from these options; those not given are the library's own."""
     from captionist.images import ImageLimits
 
     usual = ImageLimits()

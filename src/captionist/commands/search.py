@@ -88,7 +88,7 @@ def index(
     """
     from captionist.sources import find_sources
 
-    if not os.access(out.parent, os.W_OK):  # where it replaces an index that could itself be written
+    if not os.access(out.parent, os.W_OK):  # needed even to replace an index that is itself writable
         raise ImageIndexError(f"{out} cannot be written (the folder is read-only): name another file with --out")
     found = find_sources(paths, "an index holds paths: save standard input to a file, and name that")
     for name, message in found.errors:
@@ -159,7 +159,7 @@ def _bring_up_to_date(out: Path, captioner: "Captioner", sources: "Sequence[Sour
                 if result.embedding is not None:
                     pictures[source.name] = IndexedPicture(source.name, result.embedding, stamps[source.name])
                 advance()
-    finally:  # Ctrl-C too: what was read need not be read again
+    finally:  # also after Ctrl-C: what was read need not be read again
         if pictures:
             ImageIndex.build(fingerprint, pictures.values()).save(out)
     if pictures:
@@ -170,13 +170,13 @@ def _bring_up_to_date(out: Path, captioner: "Captioner", sources: "Sequence[Sour
 
 
 def _nothing_to_index(out: Path) -> None:
-    """Say so; the old index is kept, since the empty paths may be a mistake."""
+    """Say that there is nothing to index; the old index is kept, since the empty paths may be a mistake."""
     left = "; the old index is kept" if exists(out) else ""
     print_error(str(out), f"not written: there is no picture to index{left}", as_json=False)
 
 
 def _embed(captioner: "Captioner", sentences: "Sequence[str]") -> "NDArray[np.float32]":
-    """Sentences as unit vectors, float32 [S, E]. Raises typer.BadParameter for one that says nothing to the model."""
+    """Sentences as unit vectors, float32 [S, E]. Raises typer.BadParameter for one in which the model knows no word."""
     embedded = captioner.sentence_embeddings([*map(_text, sentences)])
     for sentence, vector in zip(sentences, embedded, strict=True):
         if not vector.any():
@@ -185,7 +185,7 @@ def _embed(captioner: "Captioner", sentences: "Sequence[str]") -> "NDArray[np.fl
 
 
 def _text(argument: str) -> str:
-    """An argument as text, which in a locale of ASCII alone came as bytes. Raises typer.BadParameter."""
+    """An argument as text; in an ASCII-only locale, it arrived as bytes. Raises typer.BadParameter."""
     try:
         return argument if argument.isprintable() else os.fsencode(argument).decode("utf-8")
     except UnicodeError as error:

@@ -15,7 +15,7 @@ _INDENT = " " * 6
 
 
 class ServeCommand(TyperCommand):
-    """Adds the settings to --help; they are read when they are asked for, since the library that holds them is slow."""
+    """Adds the settings to --help; they are read only then, since their library is slow to import."""
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         super().format_help(ctx, formatter)

@@ -1,4 +1,4 @@
-"""What became of many pictures: the last line on standard error, for people."""
+"""The summary of many pictures: the last line on standard error, for people."""
 
 import sys
 import time
@@ -16,7 +16,7 @@ class Summary:
     skipped: int = 0
     captioned: int = 0
     sidecars: Counter[str] = field(default_factory=Counter)
-    """How many were written, unchanged, kept."""
+    """How many were written, unchanged or kept."""
     _begun: float = field(default_factory=time.monotonic)
 
     def print(self) -> None:
@@ -40,5 +40,5 @@ class Summary:
 
 
 def count(number: int, noun: str) -> str:
-    """A number with its noun, in the plural where that is right."""
+    """A number with its noun, in the plural if needed."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from captionist.images import ImageLimits
 
-_bar: Any = None  # the one that is drawn now
+_bar: Any = None  # the bar on screen now
 
 ModelOption = Annotated[
     str | None,
@@ -31,7 +31,7 @@ ModelOption = Annotated[
 
 
 def _search_option(name: str) -> Any:
-    """An option of the search, which takes a whole number: its help, its limits and their messages are the field's."""
+    """An option of the search that takes a whole number; help, limits and messages come from its field."""
     field = meaning(name)
     text = f"{field['description'][0].upper()}{field['description'][1:]}."
 
@@ -58,8 +58,8 @@ FormatOption = Annotated[
     ),
 ]
 
-# A tab or a line break in a file name would look like the end of a field or of a record, and an escape sequence would
-# be obeyed by the terminal.
+# A tab or line break in a file name would look like the end of a field or record, and the terminal would obey an escape
+# sequence.
 _ESCAPES = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0))}
 _ESCAPES |= str.maketrans({"\t": "\\t", "\n": "\\n", "\r": "\\r"})
 
@@ -67,15 +67,16 @@ _ESCAPES |= str.maketrans({"\t": "\\t", "\n": "\\n", "\r": "\\r"})
 _UNBROKEN = 10_000  # columns
 
 SPELT_OUT = "captionist-spelt-out"
-"""The error handler of our output: file names that are not UTF-8 come out as they went in, and characters that the
-output's encoding lacks as \\u0171 and so on."""
+"""The error handler of our output: file names that are not UTF-8 come out as they came in, and characters that the
+output's encoding lacks are written as \\u0171 and so on.
+"""
 
 
 def _spell_out(error: UnicodeError) -> tuple[str | bytes, int]:
     if not isinstance(error, UnicodeEncodeError):
         raise error
     character, behind = error.object[error.start], error.start + 1
-    # In encodings of two or four bytes a single one has no place.
+    # In an encoding of two or four bytes per unit, a single byte has no place.
     if "\udc80" <= character <= "\udcff" and not error.encoding.lower().startswith(("utf-16", "utf-32")):
         return bytes([ord(character) - 0xDC00]), behind
     return character.encode("ascii", "backslashreplace").decode("ascii"), behind
@@ -85,12 +86,12 @@ codecs.register_error(SPELT_OUT, _spell_out)
 
 
 def escape(text: str) -> str:
-    """Text for one line, its control characters written out."""
+    """Text on one line, with its control characters written out."""
     return text.translate(_ESCAPES)
 
 
 def print_error(name: str, message: str, as_json: bool) -> None:
-    """Print what is wrong with one of many inputs: on standard error, or as JSON among the results."""
+    """Print what is wrong with one of many inputs, on standard error, or as JSON among the results."""
     if as_json:
         print_json(path=name, error=message)
     else:
@@ -98,7 +99,7 @@ def print_error(name: str, message: str, as_json: bool) -> None:
 
 
 def print_json(**fields: object) -> None:
-    """An object on a line, pure ASCII, which is valid JSON in any locale and for file names that are not UTF-8."""
+    """Print an object on one line, in pure ASCII: valid JSON in any locale, even for file names that are not UTF-8."""
     print_line(sys.stdout, json.dumps(fields))
 
 
@@ -114,20 +115,22 @@ def print_line(stream: TextIO, line: str) -> None:
 
 
 def print_tables(renderable: "RenderableType") -> None:
-    """Tables and text for people, fitted to the terminal; elsewhere no line is broken, for programs may read them."""
+    """Print tables and text for people, fitted to the terminal; elsewhere lines stay unbroken, since programs may read
+    them.
+    """
     from rich.console import Console
 
     Console(width=None if sys.stdout.isatty() else _UNBROKEN).print(renderable)
 
 
 def read_stdin(limits: "ImageLimits") -> bytes:
-    """A picture piped in. Raises ImageNotFoundError, and UnsupportedImageError if there are several."""
+    """The picture on standard input. Raises ImageNotFoundError, and UnsupportedImageError if there are several."""
     from captionist.several import holds_several
 
-    if sys.stdin is None:  # Python's way to say that it was started with the descriptor closed
+    if sys.stdin is None:  # Python's sign that it was started with the descriptor closed
         raise ImageNotFoundError("standard input is closed: pipe a picture into it, or name a file")
     try:
-        # One byte more than is allowed is enough to be refused.
+        # One byte more than allowed is enough to refuse it.
         data = sys.stdin.buffer.read(limits.max_bytes + 1)
     except OSError as error:
         raise ImageNotFoundError(f"standard input cannot be read ({error.strerror}): name a file instead") from error
@@ -140,12 +143,12 @@ def read_stdin(limits: "ImageLimits") -> bytes:
 
 @contextmanager
 def own_errors_only() -> Iterator[None]:
-    """Keeps what C libraries print off standard error: libtiff does not name the file, and our own lines do.
+    """Keep what C libraries print off standard error: libtiff does not name the file, but our own lines do.
 
-    `sys.stderr` still writes to where it did, through a descriptor of its own.
+    `sys.stderr` still writes where it did, through its own descriptor.
     """
     ours = sys.stderr
-    # Where something else stands in for the stream, it does not write to descriptor 2 and stays as it is.
+    # A replacement for the stream does not write to descriptor 2, and stays as it is.
     if isinstance(ours, TextIOWrapper) and ours is sys.__stderr__:
         ours.flush()
         sys.stderr = open(os.dup(2), "w", encoding=ours.encoding, errors=ours.errors, buffering=1)  # noqa: PTH123, SIM115
@@ -164,14 +167,14 @@ def own_errors_only() -> Iterator[None]:
 
 @contextmanager
 def bar(**options: Any) -> Iterator[Any]:
-    """A tqdm with these options on standard error where that is a terminal, else None. `print_line` keeps off it."""
+    """A tqdm with these options if standard error is a terminal, else None. `print_line` makes room for its lines."""
     global _bar
     if not sys.stderr.isatty() or os.environ.get("TERM") in (None, "dumb"):
         yield None
         return
     from tqdm import tqdm
 
-    tqdm.monitor_interval = 0  # else it starts a thread
+    tqdm.monitor_interval = 0  # otherwise it starts a thread
     with tqdm(file=sys.stderr, leave=False, ascii=True, dynamic_ncols=True, **options) as _bar:
         try:
             yield _bar
@@ -182,14 +185,14 @@ def bar(**options: Any) -> Iterator[Any]:
 
 @contextmanager
 def progress(description: str, total: int) -> Iterator[Callable[[], None]]:
-    """A bar where there is a terminal; gives the function that moves it by one."""
+    """A bar, if there is a terminal; yields the function that moves it by one."""
     with bar(desc=description, total=total) as shown:
         yield shown.update if shown is not None else lambda: None
 
 
 @contextmanager
 def needs_extra(extra: str) -> Iterator[None]:
-    """Around imports of optional dependencies: says which extra to install (MissingExtraError) where one is missing."""
+    """Around imports of optional dependencies: if one is missing, says which extra to install (MissingExtraError)."""
     try:
         yield
     except ModuleNotFoundError as error:
@@ -201,7 +204,7 @@ def needs_extra(extra: str) -> Iterator[None]:
 
 
 def writable(path: Path | None) -> Path | None:
-    """Check an option that names a file to write, so that no long run is lost to a misspelt folder."""
+    """Check an option that names a file to write, so that a misspelt folder does not waste a long run."""
     if path is not None and (reason := _why_not_writable(path)):
         raise typer.BadParameter(f"{path} cannot be written: {reason}")
     return path

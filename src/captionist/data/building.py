@@ -1,4 +1,4 @@
-"""What the readers share: caption rows, splits and picture files become a corpus, and every fault is written down."""
+"""What the readers share: turns caption rows, splits and picture files into a corpus, and lists every fault."""
 
 import contextlib
 import os
@@ -17,11 +17,11 @@ PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", 
 CAPTION_KEYS = ("captions", "caption", "text")
 
 Pictures = Mapping[str, tuple[ImageFile, int]]
-"""Place and size in bytes of every picture file, by the id of the example that it would be."""
+"""Place and size in bytes of every picture file, by the id that its example would have."""
 
 
 def gather(rows: Iterable[tuple[str, str, str]], problems: list[Problem]) -> dict[str, list[str]]:
-    """Every picture's captions from rows of (place, picture, caption), in the order of the rows.
+    """Every picture's captions, from rows of (place, picture, caption), in their order.
 
     A row without a name or without words is added to `problems` as "short_row".
     """
@@ -38,14 +38,14 @@ def gather(rows: Iterable[tuple[str, str, str]], problems: list[Problem]) -> dic
 
 
 def captions_of(entry: dict[str, Any]) -> list[str]:
-    """The captions in a JSON object, one or a list under the first of CAPTION_KEYS that it has; none but text."""
+    """The captions in a JSON object, one or a list, under the first of CAPTION_KEYS that it has; only text counts."""
     found = next((entry[key] for key in CAPTION_KEYS if entry.get(key) is not None), None)
     captions = found if isinstance(found, list) else [found]
     return [caption for caption in captions if isinstance(caption, str)]
 
 
 def one_split_each(root: Path, assignments: Iterable[tuple[str, str]]) -> dict[str, str]:
-    """The split of every picture from pairs of (picture, split).
+    """The split of every picture, from pairs of (picture, split).
 
     Raises:
         DataError: a picture is in two splits.
@@ -64,10 +64,10 @@ def one_split_each(root: Path, assignments: Iterable[tuple[str, str]]) -> dict[s
 
 
 def pictures_in(root: Path, folders: Iterable[str]) -> dict[str, tuple[Path, int]]:
-    """The files in those of the folders that exist, by file name; in an earlier folder it counts before a later one.
+    """The files in those of the folders that exist, by file name; for the same name, an earlier folder wins.
 
     Raises:
-        DataError: there is none of the folders, or one cannot be read.
+        DataError: none of the folders exists, or one cannot be read.
     """
     candidates = list(folders)
     found = [root / folder for folder in candidates if paths.isdir(root / folder)]
@@ -80,7 +80,7 @@ def pictures_in(root: Path, folders: Iterable[str]) -> dict[str, tuple[Path, int
 
 
 def files_in(folder: Path) -> dict[str, tuple[Path, int]]:
-    """Path and size in bytes of every file in the folder, by file name; folders in it are not entered.
+    """Path and size in bytes of every file in the folder, by file name; sub-folders are not entered.
 
     Raises:
         DataError: the folder cannot be read.
@@ -89,7 +89,7 @@ def files_in(folder: Path) -> dict[str, tuple[Path, int]]:
     try:
         with os.scandir(folder) as entries:
             for entry in entries:
-                # A link that goes round, or to where nobody may read, is a missing picture and no more.
+                # A link that is circular, or leads where we may not read, is just a missing picture.
                 with contextlib.suppress(OSError):
                     if entry.is_file():
                         files[entry.name] = (Path(entry.path), entry.stat().st_size)
@@ -110,11 +110,11 @@ def build(
     """Put a corpus together; pictures are not opened.
 
     Args:
-        captions: what `gather` gave.
-        splits: each picture's split, "none" for one that it does not name; or how its name decides.
+        captions: as `gather` returns them.
+        splits: each picture's split ("none" for one that it does not name), or a function that decides by its name.
         pictures: all picture files; each is looked up by its name in `captions`.
-        problems: what the reader has found so far. Added to it are pictures that are missing, empty or without
-            captions, and names in `splits` without captions.
+        problems: what the reader has found so far. Pictures that are missing, empty or without captions are added, and
+            names in `splits` without captions.
 
     Raises:
         DataError: no example is left.

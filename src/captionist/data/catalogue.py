@@ -1,9 +1,9 @@
-"""Corpora that can be downloaded: addresses, lengths, checksums, conditions, and what is unpacked where.
+"""Corpora that can be downloaded: addresses, lengths, checksums, conditions, and what to unpack where.
 
-None of these publishers gives checksums of its own. Those here are what public projects pin for the same addresses:
-COCO's and their lengths agree in many that have nothing to do with each other, Flickr8k's in two (an R package of torch
-datasets, and a CMake build), Karpathy's were found in that R package alone. None was compared with a download of our
-own. What was not found is None; then the server's length and the archive's own CRCs must hold.
+None of these publishers gives checksums. Those here are what public projects pin for the same addresses. For COCO,
+checksums and lengths agree in many unrelated projects; for Flickr8k, in two (an R package of torch datasets, and a
+CMake build); Karpathy's were found only in that R package. None was compared with a download of our own. What was not
+found is None; then the server's length and the archive's own CRCs must do.
 """
 
 from dataclasses import dataclass
@@ -16,17 +16,17 @@ class Archive:
 
     url: str
     size: int | None
-    """Its exact length in bytes, where that is publicly known."""
+    """Its exact length in bytes, if publicly known."""
     checksum: str | None
-    """`sha256:` or `md5:` and hexadecimal digits, where that is publicly known."""
+    """`sha256:` or `md5:` and hexadecimal digits, if publicly known."""
     unpacked_about: int
-    """Bytes that what is unpacked takes; rounded up. An archive of more than four times as much is refused."""
+    """Bytes that the unpacked files take, rounded up. An archive with more than four times as much is refused."""
     download_about: int = 0
-    """Bytes to make room for where `size` is unknown; rounded up."""
+    """Bytes to make room for if `size` is unknown; rounded up."""
     folder: str = "."
     """Where its files go, below the corpus's directory."""
     members: tuple[str, ...] = ("*",)
-    """Patterns (fnmatch) of the files to unpack; the rest is left packed."""
+    """Patterns (fnmatch) of the files to unpack; the rest stays packed."""
 
     @property
     def name(self) -> str:
@@ -40,9 +40,9 @@ class Source:
 
     archives: tuple[Archive, ...]
     licence: str
-    """The conditions that a user must accept first, in words for a person."""
+    """The conditions that a user must first accept, in words for a person."""
     afterwards: str = ""
-    """What is left for the user to do, where the archives are not all of the corpus."""
+    """What is left for the user to do, if the archives are not the whole corpus."""
 
 
 _FLICKR = (
@@ -83,7 +83,7 @@ SOURCES: dict[str, Source] = {
         ),
         archives=(
             Archive(
-                # Users reported 404 here in September 2023; projects of later years still name it, and no other.
+                # Users reported 404 here in September 2023; later projects still name this address, and no other.
                 url="https://cs.stanford.edu/people/karpathy/deepimagesent/caption_datasets.zip",
                 size=None,
                 checksum="md5:4fa8c08369d22fe16e41dc124bd1adc2",
@@ -92,7 +92,7 @@ SOURCES: dict[str, Source] = {
                 members=("dataset_flickr30k.json",),
             ),
         ),
-        # Copies of the photographs are on the net. None that was found has the authors' permission.
+        # There are copies of the photographs on the web. None that was found has the authors' permission.
         afterwards=(
             "The photographs are not here: ask for them at https://forms.illinois.edu/sec/229675 and unpack them as "
             "flickr30k-images/ beside dataset_flickr30k.json."
@@ -104,7 +104,7 @@ SOURCES: dict[str, Source] = {
             "The annotations are under CC BY 4.0 (https://creativecommons.org/licenses/by/4.0/).\n"
             f"{_FLICKR}"
         ),
-        # By http, as the publisher's links are: users report that the https name has another host's certificate. The
+        # By http, as in the publisher's links: users report that the https name has another host's certificate. The
         # SHA-256 vouches for the bytes.
         archives=(
             Archive(
@@ -132,10 +132,10 @@ SOURCES: dict[str, Source] = {
 
 
 def through(mirror: str | None, url: str) -> str:
-    """The address with scheme and host (and a path before its own, if any) of the mirror.
+    """The address, with the mirror's scheme and host (and path prefix, if it has one).
 
     Raises:
-        ValueError: the mirror is not an http or https address with a host and nothing behind its path.
+        ValueError: the mirror is not an http or https address with a host and nothing after its path.
     """
     if mirror is None:
         return url

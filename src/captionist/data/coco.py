@@ -1,12 +1,12 @@
 """Reads COCO's captions (Chen et al. 2015, arXiv:1504.00325) as they were published and with Karpathy's split.
 
 As published: `annotations/captions_train2017.json` and `captions_val2017.json` with the pictures in `train2017/` and
-`val2017/`, or the same of 2014. The train file is split "train", the val file split "dev"; COCO keeps its test
-captions to itself, so there is no "test". One of the two files is enough. The years hold the same pictures divided in
-another way, so one of them is read: 2017, where its captions and pictures are there.
+`val2017/`, or the same for 2014. The train file is split "train", the val file split "dev"; COCO does not publish its
+test captions, so there is no "test". One of the two files is enough. The years hold the same pictures, divided
+differently, so only one of them is read: 2017, if its captions and pictures exist.
 
 Karpathy's: `dataset_coco.json`, with the pictures of 2014 in `train2014/` and `val2014/` (113,287 / 5,000 / 5,000). It
-counts where it and these pictures are there. Pictures are not opened.
+takes precedence if it and these pictures exist. Pictures are not opened.
 """
 
 from collections.abc import Iterator
@@ -53,9 +53,10 @@ def read(root: Path) -> Corpus:
     parts = [_read_part(root / label, label, problems) for label in files.values()]
     pairs = ((name, split) for split, (names, _) in zip(files, parts, strict=True) for name in names.values())
     captions = gather(chain.from_iterable(rows for _, rows in parts), problems)
-    # Only the folders of these files: the pictures of the others are not without captions, they are not asked for.
+    # Only these files' folders: other pictures do not lack captions, since nobody asked for them.
     pictures = pictures_in(root, (_folder(label) for label in files.values()))
-    for label, (names, _) in zip(files.values(), parts, strict=True):  # both folders may have a picture of one name
+    # Both folders may have a picture of the same name.
+    for label, (names, _) in zip(files.values(), parts, strict=True):
         own = files_in(root / _folder(label)) if paths.isdir(root / _folder(label)) else {}
         pictures |= {name: own[name] for name in names.values() if name in own}
     origin = ", ".join(f"{split} is {label}" for split, label in files.items())
@@ -63,19 +64,19 @@ def read(root: Path) -> Corpus:
 
 
 def _has_his_pictures(root: Path) -> bool:
-    """Those of Karpathy's file, or no captions for others."""
+    """Whether the pictures of Karpathy's file exist, or at least no other caption files do."""
     published = any(_caption_files(root, year) for year in YEARS)
     return not published or any(paths.isdir(root / folder) for folder in KARPATHY_FOLDERS)
 
 
 def _caption_files(root: Path, year: str) -> dict[str, str]:
-    """The caption files of that year that are there, by our split, as paths below the root."""
+    """The caption files that exist for that year, by our split, as paths below the root."""
     files = {split: f"annotations/captions_{name}{year}.json" for name, split in SPLITS.items()}
     return {split: label for split, label in files.items() if paths.isfile(root / label)}
 
 
 def _folder(label: str) -> str:
-    """`annotations/captions_train2017.json` -> `train2017`, where its pictures are."""
+    """`annotations/captions_train2017.json` -> `train2017`, the folder of its pictures."""
     return Path(label).stem.removeprefix("captions_")
 
 
@@ -89,7 +90,7 @@ def _files_of_one_year(root: Path) -> dict[str, str]:
 def _read_part(
     path: Path, label: str, problems: list[Problem]
 ) -> tuple[dict[int, str], Iterator[tuple[str, str, str]]]:
-    """The file name of each picture by COCO's number, and (place, file name, caption) of each annotation."""
+    """The file name of each picture by COCO's number, and (place, file name, caption) for each annotation."""
     content = read_json(path, _KEYS)
     images, annotations = content.get("images"), content.get("annotations")
     if not isinstance(images, list) or not isinstance(annotations, list):

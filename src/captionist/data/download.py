@@ -1,4 +1,4 @@
-"""Downloads one file over HTTP: resumed where it broke off, retried, and checked before it gets its name."""
+"""Downloads one file over HTTP: resumed after interruptions, retried, and checked before it gets its name."""
 
 import errno
 import hashlib
@@ -14,8 +14,9 @@ from pathlib import Path
 from captionist.errors import DataError
 
 Report = Callable[[str, int, int | None], None]
-"""Is told the step ("downloading", "checking", "unpacking"), the bytes done, and of how many, where that is known. What
-is done may become less."""
+"""Called with the step ("downloading", "checking", "unpacking"), the bytes done, and the total if known. The bytes done
+may go down.
+"""
 
 
 def silent(_step: str, _done: int, _total: int | None) -> None:
@@ -28,12 +29,12 @@ PAUSE = 1.0
 _LONGEST_PAUSE = 30.0
 _CHUNK = 1 << 18
 _PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})
-"""HTTP statuses that may change in a moment."""
+"""HTTP statuses that may soon change."""
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 class _BrokenError(Exception):
-    """The connection, not the file: worth another attempt."""
+    """The connection broke, but the file is fine: worth another attempt."""
 
 
 def fetch(
@@ -47,23 +48,23 @@ def fetch(
     timeout: float = 30.0,
     report: Report = silent,
 ) -> None:
-    """Download `url` to `target`; what has come so far is kept in `target` + ".partial" and continued from there.
+    """Download `url` to `target`; what has arrived is kept in `target` + ".partial" and continued from there.
 
-    A file that is there already is only checked. Proxies are those of the environment; certificates are verified.
+    A file that already exists is only checked. Proxies are taken from the environment; certificates are verified.
 
     Args:
         url: an http or https address; redirects are followed.
         target: the file to write, in a directory that exists.
-        size: its length in bytes, where known; else what the server says must hold.
-        checksum: `sha256:` or `md5:` and hexadecimal digits, where known.
+        size: its length in bytes, if known; otherwise what the server says must hold.
+        checksum: `sha256:` or `md5:` and hexadecimal digits, if known.
         attempts: how many times in a row a connection may bring nothing new before this gives up.
         pause: seconds before the second attempt; each further pause is twice as long, at most 30 seconds.
         timeout: seconds of silence after which a connection counts as broken.
-        report: is told of the progress, of the check as of the transfer.
+        report: called with the progress of both the transfer and the check.
 
     Raises:
-        DataError: the server does not have the file, the connection broke too often, or the disk did not take it (run
-            again to go on); or the bytes are wrong (the partial file is then deleted).
+        DataError: the server does not have the file, the connection broke too often, or the disk refused it (run again
+            to continue); or the bytes are wrong (the partial file is then deleted).
     """
     if target.exists():
         if fault := mismatch(target, size, checksum, report):
@@ -91,7 +92,7 @@ def fetch(
 
 
 def mismatch(path: Path, size: int | None, checksum: str | None, report: Report = silent) -> str:
-    """How a file differs from what is expected of it; empty if it does not.
+    """How a file differs from what is expected; empty if it does not.
 
     Raises:
         DataError: the file cannot be read.
@@ -111,7 +112,7 @@ def mismatch(path: Path, size: int | None, checksum: str | None, report: Report 
 
 
 def digest(path: Path, algorithm: str, report: Report = silent) -> str:
-    """The hexadecimal digest of a file by "sha256" or "md5"."""
+    """The hexadecimal digest of a file, by "sha256" or "md5"."""
     hasher = hashlib.new(algorithm, usedforsecurity=False)
     size, done = path.stat().st_size, 0
     with path.open("rb") as file:
@@ -123,12 +124,13 @@ def digest(path: Path, algorithm: str, report: Report = silent) -> str:
 
 
 def _receive(url: str, partial: Path, size: int | None, timeout: float, report: Report) -> int | None:
-    """One connection: append what is missing, or begin anew where the server does not do ranges. Gives the whole
-    length, where the server says it.
+    """Append what is missing over one connection, or start again if the server does not do ranges.
+
+    Returns the whole length, if the server gives it.
 
     Raises:
         _BrokenError: it ended early, or the server may do better next time.
-        DataError: it is no use to try again.
+        DataError: trying again is no use.
     """
     have = _length(partial)
     if have == size:
@@ -136,7 +138,7 @@ def _receive(url: str, partial: Path, size: int | None, timeout: float, report: 
     headers = {"User-Agent": "captionist", "Accept-Encoding": "identity"}
     request = urllib.request.Request(url, headers=headers | ({"Range": f"bytes={have}-"} if have else {}))
     try:
-        # An opener of our own: that of the module keeps the proxies that were there when it was first used.
+        # Our own opener: the module's keeps the proxies that were set when it was first used.
         with urllib.request.build_opener().open(request, timeout=timeout) as response:
             start, total = _content_range(response) if response.status == 206 else (0, response.length)
             if start not in (0, have):
@@ -155,7 +157,7 @@ def _receive(url: str, partial: Path, size: int | None, timeout: float, report: 
         with error:
             said = _content_range(error)[1]
         if error.code == 416 and have == said:
-            return said  # all of it is here already
+            return said  # everything is here already
         if error.code == 416:
             partial.unlink(missing_ok=True)
             raise _BrokenError("the server has fewer bytes than were already downloaded") from error
@@ -180,7 +182,7 @@ def _receive(url: str, partial: Path, size: int | None, timeout: float, report: 
 
 
 def _content_range(answer: http.client.HTTPResponse | urllib.error.HTTPError) -> tuple[int, int | None]:
-    """Where the part begins, -1 if the server does not say, and how long the whole is, None if it does not."""
+    """Where the part begins, -1 if the server does not say, and the length of the whole, None if it does not say."""
     match = re.match(r"bytes (?:(\d+)-\d+|\*)/(\d+|\*)", answer.headers.get("Content-Range", ""))
     start, total = match.groups() if match else (None, None)
     return -1 if start is None else int(start), None if total in (None, "*") else int(total)

@@ -1,4 +1,4 @@
-"""What happens to captions before a model learns from them. References that score a model never come here."""
+"""What happens to captions before a model learns from them. References that score a model are never filtered here."""
 
 import re
 from collections.abc import Callable, Iterable
@@ -18,16 +18,16 @@ _END = re.compile(r'[.\s]*("?)[.\s]*$')
 
 
 def clean_caption(text: str, lowercase: bool) -> str:
-    """Write a caption the way a person would type it, without the full stop at its end.
+    """Write a caption as a person would type it, without the full stop at its end.
 
     Flickr8k's captions are half tokenised (`A girl holding a horse 's lead behind a fire .`). A model that learns them
-    so writes them so, and spends a token on a period that says nothing its end-of-text does not say. Curly quotes
-    become straight, white space collapses, and spaces before punctuation and inside quotation marks go. Cleaning a
-    clean caption changes nothing.
+    that way writes that way, and spends a token on a period that its end-of-text makes superfluous. Curly quotes become
+    straight, white space collapses, and spaces before punctuation and inside quotation marks go. Cleaning a clean
+    caption changes nothing.
     """
     text = text.translate(_STRAIGHT_QUOTES).replace("''", '"')
     text = " ".join(text.split())
-    if text.count('"') % 2 == 0:  # which side of a lone mark is the quotation cannot be known
+    if text.count('"') % 2 == 0:  # if one is left over, nobody knows which side of it is quoted
         text = _QUOTED.sub(r'"\1"', text)
     text = _CONTRACTION.sub(r"\1", text)
     text = _SPACE_BEFORE_PUNCTUATION.sub(r"\1", text)
@@ -37,7 +37,7 @@ def clean_caption(text: str, lowercase: bool) -> str:
 
 
 def clean_references(examples: Iterable[Example], lowercase: bool) -> tuple[Example, ...]:
-    """The same examples with every reference cleaned; for training examples."""
+    """The same examples with every reference cleaned; only for training examples."""
     return tuple(
         replace(example, references=tuple(clean_caption(text, lowercase) for text in example.references))
         for example in examples
@@ -46,7 +46,7 @@ def clean_references(examples: Iterable[Example], lowercase: bool) -> tuple[Exam
 
 @dataclass(frozen=True, slots=True)
 class DroppedCaption:
-    """A caption that the length filter took out."""
+    """A caption that the length filter removed."""
 
     id: str
     caption: str
@@ -55,7 +55,7 @@ class DroppedCaption:
 
 @dataclass(frozen=True, slots=True)
 class FilterResult:
-    """What the length filter kept and what it dropped."""
+    """What the length filter kept and dropped."""
 
     examples: tuple[Example, ...]
     """Those with at least one reference left, in the order given."""
@@ -64,7 +64,7 @@ class FilterResult:
     """How many captions went in."""
     dropped: tuple[DroppedCaption, ...]
     emptied: tuple[str, ...]
-    """The ids of examples that lost every reference and are therefore gone."""
+    """The ids of examples that lost every reference, and so are gone."""
 
     def __str__(self) -> str:
         share = len(self.dropped) / max(self.captions, 1)
@@ -77,19 +77,19 @@ class FilterResult:
 class CaptionFilter:
     """Drops training captions that are too long to be worth their share of a batch.
 
-    Only what a model learns from is filtered. References that it is scored against never are: a score on the captions
-    that happen to be short is a score on another, easier corpus.
+    Only what a model learns from is filtered, never the references that score it: a score on only the short captions is
+    a score on another, easier corpus.
     """
 
     max_tokens: int = 20
     count_tokens: Callable[[str], int]
-    """Tokens of one caption, its end-of-text not included, such as `lambda text: len(tokenizer.encode(text).ids)`."""
+    """Tokens of one caption, without its end-of-text, such as `lambda text: len(tokenizer.encode(text).ids)`."""
 
     def apply(self, examples: Iterable[Example]) -> FilterResult:
-        """Filter training examples, their references cleaned beforehand if the model sees them cleaned.
+        """Filter training examples, with their references cleaned beforehand if the model sees them cleaned.
 
         Raises:
-            DataError: not one caption is left.
+            DataError: no caption is left.
         """
         result = self.partition(examples)
         if not result.examples:
@@ -97,7 +97,7 @@ class CaptionFilter:
         return result
 
     def partition(self, examples: Iterable[Example]) -> FilterResult:
-        """As `apply`, but nothing left is an answer and not an error."""
+        """As `apply`, but if nothing is left, that is a result and not an error."""
         kept: list[Example] = []
         dropped: list[DroppedCaption] = []
         emptied: list[str] = []

@@ -1,13 +1,13 @@
 """Reads Flickr30k (Young, Lai, Hodosh and Hockenmaier 2014, TACL 2) in the three layouts that people have.
 
-Karpathy's `dataset_flickr30k.json` (captions and the split of 29,000 / 1,014 / 1,000 that papers report on), Kaggle's
-`results.csv` (`name.jpg| 0| caption`), or the original `results_20130124.token` (`name.jpg#0<TAB>caption`); where
-several are there, the first of these counts. The pictures lie in one of PICTURE_FOLDERS. They are not opened.
+These are Karpathy's `dataset_flickr30k.json` (captions and the split of 29,000 / 1,014 / 1,000 that papers report on),
+Kaggle's `results.csv` (`name.jpg| 0| caption`), and the original `results_20130124.token` (`name.jpg#0<TAB>caption`).
+If there are several, the first of these counts. The pictures are in one of PICTURE_FOLDERS. They are not opened.
 
-Only Karpathy's file has a split. Without it each picture goes to train, dev or test by a hash of its name, as with any
-corpus that comes without one: a run needs a dev split, and a picture must stay where it is. Those splits are not the
-published ones, so their scores are not comparable with published scores. Flickr30k holds nearly all of Flickr8k's dev
-and test pictures, whichever split it has: name Flickr8k in `data.exclude` of a recipe that trains on it.
+Only Karpathy's file has a split. Without it, each picture goes to train, dev or test by a hash of its name, as in any
+corpus that comes without a split: a run needs a dev split, and a picture must stay where it is. Those splits are not
+the published ones, so their scores are not comparable with published scores. Flickr30k holds nearly all of Flickr8k's
+dev and test pictures, whichever split it has: name Flickr8k in `data.exclude` of a recipe that trains on it.
 """
 
 from collections.abc import Iterator
@@ -71,7 +71,7 @@ def _is_header(line: str) -> bool:
 
 
 def _csv_rows(path: Path, problems: list[Problem]) -> Iterator[tuple[str, str, str]]:
-    """(place, name, caption) of each row. Kaggle's own file has a row that lacks its second separator."""
+    """(place, name, caption) of each row. One row in Kaggle's own file lacks its second separator."""
     for place, line in read_lines(path, CSV_FILE, problems):
         if _is_header(line):
             continue

@@ -1,13 +1,14 @@
 """Reads Flickr8k (Hodosh, Young and Hockenmaier 2013, JAIR 47) in the three layouts that people have.
 
-The original: `Flickr8k.token.txt` (`name.jpg#0<TAB>caption`) and `Flickr_8k.{train,dev,test}Images.txt`, in the root
-or in `Flickr8k_text/`. Kaggle's: `captions.txt`, a CSV with the header `image,caption`, and no split files. Karpathy's:
-`dataset_flickr8k.json`, with captions and split. In all of them the pictures lie in `Images/`, `Flicker8k_Dataset/` or
+The original: `Flickr8k.token.txt` (`name.jpg#0<TAB>caption`) and `Flickr_8k.{train,dev,test}Images.txt`, in the root or
+in `Flickr8k_text/`. Kaggle's: `captions.txt`, a CSV with the header `image,caption`, and no split files. Karpathy's:
+`dataset_flickr8k.json`, with captions and split. In all of them, the pictures are in `Images/`, `Flicker8k_Dataset/` or
 `Flickr8k_Dataset/`.
 
-Captions and split are found independently, so mixtures work: split files or Karpathy's beside a `captions.txt` are used
-(both are the published split of 6,000 / 1,000 / 1,000), and a `Flickr8k.token.txt` without any split file is split by
-picture. Of several, the first named here counts. Pictures are not opened; a damaged one shows when it is decoded.
+Captions and split are found independently, so mixtures work. With a `captions.txt`, split files or Karpathy's file are
+used (both are the published split of 6,000 / 1,000 / 1,000), and a `Flickr8k.token.txt` without any split file is split
+by picture. If there are several, the first named here counts. Pictures are not opened; a damaged one shows when it is
+decoded.
 """
 
 import csv
@@ -78,7 +79,7 @@ def _is_kaggle_csv(root: Path) -> bool:
 
 
 def _is_karpathys(root: Path) -> bool:
-    """Flickr30k's pictures may lie in a folder of the same name, and his archive has both files."""
+    """Flickr30k's pictures may be in a folder of the same name, and his archive has both files."""
     if not karpathy.is_of(root, karpathy.FLICKR8K, PICTURE_FOLDERS):
         return False
     if not karpathy.find(root, karpathy.FLICKR30K):
@@ -106,7 +107,7 @@ def _csv_rows(path: Path, problems: list[Problem]) -> Iterator[tuple[str, str, s
     """(place, name, caption) of each row of Kaggle's caption file.
 
     Each line is parsed by itself: captions never hold a line break, and an unbalanced quotation mark would otherwise
-    swallow the rows after it without a word.
+    silently swallow the rows after it.
     """
     for place, line in read_lines(path, CSV_FILE, problems):
         if _is_header(line):
@@ -123,7 +124,7 @@ def _csv_rows(path: Path, problems: list[Problem]) -> Iterator[tuple[str, str, s
 
 
 def _official_splits(root: Path, problems: list[Problem]) -> dict[str, str] | None:
-    """Each picture's split by the split files, or None if there is not one of them."""
+    """Each picture's split by the split files, or None if none of them exists."""
     found = {split: path for split, name in SPLIT_FILES.items() if (path := _find(root, name)) is not None}
     assignments = (
         (line.strip(), split)

@@ -1,13 +1,13 @@
 """Reads a plain folder of pictures with `metadata.jsonl`, the imagefolder convention of Hugging Face's datasets.
 
-Each line is a JSON object: `file_name`, the picture's path from that `metadata.jsonl` on, and its caption as `text` or
-`caption`, or several as a list in `captions` (a list in the other two is read as well). `weights`, a number for each,
-says how much they count in training. The file lies in the root, or in each of the folders that are the splits:
-`train/`; `validation/`, `valid/`, `val/` or `dev/`; `test/`.
+Each line is a JSON object: `file_name`, the picture's path relative to that `metadata.jsonl`, and its caption as `text`
+or `caption`, or several as a list in `captions` (a list in the other two works as well). `weights`, a number for each,
+says how much they count in training. The file is in the root, or in each of the folders that are the splits: `train/`;
+`validation/`, `valid/`, `val/` or `dev/`; `test/`.
 
-A picture's split is the first folder on its way from the root, or what its line names as `split` by one of these words.
-Where there is neither for any picture, each goes to train, dev or test by a hash of its path. Pictures are not opened,
-and none is looked for outside the root.
+A picture's split is the first such folder in its path from the root, or what its line gives as `split`, in one of these
+words. If no picture has either, each goes to train, dev or test by a hash of its path. Pictures are not opened, and
+none is looked for outside the root.
 """
 
 import contextlib
@@ -35,7 +35,7 @@ def recognises(root: Path) -> bool:
 
 
 def read(root: Path) -> Corpus:
-    """Read the corpus in `root`; an example's id is its path from there on.
+    """Read the corpus in `root`; an example's id is its path relative to it.
 
     Whatever is left out is listed in `Corpus.problems`.
 
@@ -60,7 +60,7 @@ def read(root: Path) -> Corpus:
 
 
 def _weighed(corpus: Corpus, weights: dict[tuple[str, str], float]) -> Corpus:
-    """The same examples with the weights of their captions, by picture and caption."""
+    """The same examples with the weights of their captions, given by picture and caption."""
     return replace(
         corpus,
         examples=tuple(
@@ -80,12 +80,12 @@ def _top_folder(name: str) -> str:
 
 
 def _pictures_beside(root: Path, names: set[str]) -> dict[str, tuple[Path, int]]:
-    """All files in the folders of these paths, by path from the root; ways out of the root are not gone."""
+    """All files in the folders of these paths, by path from the root; paths that leave the root are ignored."""
     pictures: dict[str, tuple[Path, int]] = {}
     for folder in {PurePosixPath(name).parent for name in names}:
         if folder.is_absolute() or ".." in folder.parts:
             continue
-        with contextlib.suppress(OSError):  # a name of a megabyte is a missing picture and no more
+        with contextlib.suppress(OSError):  # a name of a megabyte is just a missing picture
             if paths.isdir(root / folder):
                 pictures |= {str(folder / name): file for name, file in files_in(root / folder).items()}
     return pictures
@@ -96,7 +96,7 @@ def _rows(
 ) -> Iterator[tuple[str, str, str]]:
     """(place, path from the root, caption) of each caption in the file.
 
-    Added to `named` are path and split, to `weights`, by path and caption, those that there are.
+    Adds path and split to `named`, and the weights, if there are any, to `weights` by path and caption.
     """
     folder = PurePosixPath(label).parent
     for place, line in read_lines(root / label, label, problems):

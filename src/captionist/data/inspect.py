@@ -24,13 +24,13 @@ _WORD = re.compile(r"[^\W_]+(?:[-'.&][^\W_]+)*")
 def inspect_corpus(
     corpus: Corpus, caption_filter: CaptionFilter | None = None, *, lowercase: bool = False, opened: bool = False
 ) -> RenderableType:
-    """Tables of what a corpus holds and of what a training on it would leave out, for a terminal of 80 columns.
+    """Tables of what a corpus holds and of what training on it would leave out, for a terminal of 80 columns.
 
     Words are counted without case and punctuation; `dog's` and `t-shirt` are one word each.
 
     Args:
-        corpus: as `open_corpus` gives it.
-        caption_filter: the length filter of a recipe; without one nothing is said of tokens and of drops.
+        corpus: as `open_corpus` returns it.
+        caption_filter: a recipe's length filter; without one, tokens and dropped captions are not shown.
         lowercase: whether that recipe lower-cases captions, which changes how many tokens they have.
         opened: whether `open_all` has left out what cannot be decoded.
     """
@@ -42,7 +42,7 @@ def inspect_corpus(
     _add_lengths(lengths, "words", [len(caption) for captions in words for caption in captions])
     parts: list[RenderableType] = [heading, _splits(corpus.examples), lengths, _language(words)]
     if caption_filter is not None:
-        # The length statistics and the filter count the same captions: count each once.
+        # The length statistics and the filter count the same captions, so cache the counts.
         caption_filter = replace(caption_filter, count_tokens=functools.cache(caption_filter.count_tokens))
         cleaned = clean_references(corpus.examples, lowercase)
         _add_lengths(lengths, "tokens", [caption_filter.count_tokens(text) for e in cleaned for text in e.references])
@@ -85,7 +85,7 @@ def _splits(examples: Sequence[Example]) -> Table:
 
 
 def _language(words: Sequence[Sequence[tuple[str, ...]]]) -> Table:
-    """words: of each caption of each picture."""
+    """words: for each picture, those of each caption."""
     captions = [caption for group in words for caption in group]
     vocabulary = Counter(word for caption in captions for word in caption)
     frequent = sum(count >= _FREQUENT for count in vocabulary.values())
@@ -115,8 +115,8 @@ def _problems(problems: Sequence[Problem]) -> RenderableType:
 
 
 def _with_samples(line: Text, samples: Iterable[str], total: int) -> RenderableType:
-    """The line, the samples indented under it, and how many more there are."""
-    # Names and captions come from strangers' files: no escape sequence of theirs may reach the terminal.
+    """The line, the samples indented below it, and how many more there are."""
+    # Names and captions come from strangers' files: none of their escape sequences may reach the terminal.
     shown = ["".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in sample) for sample in samples]
     if total > len(shown):
         shown.append(f"and {total - len(shown):,} more")

@@ -1,4 +1,4 @@
-"""Karpathy's JSON files of Flickr8k, Flickr30k and COCO (Karpathy and Li 2015, CVPR): captions and papers' split."""
+"""Karpathy's JSON files for Flickr8k, Flickr30k and COCO (Karpathy and Li 2015, CVPR): captions, and papers' splits."""
 
 from collections.abc import Collection, Iterator
 from pathlib import Path, PurePosixPath
@@ -11,23 +11,24 @@ from captionist.data.textfiles import read_json
 from captionist.errors import DataError
 
 SPLITS = {"train": "train", "restval": "train", "val": "dev", "test": "test"}
-"""Theirs and ours. "restval" is what was left of COCO's validation pictures; everybody trains on it."""
+"""His names and ours. "restval" is what was left of COCO's validation pictures; everybody trains on it."""
 
 FLICKR8K, FLICKR30K, COCO = ("dataset_flickr8k.json", "dataset_flickr30k.json", "dataset_coco.json")
 FOLDERS = (".", "annotations", "caption_datasets")
-"""Where they are looked for; the last is what his archive of all three is called."""
+"""Where his files are looked for; the last is the name of his archive of all three."""
 
 _KEYS = frozenset({"images", "filename", "split", "sentences", "raw"})
 
 
 def find(root: Path, name: str) -> str | None:
-    """Where his file of that name is, as a path from the root."""
+    """The path of his file of that name from the root."""
     return next((str(label) for folder in FOLDERS if paths.isfile(root / (label := PurePosixPath(folder, name)))), None)
 
 
 def is_of(root: Path, name: str, folders: Collection[str]) -> bool:
-    """Whether his file of that name is there, and tells what corpus it is: where his others are there too, as his
-    archive has them, one of these folders with pictures must be."""
+    """Whether his file of that name exists and tells which corpus this is: if his other files exist as well, as in his
+    archive, one of these folders of pictures must exist.
+    """
     others = {FLICKR8K, FLICKR30K, COCO} - {name}
     return find(root, name) is not None and (
         not any(find(root, other) for other in others) or any(paths.isdir(root / folder) for folder in folders)
@@ -37,7 +38,7 @@ def is_of(root: Path, name: str, folders: Collection[str]) -> bool:
 def read(path: Path, label: str, problems: list[Problem]) -> tuple[dict[str, list[str]], dict[str, str]]:
     """Every picture's captions and split, by file name.
 
-    An entry that lacks something is added to `problems` with its place, such as `dataset_coco.json:images[12]`.
+    An incomplete entry is added to `problems` with its place, such as `dataset_coco.json:images[12]`.
 
     Raises:
         DataError: the file cannot be read, is not such a JSON file, or has a picture in two splits.
@@ -52,7 +53,7 @@ def read(path: Path, label: str, problems: list[Problem]) -> tuple[dict[str, lis
 
 
 def _entries(images: list[Any], label: str, problems: list[Problem]) -> Iterator[tuple[str, str, str, list[str]]]:
-    """(place, file name, our split, captions) of each entry that can be used."""
+    """(place, file name, our split, captions) of each usable entry."""
     for index, image in enumerate(images):
         place = f"{label}:images[{index}]"
         entry = image if isinstance(image, dict) else {}

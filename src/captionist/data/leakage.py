@@ -1,22 +1,22 @@
 """Keeps what scores a model out of what it learns from.
 
 Corpora overlap: Flickr30k holds nearly all of Flickr8k's dev and test pictures, with the same captions. A training
-picture is left out where it looks like an evaluation picture, or shares at least SHARED_CAPTIONS captions with one; a
-line of text alone is left out where it is the caption of any evaluation picture.
+picture is left out if it looks like an evaluation picture, or shares at least SHARED_CAPTIONS captions with one; a line
+of text alone is left out if it is the caption of any evaluation picture.
 
 The figures are from `python -m benchmarks.leakage FLICKR8K`, on the official split: 6,000 train and 1,000 dev pictures
 of 224 pixels a side, captions compared as `clean_caption` writes them, in lower case.
 
-- Pictures: of the six million pairs of a train and a dev picture none is within 5 bits, the two nearest are at 6, so
-  MAX_DISTANCE, which was chosen by these very pairs, leaves out none of the 6,000. A larger corpus may lose a few
-  pictures that are no copies, which costs little; a copy that is missed costs more. Of copies of 500 dev pictures it
-  finds all that were made grey, saved again as JPEG of quality 90 or resized to 500 x 333 or 1000 x 800; 99.8 % of
-  those of quality 50, of 333 x 500 and of a quarter of the area; 97.4 % of those of quality 20; 73 % of those that lost
-  2 % at each edge; none that was mirrored.
+- Pictures: of the six million pairs of a train and a dev picture none is within 5 bits, and the two nearest are at 6,
+    so MAX_DISTANCE, which was chosen by these very pairs, leaves out none of the 6,000. A larger corpus may lose a few
+    pictures that are no copies, which costs little; a copy that is missed costs more. Of copies of 500 dev pictures it
+    finds all that were made grey, saved again as JPEG of quality 90 or resized to 500 x 333 or 1000 x 800; 99.8 % of
+    those of quality 50, of 333 x 500 and of a quarter of the area; 97.4 % of those of quality 20; 73 % of those that
+    lost 2 % at each edge; and none that was mirrored.
 - Captions: 58 of the 6,000 train pictures share one caption with a dev picture, such as "a dog runs through the grass",
-  written by people who saw different dogs; none shares two. So one caption alone tells nothing about a picture that has
-  looks to compare, and two tell enough. Of text alone nothing else is known. Were the train captions such text, 61 of
-  30,000 would go, a small price.
+    written by people who saw different dogs; none shares two. So one shared caption is no sign that two pictures are
+    the same, and two are. For text alone, the caption is all there is to compare. Were the train captions such text, 61
+    of 30,000 would go, a small price.
 """
 
 from collections import defaultdict
@@ -34,23 +34,23 @@ from captionist.errors import DataError
 
 EVALUATION_SPLITS = ("dev", "test")
 MAX_DISTANCE = 5
-"""Pictures whose hashes differ in no more of their 64 bits count as the same."""
+"""Pictures whose hashes differ in at most this many of their 64 bits count as the same."""
 SHARED_CAPTIONS = 2
-"""Pictures with so many captions in common count as the same."""
+"""Pictures with this many captions in common count as the same."""
 
 _ENOUGH = 128  # pixels a side to decode; a hash needs nine, but a picture of another size must give the same one
-_ROWS = 256  # of distances at once: 20 MB against 10,000 evaluation pictures
+_ROWS = 256  # of distances at a time: 20 MB against 10,000 evaluation pictures
 
 
 @dataclass(frozen=True, slots=True)
 class LeakCheck:
-    """What was kept of the training examples, and what was left out."""
+    """The training examples that were kept, and those left out."""
 
     kept: tuple[Example, ...]
     by_picture: tuple[tuple[Example, Example], ...]
     """Pairs of a training picture and the evaluation picture that it looks like."""
     by_captions: tuple[tuple[Example, Example], ...]
-    """Pairs of a training picture that looks otherwise and the evaluation picture whose captions it has."""
+    """Pairs of a training picture that looks different and the evaluation picture whose captions it has."""
 
     def __str__(self) -> str:
         pairs = self.by_picture + self.by_captions
@@ -66,10 +66,10 @@ class LeakCheck:
 
 
 def evaluation_examples(corpus: Corpus) -> tuple[Example, ...]:
-    """The examples of a corpus that score a model, those of dev and test.
+    """The examples of a corpus that score a model: those of dev and test.
 
     Raises:
-        DataError: there is none.
+        DataError: there are none.
     """
     chosen = tuple(example for example in corpus.examples if example.split in EVALUATION_SPLITS)
     if not chosen:
@@ -83,7 +83,7 @@ def evaluation_examples(corpus: Corpus) -> tuple[Example, ...]:
 def difference_hash(picture: images.ImageFile) -> int:
     """64 bits of how a picture looks: where it gets brighter from left to right, on 8 rows of 9 grey cells.
 
-    Scaling, squeezing, saving again and losing colour change few of them. The method is Krawetz's dHash (2013).
+    Scaling, squeezing, saving again and removing colour change few of them. The method is Krawetz's dHash (2013).
 
     Raises:
         ImageError: the picture cannot be read.
@@ -101,7 +101,7 @@ def leave_out(
 ) -> LeakCheck:
     """Leave out what is also in `evaluation`; the hashes, uint64 [N] and [M], are `difference_hash` of each.
 
-    There may be fewer hashes of evaluation pictures: those behind the first M are known by their captions alone.
+    There may be fewer hashes than evaluation pictures: those after the first M are compared by their captions alone.
     """
     looks_like = _nearest(train_hashes, evaluation_hashes)
     says_the_same = _same_captions(train, evaluation)
@@ -117,7 +117,7 @@ def leave_out(
 
 
 def leave_out_lines(lines: Iterable[str], evaluation: Iterable[Example]) -> list[str]:
-    """The lines of text that are not a caption of an evaluation picture, as they stand."""
+    """The lines of text that are not captions of evaluation pictures, unchanged."""
     held_out = {text for example in evaluation for text in _captions(example)}
     return [line for line in lines if clean_caption(line, lowercase=True) not in held_out]
 
@@ -127,7 +127,7 @@ def _captions(example: Example) -> set[str]:
 
 
 def _nearest(hashes: NDArray[np.uint64], others: NDArray[np.uint64]) -> list[int | None]:
-    """For each hash the number of the nearest among the others, where it is near enough."""
+    """For each hash, the index of the nearest of the others, if it is near enough."""
     if not len(others):
         return [None] * len(hashes)
     found: list[int | None] = []
@@ -140,7 +140,7 @@ def _nearest(hashes: NDArray[np.uint64], others: NDArray[np.uint64]) -> list[int
 
 
 def _same_captions(train: Sequence[Example], evaluation: Sequence[Example]) -> list[int | None]:
-    """For each training example the number of an evaluation example with enough of its captions."""
+    """For each training example, the index of an evaluation example that shares enough captions."""
     written_of: dict[str, list[int]] = defaultdict(list)
     for index, example in enumerate(evaluation):
         for text in _captions(example):

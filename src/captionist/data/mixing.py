@@ -1,4 +1,4 @@
-"""Several corpora for one training: the first one's, and what others add to its train split."""
+"""Several corpora for one training: the first one, and what others add to its train split."""
 
 import hashlib
 from collections import defaultdict
@@ -14,11 +14,11 @@ from captionist.images import ImageFile
 
 
 def open_with(root: Path, also: Sequence[Path], format: str = "auto") -> tuple[Corpus, tuple[Corpus, ...]]:
-    """Read the corpus in `root`, of that format, and others beside it, in any format.
+    """Read the corpus in `root`, of that format, and others in addition, in any format.
 
-    An example of the others is named `folder/id` by its corpus's folder. Raises DataError if one of them cannot be
-    read, where two folders have one name, or where a picture is, byte for byte, in two of the corpora, in whatever
-    split: a dev picture would be trained on, or a train picture weigh more than was asked for.
+    An example of the others is named `folder/id` after its corpus's folder. Raises DataError if one of them cannot be
+    read, if two folders have the same name, or if a picture is, byte for byte, in two of the corpora, in whatever
+    split: a dev picture would be trained on, or a train picture would weigh more than asked for.
     """
     first, others = open_corpus(root, format), [open_corpus(folder) for folder in also]
     named: dict[str, Corpus] = {}
@@ -37,11 +37,11 @@ def open_with(root: Path, also: Sequence[Path], format: str = "auto") -> tuple[C
 
 
 def _require_distinct(corpora: Sequence[Corpus]) -> None:
-    """Only files of one size are read: they are few, since a corpus's pictures hardly ever have the same."""
+    """Only files of equal size are read. They are few, since a corpus's pictures hardly ever have the same size."""
     by_size: dict[int, list[tuple[Corpus, ImageFile]]] = defaultdict(list)
     for corpus in corpora if len(corpora) > 1 else ():
         for example in corpus.examples:
-            with suppress(OSError):  # what cannot be read is for the run to report
+            with suppress(OSError):  # the run will report what cannot be read
                 by_size[example.image.stat().st_size].append((corpus, example.image))
     repeated: list[tuple[ImageFile, ImageFile]] = []
     for group in by_size.values():

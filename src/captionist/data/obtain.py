@@ -1,4 +1,4 @@
-"""Puts a corpus of the catalogue into a directory: disk space, download, checks, unpacking, archive by archive."""
+"""Puts a corpus from the catalogue into a directory: disk space, download, checks, unpacking, archive by archive."""
 
 from pathlib import Path
 
@@ -8,12 +8,12 @@ from captionist.data.unpack import DamagedArchiveError, check_room, unpack
 from captionist.errors import DataError
 
 DOWNLOADS = "downloads"
-"""The folder of the archives, below the corpus's directory."""
+"""The folder for the archives, below the corpus's directory."""
 _BOMB = 4
 
 
 def bytes_needed(source: Source, directory: Path) -> int:
-    """About how many bytes the disk must still take for a corpus; less what an earlier run has brought."""
+    """About how many more bytes of disk a corpus needs, after what an earlier run has brought."""
     need = 0
     for archive in source.archives:
         target = directory / DOWNLOADS / archive.name
@@ -21,14 +21,14 @@ def bytes_needed(source: Source, directory: Path) -> int:
         if not target.exists():
             have = partial.stat().st_size if partial.exists() else 0
             need += max((archive.size or archive.download_about) - have, 0) + archive.unpacked_about
-    return need  # what an archive that is there still takes is counted exactly when it is unpacked
+    return need  # for an archive that is already here, the rest is counted exactly when it is unpacked
 
 
 def prepare(source: Source, directory: Path) -> None:
-    """Make the directory ready and see that there is room for everything, before anything is downloaded.
+    """Make the directory, and check that there is room for everything, before anything is downloaded.
 
     Raises:
-        DataError: there is not, or it cannot be made.
+        DataError: there is no room, or the directory cannot be made.
     """
     check_room(directory, bytes_needed(source, directory))
     try:
@@ -45,14 +45,14 @@ def obtain(
     pause: float = PAUSE,
     report: Report = silent,
 ) -> None:
-    """Download one archive and unpack it; what an earlier run has done is not done again.
+    """Download one archive and unpack it; what an earlier run has done is not repeated.
 
-    Where no checksum is published, the SHA-256 found is written beside the archive, in the form of sha256sum, once
-    the archive is unpacked without fault; a later run compares with it.
+    If no checksum is published, the SHA-256 of the archive is written next to it, in the format of sha256sum, once it
+    is unpacked without fault; a later run compares with it.
 
     Raises:
-        DataError: as of `fetch` and `unpack`; or the archive is not what an earlier run found.
-        ValueError: as of `through`.
+        DataError: as `fetch` and `unpack`; or the archive differs from what an earlier run found.
+        ValueError: as `through`.
     """
     target = directory / DOWNLOADS / archive.name
     record = target.with_name(target.name + ".sha256")
@@ -76,7 +76,7 @@ def obtain(
         if archive.checksum is None and not record.exists():
             record.write_text(f"{digest(target, 'sha256', named)}  {archive.name}\n", encoding="utf-8")
     except DamagedArchiveError as error:
-        if archive.checksum is not None:  # then it was published so, and would come so again
+        if archive.checksum is not None:  # the bytes are as published, and another download would bring the same
             raise
         target.unlink()
         raise DataError(f"{error} It was deleted: run again, or use another --mirror.") from error

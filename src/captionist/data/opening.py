@@ -1,4 +1,4 @@
-"""Opens every picture of a corpus, which readers do not: what cannot be read is left out, as training leaves it out."""
+"""Opens every picture of a corpus, which readers do not; what cannot be read is left out, as in training."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -10,9 +10,9 @@ from captionist.errors import DataError, ImageError
 
 
 def open_all(corpus: Corpus, advance: Callable[[], None] = lambda: None) -> tuple[Corpus, tuple[str, ...]]:
-    """The corpus without the examples whose pictures cannot be read, each of them a problem; and all error messages.
+    """The corpus without the examples whose pictures cannot be read, which become problems; and all error messages.
 
-    advance: called after each picture. Raises DataError if not one can be read.
+    advance: called after each picture. Raises DataError if no picture can be read.
     """
     examples, problems, messages = [], list(corpus.problems), []
     pool = ThreadPoolExecutor(thread_name_prefix="captionist-open")
@@ -26,7 +26,7 @@ def open_all(corpus: Corpus, advance: Callable[[], None] = lambda: None) -> tupl
                 problems.append(Problem("unreadable_picture", example.id, told))
                 messages.append(str(error))
     finally:
-        pool.shutdown(cancel_futures=True)  # Ctrl-C waits for no more than what is being opened
+        pool.shutdown(cancel_futures=True)  # Ctrl-C waits only for pictures being opened
     if not examples:
         count = f"none of its {len(messages):,} pictures can be read"
         raise DataError(f"{corpus.root}: {count}; the first: {messages[0]}")

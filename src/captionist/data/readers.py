@@ -10,7 +10,7 @@ from captionist.errors import DataError
 
 
 class Reader(Protocol):
-    """A module that reads one format; LOOKS_FOR tells people by which files it is recognised."""
+    """A module that reads one format; LOOKS_FOR tells people which files it is recognised by."""
 
     LOOKS_FOR: str
 
@@ -31,14 +31,13 @@ def open_corpus(root: Path, format: str = "auto") -> Corpus:
     """Read the corpus in the directory `root`.
 
     Args:
-        root: the directory that holds captions and pictures, by one of the layouts in docs/corpora.md.
+        root: the directory that holds captions and pictures, in one of the layouts in docs/corpora.md.
         format: a key of READERS, or "auto" to recognise it by the files in `root`.
 
     Raises:
-        DataError: `root` is not a directory, its layout is none that is read, the format is unknown, or nothing
-            usable is in it.
+        DataError: `root` is not a directory, its layout or the format is unknown, or it holds nothing usable.
     """
-    if reason := paths.obstacle(root / "."):  # the dot: to be entered, and not only seen
+    if reason := paths.obstacle(root / "."):  # the dot: it must be possible to enter it, not only to see it
         raise DataError(f"{root}: cannot be entered ({reason}); check the path and its permissions.")
     if not paths.isdir(root):
         raise DataError(f"{root}: no such directory; give the one that holds the captions and the picture folder.")

@@ -46,11 +46,11 @@ class Example:
     """The picture's file name, or its path from the root, unique within a corpus."""
     image: ImageFile
     references: tuple[str, ...]
-    """As they stand in the corpus, white space at the ends removed; never empty."""
+    """As they stand in the corpus, without white space at the ends; never empty."""
     split: str
     """One of SPLITS; "none" is a picture that the corpus assigns to no split."""
     weights: tuple[float, ...] = ()
-    """How much each reference counts in training, if the corpus says so; empty: all alike, 1."""
+    """How much each reference counts in training, if the corpus says so; empty: each counts 1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +59,9 @@ class Problem:
 
     kind: ProblemKind
     subject: str
-    """What it is about: a picture's file name, a text file and its line as `captions.txt:12`, an archive, or a file in
-    one as `train-0.tar/7.txt`."""
+    """What it is about: a picture's file name, a line of a text file as `captions.txt:12`, an archive, or a file in one
+    as `train-0.tar/7.txt`.
+    """
     detail: str
 
 

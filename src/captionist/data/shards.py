@@ -1,4 +1,4 @@
-"""Walks a tar archive without unpacking it: where each file lies in it, and what is wrong with it."""
+"""Walks a tar archive without unpacking it: where each file is in it, and what is wrong with it."""
 
 import os
 import tarfile
@@ -15,12 +15,12 @@ _COMPRESSIONS = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"\x28
 def walk(path: Path, label: str, problems: list[Problem]) -> Iterator[FilePart]:
     """Yield every file in the archive, in its order; only the headers between them are read.
 
-    Added to `problems` is what cannot be used: the archive from a damaged place on, or all of a compressed one, as
-    "damaged_shard"; a link, a sparse file or a name that leads out of the archive, as "bad_member". `label` is what
-    they call the archive.
+    What cannot be used is added to `problems`: as "damaged_shard", the rest of an archive from a damaged place on, or
+    all of a compressed one; as "bad_member", a link, a sparse file or a name that leads out of the archive. `label` is
+    what they call the archive.
     """
     try:
-        # With a larger buffer much of each picture would be read along with its header.
+        # A larger buffer would read much of each picture along with its header.
         with path.open("rb", buffering=tarfile.BLOCKSIZE) as file:
             start = file.read(6)
             kind = next((name for magic, name in _COMPRESSIONS.items() if start.startswith(magic)), None)
@@ -41,7 +41,7 @@ def _walk(path: Path, file: BinaryIO, label: str, problems: list[Problem]) -> Ge
     file.seek(0)
     with tarfile.open(fileobj=file, mode="r:", encoding="utf-8", errors="backslashreplace") as archive:
         for member in archive:
-            if archive.offset <= place:  # a length below zero sends tarfile back to where it has been
+            if archive.offset <= place:  # a negative length sends tarfile back to where it has been
                 return f"damaged after {last}"
             place = archive.offset
             if refusal := _refusal(member):
@@ -51,7 +51,7 @@ def _walk(path: Path, file: BinaryIO, label: str, problems: list[Problem]) -> Ge
                     return f"cut short inside {member.name}"
                 yield FilePart(path, str(PurePosixPath(member.name)), member.offset_data, member.size)
             last = member.name
-        # tarfile takes a header that it cannot read, or none at all, for the end; the true end is a block of zeros.
+        # tarfile takes an unreadable or missing header for the end; the true end is a block of zeros.
         file.seek(archive.offset)
         block = file.read(tarfile.BLOCKSIZE)
     if len(block) < tarfile.BLOCKSIZE:
@@ -60,7 +60,7 @@ def _walk(path: Path, file: BinaryIO, label: str, problems: list[Problem]) -> Ge
 
 
 def _refusal(member: tarfile.TarInfo) -> str:
-    """Why the member cannot be used; nothing if it can."""
+    """Why the member cannot be used; empty if it can."""
     if not member.isreg() and not member.isdir():
         return "not a file: pack what it points to (`tar --dereference --hard-dereference`)"
     if member.issparse():

@@ -1,4 +1,4 @@
-"""Text files of corpora: what cannot be decoded is reported, never guessed at."""
+"""Text files of corpora: what cannot be decoded is reported, never guessed."""
 
 import codecs
 import json
@@ -41,7 +41,8 @@ def decode_lines(raw: bytes, label: str, problems: list[Problem]) -> Iterator[tu
 
 
 def read_tokens(path: Path, label: str, problems: list[Problem]) -> Iterator[tuple[str, str, str]]:
-    """(place, picture, caption) of each row `name.jpg#0<TAB>caption`, as Flickr8k and Flickr30k came out.
+    """(place, picture, caption) of each row `name.jpg#0<TAB>caption`, the format in which Flickr8k and Flickr30k
+    appeared.
 
     Raises:
         DataError: the file cannot be read.
@@ -55,10 +56,10 @@ def read_tokens(path: Path, label: str, problems: list[Problem]) -> Iterator[tup
 
 
 def read_json(path: Path, keys: frozenset[str]) -> dict[str, Any]:
-    """The JSON object in the file; of all objects in it, only these keys are kept.
+    """The JSON object in the file; in all objects in it, only these keys are kept.
 
-    What is not asked for is dropped while it is parsed: Karpathy's files repeat each caption word by word, and a
-    made-up file of the size and shape of COCO's took 520 MiB so instead of 930.
+    Other keys are dropped during parsing: Karpathy's files repeat each caption word by word, and for a made-up file of
+    the size and shape of COCO's this took 520 MiB instead of 930.
 
     Raises:
         DataError: the file cannot be read, is cut short, or holds anything but a JSON object.

@@ -1,4 +1,4 @@
-"""Unpacks an untrusted zip file: nothing lands outside, nothing grows without limit, and a second run continues."""
+"""Unpacks an untrusted zip file: nothing lands outside, nothing grows without limit, a second run continues."""
 
 import shutil
 import stat
@@ -26,17 +26,17 @@ def unpack(
     at_most: int,
     report: Report = silent,
 ) -> int:
-    """Unpack the members that match into `folder`; gives how many were written.
+    """Unpack the members that match into `folder`; returns how many were written.
 
-    A file that is there with the right length is left alone, and each gets its name only when its CRC is right, so that
-    a run that was interrupted goes on. What macOS adds (`__MACOSX/`, hidden files) is left out.
+    A file that exists with the right length is left alone, and a file gets its name only when its CRC is right, so that
+    an interrupted run can continue. What macOS adds (`__MACOSX/`, hidden files) is left out.
 
     Args:
         archive: a zip file.
-        folder: is made where it is missing.
+        folder: made if it does not exist.
         members: patterns (fnmatch, over the whole name) of the files to unpack.
-        at_most: bytes that all of them may take.
-        report: is told of the bytes done and of how many there are.
+        at_most: bytes that all of them together may take.
+        report: called with the bytes done and the total.
 
     Raises:
         DamagedArchiveError: not a zip file, cut short, or a CRC is wrong.
@@ -61,7 +61,7 @@ def unpack(
                 report("unpacking", done, total)
     except (zipfile.BadZipFile, zlib.error, EOFError, UnicodeDecodeError) as error:
         raise DamagedArchiveError(f"{archive}: damaged ({error}).") from error
-    except NotImplementedError as error:  # zipfile's word for features that it does not have
+    except NotImplementedError as error:  # raised by zipfile for features that it lacks
         raise DataError(f"{archive}: cannot be unpacked ({error}).") from error
     except OSError as error:
         where, why = error.filename or folder, error.strerror
@@ -70,7 +70,7 @@ def unpack(
 
 
 def check_room(folder: Path, need: int) -> None:
-    """See that the disk has room before anything is written.
+    """Check that the disk has room before anything is written.
 
     Args:
         folder: a directory, which need not exist yet.
@@ -120,7 +120,7 @@ def _is_there(path: Path, size: int) -> bool:
 def _write(opened: zipfile.ZipFile, member: zipfile.ZipInfo, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(target.name + PARTIAL)
-    # zipfile reads no more than the length that was declared, and raises where the CRC is not right then.
+    # zipfile reads no more than the declared length, and then raises if the CRC is not right.
     with opened.open(member) as packed, partial.open("wb") as file:
         shutil.copyfileobj(packed, file, 1 << 18)
     partial.replace(target)

@@ -1,12 +1,12 @@
 """Reads tar archives of pictures and captions, the shards of WebDataset (Aizman et al. 2019, arXiv:2001.01858).
 
-Files of one shard whose paths agree up to the first dot of the file name are a sample: `0001.jpg` with its captions in
+Files in a shard whose paths agree up to the first dot of the file name form a sample: `0001.jpg` with its captions in
 `0001.txt` or `0001.caption`, one a line, or in `0001.json`, under the keys of `metadata.jsonl` or as a list. The first
-of these that has any counts. Where no picture is called so, files that agree up to the last dot are one: `img.0001.jpg`
-and `img.0001.txt` beside `img.0002.jpg` and `img.0002.txt`.
+of these that has any counts. If no picture has that name, files that agree up to the last dot form one: `img.0001.jpg`
+and `img.0001.txt` next to `img.0002.jpg` and `img.0002.txt`.
 
-The shards lie in the root, or in folders that are the splits. Nothing is unpacked: an example's picture is a `FilePart`
-of its shard, and opening the corpus reads the captions, but not the pictures. So a compressed shard is not read.
+The shards are in the root, or in folders that are the splits. Nothing is unpacked: an example's picture is a `FilePart`
+of its shard, and opening the corpus reads only the captions. That is why compressed shards are not read.
 """
 
 import json
@@ -27,12 +27,12 @@ from captionist.errors import DataError
 from captionist.images import FilePart
 
 SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
-"""Compressed ones are found to be refused by name."""
+"""Compressed ones are listed so that they can be refused by name."""
 CAPTION_SUFFIXES = (".txt", ".caption", ".json")
 LOOKS_FOR = "shards such as train-000000.tar, in the directory or in train/, validation/ and test/"
 
 _SUFFIXES = PICTURE_SUFFIXES.union(CAPTION_SUFFIXES)
-_MOST_BYTES = 1_000_000  # of a file with captions
+_MOST_BYTES = 1_000_000  # of a file of captions
 _KEY = re.compile(r"((?:.*/)?[^./]+)(\.[^/]+)", re.DOTALL)
 
 
@@ -46,15 +46,15 @@ class _Sample:
 
 
 def recognises(root: Path) -> bool:
-    """Whether a tar archive lies in the directory or in one of its split folders."""
+    """Whether there is a tar archive in the directory or in one of its split folders."""
     return bool(_shards(root))
 
 
 def read(root: Path) -> Corpus:
-    """Read the corpus in `root`; an example's id is its shard's path and its own in there.
+    """Read the corpus in `root`; an example's id is the path of its shard and its own path in it.
 
-    A shard's split is in its path: the first word that is the name of a split. Where no shard has one, each sample goes
-    to train, dev or test by a hash of its key. Whatever is left out is listed in `Corpus.problems`.
+    A shard's split is in its path: the first word that is the name of a split. If no shard has one, each sample goes to
+    train, dev or test by a hash of its key. Whatever is left out is listed in `Corpus.problems`.
 
     Raises:
         DataError: there is no shard, a folder or captions cannot be read, or no example is left.
@@ -69,7 +69,7 @@ def read(root: Path) -> Corpus:
     named = {label: split for label in labels if (split := _split(label))}
     for label in labels:
         for key, sample in _samples(root, label, problems).items():
-            name = f"{label}/{sample.picture.name if sample.picture else key}".strip()  # as `gather` has it
+            name = f"{label}/{sample.picture.name if sample.picture else key}".strip()  # as in `gather`
             splits[name] = named.get(label, "none") if named else split_by_name(key)
             if sample.picture:
                 pictures[name] = sample.picture, sample.picture.size
@@ -95,7 +95,7 @@ def _split(label: str) -> str | None:
 
 
 def _samples(root: Path, label: str, problems: list[Problem]) -> dict[str, _Sample]:
-    """The shard's samples by key; those that have neither picture nor captions are none."""
+    """The shard's samples by key; a key with neither picture nor captions is not a sample."""
     samples: dict[str, _Sample] = defaultdict(_Sample)
     dotted: dict[str, list[FilePart]] = defaultdict(list)
     for part in walk(root / label, label, problems):
@@ -105,7 +105,7 @@ def _samples(root: Path, label: str, problems: list[Problem]) -> dict[str, _Samp
         key, suffix = match[1], match[2].lower()
         if suffix in _SUFFIXES:
             _add(part, samples[key], label, problems)
-        elif PurePosixPath(suffix).suffix in _SUFFIXES:  # a mask, or of a sample that is called like one
+        elif PurePosixPath(suffix).suffix in _SUFFIXES:  # a mask, or part of a sample whose name looks like one
             dotted[key].append(part)
     for key, parts in dotted.items():
         if key not in samples or not samples[key].picture:
@@ -125,7 +125,7 @@ def _add(part: FilePart, sample: _Sample, label: str, problems: list[Problem]) -
 
 
 def _dotted(parts: list[FilePart], label: str, problems: list[Problem]) -> dict[str, _Sample]:
-    """The samples of files whose keys are taken to end at their last dots; a picture must have captions there."""
+    """The samples of files whose keys are taken to end at their last dots; here, a picture must have captions."""
     samples: dict[str, _Sample] = defaultdict(_Sample)
     for part in parts:
         _add(part, samples[str(PurePosixPath(part.name).with_suffix(""))], label, problems)
@@ -137,7 +137,7 @@ def _dotted(parts: list[FilePart], label: str, problems: list[Problem]) -> dict[
 
 
 def _captions(label: str, sample: _Sample, problems: list[Problem]) -> Iterator[tuple[str, str]]:
-    """(place, caption) of each caption in the first of the sample's files that has any."""
+    """(place, caption) for each caption in the first of the sample's files that has any."""
     for suffix in CAPTION_SUFFIXES:
         part = sample.captions.get(suffix)
         if part is None:

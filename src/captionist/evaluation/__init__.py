@@ -1,1 +1,1 @@
-"""Scores that follow the published protocol, with their uncertainty, and the page on which a person reads them."""
+"""Scores by the published protocol, with their uncertainty, and the page on which a person reads them."""

@@ -15,14 +15,14 @@ def bleu(references: Sequence[Sequence[Words]], candidates: Sequence[Words]) -> 
     """Return corpus BLEU-1 to BLEU-4, from 0 to 1.
 
     `references` [N] holds the references of every picture, `candidates` [N] one candidate each, all as lists of words.
-    Where no n-gram of some order matches, BLEU of that order and above is 0. Raises as `require_words` does.
+    If no n-gram of some order matches, BLEU of that order and above is 0. Raises as `require_words` does.
     """
     first, second, third, fourth = bleu_of_sums(bleu_statistics(references, candidates).sum(axis=0)).tolist()
     return first, second, third, fourth
 
 
 def bleu_statistics(references: Sequence[Sequence[Words]], candidates: Sequence[Words]) -> FloatArray:
-    """Return what corpus BLEU needs to know of every picture, [N, 10].
+    """Return the statistics of every picture that corpus BLEU needs, [N, 10].
 
     Columns: n-grams of the candidate found in the references (clipped) for n = 1..4, its n-grams for n = 1..4 (nltk
     counts at least one), its length, the closest reference's length. Shapes and errors are those of `bleu`.
@@ -43,7 +43,7 @@ def bleu_of_sums(sums: FloatArray) -> FloatArray:
     """Return BLEU-1 to BLEU-4, [..., 4], from 0 to 1, of sums [..., 10] of `bleu_statistics`."""
     found, counted = sums[..., :_ORDERS], sums[..., _ORDERS : 2 * _ORDERS]
     candidate_length, reference_length = sums[..., -2:-1], sums[..., -1:]
-    with np.errstate(divide="ignore"):  # the logarithm of a precision of 0 is -inf, and the score 0 as it should be
+    with np.errstate(divide="ignore"):  # log(0) is -inf, which rightly gives a score of 0
         mean_log_precision = np.cumsum(np.log(found / counted), axis=-1) / np.arange(1, _ORDERS + 1)
     shortfall = 1 - reference_length / np.maximum(candidate_length, 1)
     return np.exp(np.minimum(shortfall, 0) + mean_log_precision)

@@ -1,8 +1,8 @@
 """95 % intervals by resampling pictures (Efron 1979; for BLEU: Koehn 2004, "Statistical significance tests").
 
-A score of a corpus is a function of sums over its pictures, so a resample costs one sum: the pictures' sufficient
-statistics are computed once. CIDEr's document frequencies are held at those of the full corpus; a resample averages
-the pictures' scores, as it does for ROUGE-L.
+A corpus score is a function of sums over its pictures, so a resample costs one sum: the pictures' sufficient statistics
+are computed once. CIDEr's document frequencies stay those of the full corpus; a resample averages the pictures' scores,
+as for ROUGE-L.
 """
 
 import numpy as np

@@ -16,7 +16,7 @@ from captionist.evaluation.report import ReportRow
 
 
 def calibrate_rows(rows: Sequence[ReportRow]) -> tuple[Calibration, Reliability | None] | None:
-    """What half of the pictures of a bundle that is not calibrated yet say, and how well that works on the other half.
+    """A calibration from half of the pictures of a bundle that has none yet, and its reliability on the other half.
 
     None as in `calibrate`; Reliability None as in `reliability`.
     """
@@ -32,10 +32,10 @@ def calibrate_rows(rows: Sequence[ReportRow]) -> tuple[Calibration, Reliability 
 def calibrate_model(
     bundle: Bundle, examples: Sequence[Example], advance: Callable[[], None] = lambda: None
 ) -> Reliability | None:
-    """Calibrate a bundle in place, whether it was before or not; returns what `calibrate_rows` says of it.
+    """Calibrate a bundle in place, whether it already was or not; returns the reliability, as `calibrate_rows` does.
 
-    advance: called after each picture. Raises BundleError if the bundle ranks captions, the pictures calibrate
-    nothing, or it cannot be written.
+    advance: called after each picture. Raises BundleError if the bundle ranks captions, if the pictures do not allow a
+    calibration, or if the bundle cannot be written.
     """
     if bundle.config.bank is not None:
         raise BundleError(

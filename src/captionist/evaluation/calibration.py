@@ -1,7 +1,7 @@
-"""Confidence that can be trusted: a caption's probability, made the chance that a person would accept the caption.
+"""Confidence that can be trusted: turns a caption's probability into the chance that a person would accept it.
 
-Nobody was asked. A stated proxy stands for acceptance: a caption is taken to be acceptable if its CIDEr-D against the
-references is at least what three of four people's captions reach against the other references of their picture.
+Nobody was asked. Instead, a stated proxy: a caption counts as acceptable if its CIDEr-D against the references is at
+least what three of four people's captions reach against the other references of their picture.
 
 Half of the pictures calibrate, and the other half shows how well that worked; a picture's id decides its half, so no
 picture is ever in both.
@@ -19,18 +19,18 @@ from captionist.evaluation.bootstrap import FloatArray
 from captionist.evaluation.cider import CiderD
 from captionist.evaluation.tokenize import tokenize
 
-_UNACCEPTED_PEOPLE = 25.0  # per cent of people's captions that the proxy does not accept
-_RIDGE = 1e-3  # keeps the fit finite where a few captions are separated perfectly
-_STRONG_RIDGE = 3.0  # for many inputs of unit deviation, where pictures are few
+_UNACCEPTED_PEOPLE = 25.0  # per cent of people's captions that the proxy rejects
+_RIDGE = 1e-3  # keeps the fit finite if a few captions are separated perfectly
+_STRONG_RIDGE = 3.0  # for many inputs of unit deviation and few pictures
 _BINS = 8
 FEWEST_PICTURES = 200
-"""Of fewer pictures neither a calibration nor a plot of its reliability would say much."""
+"""With fewer pictures, neither a calibration nor a plot of its reliability would say much."""
 _FEWEST_RANKED = FEWEST_PICTURES // 2
 
 
 @dataclass(frozen=True)
 class Bin:
-    """Captions of like confidence: their mean confidence, the share that is acceptable, how many there are."""
+    """Captions of similar confidence: their mean confidence, the share that is acceptable, and their number."""
 
     confidence: float
     accepted: float
@@ -42,8 +42,8 @@ class Reliability:
     """How reliable confidence is, on pictures that were not used to calibrate it.
 
     bins: equally filled, the least confident first. error: the expected calibration error (Naeini et al. 2015), the
-    mean distance of a bin's confidence from its accepted share. discrimination: the chance that of an acceptable
-    caption and another one, the acceptable one has the higher confidence (the area under the ROC curve).
+    mean distance between a bin's confidence and its accepted share. discrimination: the chance that, of one acceptable
+    and one other caption, the acceptable one has the higher confidence (the area under the ROC curve).
     """
 
     bins: tuple[Bin, ...]
@@ -68,11 +68,11 @@ def calibrates(picture: str) -> bool:
 def calibrate(
     references: Mapping[str, Sequence[str]], cider: Mapping[str, float], token_probability: Mapping[str, float]
 ) -> Calibration | None:
-    """Fit a bundle's calibration (Platt 1999: a logistic regression of one variable) on half of the pictures.
+    """Fit a bundle's calibration (Platt 1999: a logistic regression on one variable) on half of the pictures.
 
     Args, by picture id: references; the captions' CIDEr-D times 100; the geometric mean of their tokens' probabilities
-    (`Caption.confidence` in a bundle that has no calibration yet). None if there are too few pictures with more than
-    one reference, or where all captions are acceptable or none is.
+    (`Caption.confidence` in a bundle that has no calibration yet). None if too few pictures have more than one
+    reference, or if all captions or none are acceptable.
     """
     pictures = sorted(filter(calibrates, cider))
     groups = [references[picture] for picture in pictures if len(references[picture]) > 1]
@@ -97,13 +97,13 @@ class Ranked:
 
 
 def calibrate_ranked(corpora: Sequence[tuple[Mapping[str, Sequence[str]], Sequence[Ranked]]]) -> Calibration | None:
-    """Fit the calibration of a model that ranks captions on half of the pictures of several corpora, which count alike.
+    """Fit the calibration of a model that ranks captions, on half of the pictures of several corpora of equal weight.
 
-    What makes a caption acceptable is learnt from all candidates, of which there are many more than pictures; how sure
-    one may be of the best ones, from these alone. corpora: of each the references by picture id, and what was ranked.
-    None as in `calibrate`, if it is so for one of the corpora.
+    What makes a caption acceptable is learnt from all candidates, which are far more than the pictures; how sure one
+    may be of the best ones, only from those. corpora: for each, the references by picture id, and what was ranked. None
+    as in `calibrate`, if that is so for one of the corpora.
     """
-    rows: list[tuple[Ranked, float, float]] = []  # candidates, CIDEr-D from which on they are acceptable, weight
+    rows: list[tuple[Ranked, float, float]] = []  # candidates, the CIDEr-D from which they are acceptable, weight
     for references, ranked in corpora:
         half = [each for each in ranked if calibrates(each.picture)]
         groups = [references[each.picture] for each in half if len(references[each.picture]) > 1]
@@ -141,7 +141,7 @@ def reliability(
 ) -> Reliability | None:
     """Compare confidence with the proxy on the other half; None if that half is too small or all of one kind.
 
-    references: of a corpus other than the one that calibrated; what is acceptable is then measured anew.
+    references: if the corpus is not the one that calibrated; the bar for acceptable captions is then measured again.
     """
     pictures = sorted(picture for picture in cider if not calibrates(picture))
     groups = [references[picture] for picture in pictures if len(references[picture]) > 1] if references else []
@@ -160,7 +160,7 @@ def reliability(
 
 
 def _accepted_cider(references: Sequence[Sequence[str]]) -> float:
-    """CIDEr-D times 100 that three of four references reach against the others of their picture."""
+    """The CIDEr-D times 100 that three of four references reach against the others of their picture."""
     groups = [[tokenize(text) for text in group] for group in references]
     left_out = [(group[i], group[:i] + group[i + 1 :]) for group in groups for i in range(len(group))]
     scores = CiderD(groups).score([words for words, _ in left_out], [others for _, others in left_out])

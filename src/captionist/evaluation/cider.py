@@ -19,7 +19,7 @@ _SIGMA = 6.0
 
 
 class _Vector(NamedTuple):
-    """A sentence as CIDEr sees it: for each order its tf-idf weights and their norm."""
+    """A sentence as CIDEr sees it: for each order, its tf-idf weights and their norm."""
 
     weights: list[dict[Ngram, float]]
     norms: list[float]
@@ -27,16 +27,16 @@ class _Vector(NamedTuple):
 
 
 class CiderD:
-    """CIDEr-D (Vedantam et al. 2015, section 6) as pycocoevalcap computes it, where it is called "Cider".
+    """CIDEr-D (Vedantam et al. 2015, section 6) as computed by pycocoevalcap, which calls it "Cider".
 
     The inverse document frequencies come from `references_corpus` [N]: for every picture its references, each a list of
-    words. They are fixed here, so that `score` may be asked about any few of the pictures, or about others. With the
+    words. They are fixed here, so that `score` can be called for any few of the pictures, or for others. With the
     corpus's own references and one candidate for each picture, the scores are pycocoevalcap's (a test holds this to
     1e-9), including its measure of length, which is the number of bigrams.
 
     A corpus of one picture scores 0 throughout: every n-gram is in every document, so none carries weight.
 
-    Raises TypeError if a string takes the place of a list of words, ScoreError if the corpus is empty.
+    Raises TypeError for a string in place of a list of words, ScoreError if the corpus is empty.
     """
 
     def __init__(self, references_corpus: Sequence[Sequence[Words]]) -> None:
@@ -46,7 +46,7 @@ class CiderD:
         frequencies = Counter(
             chain.from_iterable({ngram for words in group for ngram in _ngrams(words)} for group in references_corpus)
         )
-        # An n-gram that no reference holds weighs as much as one that a single picture's references hold.
+        # An n-gram in no reference weighs as much as one in a single picture's references.
         self._unseen = math.log(len(references_corpus))
         self._idf = {ngram: self._unseen - math.log(count) for ngram, count in frequencies.items()}
 

@@ -1,4 +1,4 @@
-"""A CLIP of transformers (Radford et al. 2021) as the judge of captions."""
+"""A CLIP from transformers (Radford et al. 2021) as the judge of captions."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -13,7 +13,7 @@ from transformers import AutoConfig, AutoImageProcessor, CLIPModel, CLIPTokenize
 from captionist.errors import ScoreError
 from captionist.images import ImageFile, decode
 
-_PROMPT = "A photo depicts "  # of Hessel et al. 2021, before candidates and references alike
+_PROMPT = "A photo depicts "  # by Hessel et al. 2021, before candidates and references alike
 
 
 class Clip:
@@ -28,9 +28,9 @@ class Clip:
                 raise ScoreError(f"{name} is not a CLIP but a model of type {kind!r}: {_WANTED}")
             self._model, loading = CLIPModel.from_pretrained(name, output_loading_info=True, dtype=torch.float32)
             self._tokenizer: Any = CLIPTokenizer.from_pretrained(name)
-            # Pillow's resizing, as in the paper; torchvision's, where it is installed, would give other pixels.
+            # Pillow's resizing, as in the paper; torchvision, if installed, would give other pixels.
             self._processor: Any = AutoImageProcessor.from_pretrained(name, backend="pil")
-        except (OSError, ValueError, SafetensorError) as error:  # what transformers raises for what it cannot read
+        except (OSError, ValueError, SafetensorError) as error:  # raised by transformers for what it cannot read
             raise ScoreError(f"{name} cannot be loaded as a CLIP ({str(error).splitlines()[0]}): {_WANTED}") from error
         if missing := loading["missing_keys"]:
             raise ScoreError(f"{name} lacks {len(missing)} of a CLIP's weights, such as {min(missing)}: {_WANTED}")

@@ -1,9 +1,9 @@
-"""Is a new bundle better than the old one? The same pictures captioned by both, and the gate that decides by that.
+"""Is a new bundle better than the old one? Both caption the same pictures, and a gate decides.
 
 The paired bootstrap (Koehn 2004, "Statistical significance tests for machine translation evaluation", section 4):
 pictures are drawn with replacement, both bundles are scored on the same draw, and the interval is that of the
-difference. How hard the pictures are is then in both scores and falls out, so that a small difference shows which two
-intervals side by side would hide.
+difference. How hard the pictures are affects both scores and cancels out, so that small differences show, which two
+separate intervals would hide.
 """
 
 import json
@@ -27,7 +27,7 @@ from captionist.evaluation.tokenize import tokenize
 from captionist.evaluation.words import Words
 
 MARGIN = 1.0
-"""Of CIDEr-D times 100: what a new bundle may lose on dev at worst."""
+"""In CIDEr-D times 100: the most that a new bundle may lose on dev."""
 FEWEST_CORRECTIONS = 20
 """With fewer pictures a bootstrap says nothing: with two, both may be better by chance, in every resample."""
 _HELD_OUT = ("dev", "test")
@@ -35,7 +35,7 @@ _HELD_OUT = ("dev", "test")
 
 @dataclass(frozen=True)
 class Difference:
-    """A score of two bundles, and what the new one gains, with its 95 % interval; all times 100."""
+    """A score of two bundles, and the new one's gain with its 95 % interval; all times 100."""
 
     old: float
     new: float
@@ -70,7 +70,7 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the gate says, and why: "promote", or "not worse" where no corrections were asked about; else "keep"."""
+    """What the gate says, and why: "promote", or "not worse" if there were no corrections to ask about; else "keep"."""
 
     word: Literal["promote", "not worse", "keep"]
     reasons: tuple[str, ...]
@@ -80,7 +80,7 @@ class Verdict:
 
 
 def held_out(corrections: Corpus) -> tuple[Example, ...]:
-    """The pictures of a feedback export that `captionist train` does not learn from, its dev and test splits.
+    """The pictures of a feedback export that `captionist train` does not learn from: its dev and test splits.
 
     Raises DataError if there are none.
     """
@@ -103,8 +103,8 @@ def compare(
 ) -> Comparison:
     """Caption every example with both bundles, each by its own search, and compare their scores.
 
-    advance: called after each picture of each bundle; among: see `compare_captions`, their references count. Raises
-    ScoreError if there is no picture that both could read, or two have one id.
+    advance: called after each picture of each bundle; among: see `compare_captions`, where these examples' references
+    count. Raises ScoreError if there is no picture that both could read, or two have the same id.
     """
     (old_said, old_failures), (new_said, new_failures) = (
         caption_examples(examples, captioner, advance) for captioner in (old, new)
@@ -128,10 +128,10 @@ def compare_captions(
 ) -> Comparison:
     """Compare two sets of captions by the paired bootstrap over pictures; all are keyed by picture id.
 
-    BLEU is computed anew for every resample from the sums of its pictures' counts, for each set; CIDEr-D and ROUGE-L
-    are means over pictures, CIDEr-D with the document frequencies of all `references` and of those `among` which they
-    are: corrections of one kind would by themselves hold the very words for worthless that they have in common. Raises
-    ScoreError as `scores.score_captions` does.
+    For every resample, BLEU is computed again for each set, from the sums of its pictures' counts. CIDEr-D and ROUGE-L
+    are means over pictures. CIDEr-D's document frequencies come from all `references` and those in `among`: if
+    corrections of one kind stood alone, the very words that they share would count as worthless. Raises ScoreError as
+    `scores.score_captions` does.
     """
     words, old_words, _ = words_by_picture(references, old)
     _, new_words, _ = words_by_picture(references, new)
@@ -150,8 +150,8 @@ def compare_captions(
 def gate(dev: Comparison, corrections: Comparison | None = None, margin: float = MARGIN) -> Verdict:
     """Decide whether a new bundle may take the old one's place.
 
-    "promote": the lower end of the difference in CIDEr-D is above -margin on dev, and above 0 on the corrections.
-    "not worse": the former, where there are no corrections. "keep": otherwise.
+    "promote": the lower end of the difference in CIDEr-D is above -margin on dev, and above 0 on the corrections. "not
+    worse": the former, and there are no corrections. "keep": otherwise.
     """
     low, not_worse = dev.cider.low, dev.cider.low > -margin
     reasons = [f"CIDEr-D changes by {low:+.1f} at worst, {_above(not_worse)} the margin of {-margin:+.1f}"]
@@ -184,14 +184,16 @@ def render(comparison: Comparison, title: str) -> Table:
 
 
 def to_json(setting: dict[str, Any], dev: Comparison, corrections: Comparison | None, verdict: Verdict) -> str:
-    """The setting (which bundles, on what, with which margin), both comparisons and the verdict."""
+    """The setting (which bundles, on what, with which margin), both comparisons and the verdict, as JSON."""
     parts = {"dev": dev, "corrections": corrections}
     compared = {name: part and {"pictures": part.pictures} | asdict(part) for name, part in parts.items()}
     return json.dumps(setting | compared | {"verdict": asdict(verdict)}, indent=2) + "\n"
 
 
 def _mean_difference(values: Sequence[FloatArray], resamples: int) -> Difference:
-    """Of the means of both bundles' values, [N] each; one draw of pictures for both is a draw of their differences."""
+    """The difference between the means of both bundles' values, [N] each. One draw of pictures serves both, so the
+    differences themselves are drawn.
+    """
     old, new = values
     gains = new - old
     samples = resampled_sums(gains[:, None], resamples)[:, 0] / len(gains)

@@ -1,4 +1,4 @@
-"""A captioner on the pictures of a corpus: captions, scores, and rows for the report."""
+"""Evaluates a captioner on the pictures of a corpus: captions, scores, and rows for the report."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -21,11 +21,11 @@ from captionist.inference.sharing import paired
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What a captioner reached.
+    """The results of a captioner.
 
-    recall: of the model's own alignment, where it has one. rows: one for each captioned picture. failures: an error
+    recall: of the model's own alignment, if it has one. rows: one for each captioned picture. failures: an error
     message for each picture that could not be read; such a picture is in no score. setting: which model, and the search
-    it was run with. reliability: of the captions' confidence, where the model is calibrated.
+    it was run with. reliability: of the captions' confidence, if the model is calibrated.
     """
 
     scores: Scores
@@ -37,7 +37,7 @@ class Evaluation:
     reliability: Reliability | None
 
     def to_json(self) -> str:
-        """Setting, scores, failures and every caption by its picture's id."""
+        """Setting, scores, failures, and every caption under its picture's id, as JSON."""
         content = self.setting | {
             "scores": self.scores.model_dump(mode="json"),
             "recall": self.recall and asdict(self.recall),
@@ -54,7 +54,7 @@ def caption_examples(
 ) -> tuple[dict[str, Caption], dict[str, str]]:
     """The captions of the examples that can be read, and the error messages of the others, by id.
 
-    advance: called after each picture. Raises ScoreError if two have one id, ValueError for wrong options.
+    advance: called after each picture. Raises ScoreError if two have the same id, ValueError for wrong options.
     """
     check_ids(example.id for example in examples)
     captions: dict[str, Caption] = {}
@@ -83,10 +83,10 @@ def evaluate(
 ) -> Evaluation:
     """Caption every example and score the captions against its references.
 
-    advance: called after each picture, and once more where it is read by a CLIP or for the model's own alignment.
-    clip: judges the captions in place of that.
+    advance: called after each picture, and once more if it is read by a CLIP or for the model's own alignment.
+    clip: judges the captions instead of that alignment.
     options: see `SearchOptions`; those not given are the model's own.
-    Raises ScoreError if not one picture could be read, or two have one id, ValueError for wrong options.
+    Raises ScoreError if no picture could be read, or two have the same id, ValueError for wrong options.
     """
     captions, failures = caption_examples(examples, captioner, advance, **options)
     if not captions:

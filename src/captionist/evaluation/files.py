@@ -1,4 +1,4 @@
-"""Caption files: the JSON that `captionist score` reads, checked so that a wrong shape is reported and not scored."""
+"""Caption files: the JSON that `captionist score` reads, checked so that a wrong shape is reported, not scored."""
 
 import json
 from pathlib import Path
@@ -16,8 +16,8 @@ _References = dict[str, Annotated[list[str], Field(min_length=1)]]
 def load_references(path: Path) -> dict[str, list[str]]:
     """Read {"id": ["reference", ...], ...} from a JSON file in UTF-8.
 
-    Raises ScoreError, naming the file and the shape expected, if it cannot be read, is not JSON, has no entry or one of
-    another shape, or gives an id twice.
+    Raises ScoreError, naming the file and the expected shape, if it cannot be read, is not JSON, is empty, has an entry
+    of another shape, or gives an id twice.
     """
     return _load(path, TypeAdapter(_References), '{"picture id": ["a reference", "another reference"], ...}')
 
@@ -37,7 +37,7 @@ def _load(path: Path, adapter: TypeAdapter[_Found], shape: str) -> _Found:
         raise ScoreError(f"{path}: cannot be read ({error.strerror}). Give the path of a JSON file.") from error
     except ValidationError as error:
         raise ScoreError(f"{path}: {find_faults(error)[0]}. Expected {shape}.") from error
-    except (ValueError, RecursionError) as error:  # no UTF-8, numbers of thousands of digits, lists in lists in lists
+    except (ValueError, RecursionError) as error:  # not UTF-8, numbers of thousands of digits, lists in lists in lists
         raise ScoreError(f"{path}: not JSON in UTF-8, or not in the right form ({error}). Expected {shape}.") from error
 
 

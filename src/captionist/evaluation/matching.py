@@ -1,7 +1,8 @@
-"""CLIPScore and RefCLIPScore (Hessel et al. 2021): do captions fit their pictures, asked of a model and not of words.
+"""CLIPScore and RefCLIPScore (Hessel et al. 2021): whether captions fit their pictures, judged by a model, not by
+words.
 
-The paper's model is a CLIP (`clip.Clip`). Where there is none, a bundle's own alignment stands in: the formulas are the
-same, but its cosines are of another size, and it may be the judge of captions that it has itself chosen.
+The paper's model is a CLIP (`clip.Clip`). Without one, a bundle's own alignment stands in: the formulas are the same,
+but its cosines are of another size, and it may be judging captions that it has chosen itself.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -23,12 +24,12 @@ from captionist.images import ImageFile
 Floats = NDArray[np.float32]
 _Item = TypeVar("_Item")
 
-_WEIGHT = 2.5  # the paper's, which stretches CLIP's cosines to about 0 to 1
+_WEIGHT = 2.5  # the paper's: it stretches CLIP's cosines to about 0 to 1
 _BATCH = 16
 
 
 class Judge(Protocol):
-    """Pictures and sentences in one space, as unit vectors, whose products are cosines.
+    """Places pictures and sentences in one space, as unit vectors, whose products are cosines.
 
     clip: the name of the CLIP that it is; empty if it is none.
     """
@@ -84,7 +85,7 @@ class Embedded:
 def embed(
     judge: Judge, examples: Sequence[Example], candidates: Mapping[str, str], advance: Callable[[], None]
 ) -> Embedded:
-    """Ask the judge about every example and its candidate, which are kept by id; advance: called after each picture."""
+    """Embed every example and its candidate, given by id, with the judge; advance: called after each picture."""
     images = []
     for batch in _batches(example.image for example in examples):
         images.append(judge.images(batch))
@@ -106,8 +107,8 @@ def embed(
 def clip_scores(embedded: Embedded) -> tuple[FloatArray, FloatArray]:
     """CLIPScore and RefCLIPScore of every candidate, float64 [N] each, the former from 0 to 2.5.
 
-    CLIPScore is 2.5 max(cos(image, candidate), 0). RefCLIPScore is the harmonic mean of that and of the candidate's
-    largest cosine with a reference, 0 at least.
+    CLIPScore is 2.5 max(cos(image, candidate), 0). RefCLIPScore is the harmonic mean of that and the candidate's
+    largest cosine with a reference, at least 0.
     """
     candidates, owners = embedded.candidates.astype(np.float64), embedded.owners
     score = _WEIGHT * np.maximum((embedded.images * candidates).sum(1), 0)
@@ -120,7 +121,7 @@ def clip_scores(embedded: Embedded) -> tuple[FloatArray, FloatArray]:
 def add_clip_scores(scores: Scores, embedded: Embedded, match_weight: float) -> Scores:
     """Return the scores with CLIPScore and RefCLIPScore, and a note on who judged.
 
-    match_weight: by which the model's own alignment ranked the captions.
+    match_weight: the weight with which the model's own alignment ranked the captions.
     """
     note = f"CLIPScore and RefCLIPScore by {embedded.clip}."
     if not embedded.clip:

@@ -37,8 +37,8 @@ class MeteorScorer:
             line = self._process._stat(_line(candidate), [_line(words) for words in group])
             rows.append([float(figure) for figure in line.split()])
         statistics = np.array(rows)
-        # A sentence that matches from end to end has no fragments, and METEOR counts its one chunk as none when it adds
-        # pictures up. With that done here, the score of a sum is exactly METEOR's score of those pictures.
+        # METEOR counts the one chunk of a sentence that matches from end to end as none, since it has no fragments,
+        # when it adds up pictures. Doing that here makes the score of a sum exactly METEOR's score of those pictures.
         whole = (
             (statistics[:, _CHUNKS] == 1)
             & (statistics[:, _CANDIDATE_MATCHES] == statistics[:, _CANDIDATE_LENGTH])
@@ -54,14 +54,15 @@ class MeteorScorer:
         for row in sums:
             pipe.stdin.write(f"EVAL ||| {' '.join(str(figure) for figure in row)}\n".encode())
             pipe.stdin.flush()
-            pipe.stdout.readline()  # the segment's score; with one segment the corpus's, which follows, is the same
+            pipe.stdout.readline()  # the segment's score; the corpus score that follows is the same for one segment
             values.append(float(pipe.stdout.readline()))
         return np.array(values)
 
 
 @contextmanager
 def meteor_scorer(timeout: float) -> Iterator[MeteorScorer]:
-    """Start METEOR, give a MeteorScorer, and end the Java process in every case, after `timeout` seconds at the latest.
+    """Start METEOR, yield a MeteorScorer, and end the Java process in every case, after `timeout` seconds at the
+    latest.
 
     Starting takes a few seconds, a thousand pictures with five references about ten.
 
@@ -75,14 +76,14 @@ def meteor_scorer(timeout: float) -> Iterator[MeteorScorer]:
     watchdog.start()
     try:
         yield MeteorScorer(process)
-    except (OSError, ValueError, IndexError) as error:  # a closed pipe, or a line that is not the numbers expected
+    except (OSError, ValueError, IndexError) as error:  # a closed pipe, or a line other than the numbers expected
         raise MeteorUnavailableError(f"METEOR's Java process failed or did not end in {timeout:g} s.") from error
     finally:
         watchdog.cancel()
         process.meteor_p.kill()
         process.meteor_p.wait()
         for pipe in (process.meteor_p.stdin, process.meteor_p.stdout, process.meteor_p.stderr):
-            with suppress(OSError):  # what is left to write to a dead process
+            with suppress(OSError):  # what could not be written to a dead process
                 pipe.close()
 
 

@@ -1,7 +1,7 @@
 """Two kinds of mistake that scores hide: people of the wrong sex, and things that are not there.
 
-Both are counted by words against the references, so they are bounds and not verdicts: a reference need not mention
-everything that a picture shows.
+Both are counted by words against the references, so they are bounds, not verdicts: references need not mention
+everything in a picture.
 """
 
 from collections import Counter
@@ -13,8 +13,8 @@ from captionist.evaluation.tokenize import tokenize
 _MALE = {"man", "men", "boy", "boys", "guy", "guys", "male", "males", "gentleman", "gentlemen", "he", "his", "him"}
 _FEMALE = {"woman", "women", "girl", "girls", "lady", "ladies", "female", "females", "she", "her", "hers"}
 
-# The 40 most frequent nouns of Flickr8k's train captions, each with its other forms and the words that, said by a
-# reference, bear it out. All words for people are one noun: which person it is, the sexes above are about.
+# The 40 most frequent nouns of Flickr8k's train captions. Each comes with its other forms, and the words that support
+# it if a reference says them. All words for people are one noun; the sexes above tell people apart.
 _NOUNS = {
     "person": "people man men woman women boy boys girl girls child children kid kids baby toddler player players guy "
     "lady adult crowd group team couple skier skateboarder surfer biker cyclist climber swimmer rider girls family "
@@ -68,9 +68,9 @@ _SUPPORT = {noun: frozenset((noun, *more.split())) for noun, more in _NOUNS.item
 class Mistakes:
     """Counts over pictures.
 
-    male: pictures where every reference names a male person and none a female one; of them, called_female: where the
-    caption speaks of a female person only. female, called_male: the reverse. objects: how often captions name one of
-    the 40 most frequent nouns; unsupported: of them, how often no reference bears it out, and by noun.
+    male: pictures where every reference names a male person and none a female one; called_female: those of them where
+    the caption speaks only of a female person. female, called_male: the reverse. objects: how often captions name one
+    of the 40 most frequent nouns; unsupported: how often no reference bears it out, also by noun.
     """
 
     male: int
@@ -82,7 +82,7 @@ class Mistakes:
     by_noun: dict[str, int]
 
     def lines(self) -> list[str]:
-        """Them in words, a line each."""
+        """The counts in words, a line each."""
         worst = ", ".join(f"{noun} {count}" for noun, count in list(self.by_noun.items())[:5])
         return [
             f"where all references agree on the sex: {self.called_female} of {self.male} men or boys are called women "
@@ -118,7 +118,7 @@ def count_mistakes(references: Mapping[str, Sequence[str]], candidates: Mapping[
 
 
 def unsupported_nouns(said: set[str], references: set[str]) -> set[str]:
-    """Which of the 40 most frequent nouns a caption says, and none of its references bears out."""
+    """Which of the 40 most frequent nouns a caption says, though none of its references bears them out."""
     return {noun for noun in _nouns(said) if not _SUPPORT[noun] & references}
 
 
@@ -128,6 +128,6 @@ def _nouns(said: set[str]) -> set[str]:
 
 
 def _sex(words: set[str]) -> str:
-    """male, female, or nothing if neither or both are spoken of."""
+    """male, female, or empty if neither or both are mentioned."""
     male, female = bool(words & _MALE), bool(words & _FEMALE)
     return "" if male == female else "male" if male else "female"

@@ -1,4 +1,4 @@
-"""The report's plots: SVG to be set into a page, whose colours come from the page's style sheet."""
+"""The report's plots: SVG for a page, with colours from the page's style sheet."""
 
 import io
 from collections import Counter
@@ -14,7 +14,7 @@ from matplotlib.ticker import MaxNLocator
 from captionist.evaluation.calibration import Reliability
 from captionist.evaluation.words import Words
 
-# Matplotlib is given stand-ins, which become the page's own colours, so that a plot follows it into dark mode.
+# Stand-ins for Matplotlib that become the page's own colours, so that a plot follows it into dark mode.
 _INK, _CANDIDATES, _REFERENCES = "#010101", "#010102", "#010103"
 _PAGE_COLOURS = {_INK: "var(--muted)", _CANDIDATES: "var(--candidates)", _REFERENCES: "var(--references)"}
 
@@ -36,7 +36,7 @@ _INCHES = (4.6, 3.0)
 
 
 def length_plot(candidates: Sequence[Words], references: Sequence[Words]) -> str:
-    """Return an SVG element: how many sentences, in per cent, have how many words."""
+    """Return an SVG element: what percentage of sentences has how many words."""
     with mpl.rc_context({**_STYLE, "svg.hashsalt": "lengths"}):
         figure, axes = _canvas()
         longest = max(len(words) for words in (*candidates, *references))
@@ -61,7 +61,7 @@ def length_plot(candidates: Sequence[Words], references: Sequence[Words]) -> str
 def vocabulary_plot(candidates: Sequence[Words], references: Sequence[Words]) -> str:
     """Return an SVG element: the share of all words that each word has, by rank, on logarithmic axes.
 
-    A captioner that falls back on a few safe words breaks off early, far to the left of the people it learnt from.
+    A captioner that falls back on a few safe words breaks off far to the left of the people it learnt from.
     """
     with mpl.rc_context({**_STYLE, "svg.hashsalt": "vocabulary"}):
         figure, axes = _canvas()
@@ -82,7 +82,7 @@ def vocabulary_plot(candidates: Sequence[Words], references: Sequence[Words]) ->
 
 
 def reliability_plot(reliability: Reliability) -> str:
-    """Return an SVG element: what confidence claims, and what came true of it; on the diagonal it keeps its word."""
+    """Return an SVG element: the confidence claimed against the share accepted; on the diagonal, the two agree."""
     with mpl.rc_context({**_STYLE, "svg.hashsalt": "reliability"}):
         figure, axes = _canvas()
         axes.plot([0, 100], [0, 100], color=_REFERENCES, linewidth=1.2, linestyle="--", label="kept word")
@@ -113,7 +113,7 @@ def _canvas() -> tuple[Figure, Axes]:
 
 def _svg(figure: Figure) -> str:
     stream = io.StringIO()
-    # Without metadata there is no date in it, and the same scores give the same page.
+    # Without metadata, there is no date, and the same scores give the same page.
     figure.savefig(stream, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
     drawing = stream.getvalue()
     for stand_in, colour in _PAGE_COLOURS.items():

@@ -1,8 +1,8 @@
-"""How a ranker learns to choose: towards the CIDEr-D that its choices can be expected to have.
+"""How a ranker learns to choose: it maximises the CIDEr-D that its choices can be expected to have.
 
-The objective is the expectation under the softmax of the scores, plus a little of their entropy, so that candidates of
-like CIDEr-D stay close; plain regression on CIDEr-D chose worse. Some hundred pictures are few: the net is small,
-weights decay, and several nets are averaged into one.
+The objective is that expectation under the softmax of the scores, plus a little of the softmax's entropy, so that
+candidates of similar CIDEr-D stay close; plain regression on CIDEr-D chose worse. A few hundred pictures are little: so
+the networks are small, their weights decay, and several of them are averaged into one.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from captionist.inference.candidates import Candidates
 from captionist.inference.ranker import Ranker
 
 Floats = NDArray[np.float32]
-_SCALE = 100.0  # of CIDEr-D times 100
+_SCALE = 100.0  # units of CIDEr-D times 100
 _NEVER = np.float32(-1e4)
 
 
@@ -38,8 +38,8 @@ class Contest:
 class Setting:
     """How a ranker is fitted.
 
-    hidden: units of each of so many nets. entropy: how much of it is worth as much as 100 CIDEr-D. decay: of the
-    weights; rate: at the first of so many steps, of Adam over all contests.
+    hidden: units of each network; nets: how many there are. entropy: the weight of the entropy, where 100 CIDEr-D have
+    weight 1. decay: of the weights. rate: Adam's at the first step; steps: how many there are, each over all contests.
     """
 
     hidden: int = 8
@@ -51,7 +51,7 @@ class Setting:
 
 
 def fit_ranker(contests: Sequence[Contest], names: Sequence[str], setting: Setting, seed: int = 0) -> Ranker:
-    """Fit a ranker by these features. A corpus with four times as many pictures as another has twice its weight."""
+    """Fit a ranker on these features. A corpus with four times as many pictures as another has twice its weight."""
     counts = {corpus: sum(contest.corpus == corpus for contest in contests) for corpus in {c.corpus for c in contests}}
     weights = np.array([counts[contest.corpus] ** -0.5 for contest in contests], np.float32)
     features = [contest.candidates.features() for contest in contests]
@@ -104,5 +104,5 @@ def _fit(
 
 
 def choose(ranker: Ranker, contest: Contest) -> int:
-    """The place of the candidate that a ranker chooses."""
+    """The index of the candidate that a ranker chooses."""
     return int(ranker(contest.candidates.features()).argmax())

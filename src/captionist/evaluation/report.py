@@ -21,7 +21,7 @@ from captionist.images import ImageFile, decode, encode_jpeg, thumbnail
 _SHOWN = 12
 _THUMBNAIL_PIXELS = 224
 
-# Whatever a caption or a file name holds, a browser shows this page without asking anyone for anything.
+# Whatever a caption or a file name holds, a browser shows this page without contacting anyone.
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
 
@@ -45,12 +45,12 @@ def write_report(
     reliability: Reliability | None = None,
     recall: Recall | None = None,
 ) -> None:
-    """Write one self-contained HTML page to `path`: scores, recall, plots of lengths, vocabulary and reliability,
-    and pictures.
+    """Write one self-contained HTML page to `path`: scores, recall, plots of lengths, vocabulary and reliability, and
+    pictures.
 
-    Shown are 12 pictures drawn at random (the same ones for the same ids), the 12 with the highest CIDEr-D and the 12
-    with the lowest, each as a JPEG of at most 224 pixels inside the page. A picture that cannot be read leaves a
-    frame that says so.
+    It shows 12 pictures drawn at random (the same ones for the same ids), the 12 with the highest CIDEr-D and the 12
+    with the lowest, each as a JPEG of at most 224 pixels inside the page. A picture that cannot be read leaves a frame
+    that says so.
 
     Raises ScoreError if there are no rows or the page cannot be written.
     """
@@ -85,7 +85,7 @@ def write_report(
 </html>
 """
     try:
-        path.write_text(page, encoding="utf-8", errors="backslashreplace")  # folders may have names that are no text
+        path.write_text(page, encoding="utf-8", errors="backslashreplace")  # names of folders may not be text
     except OSError as error:
         raise ScoreError(f"{path}: the report cannot be written ({error.strerror}). Give another path.") from error
 

@@ -11,7 +11,7 @@ _WAYS = {"image_to_text": "image to text", "text_to_image": "text to image"}
 
 @dataclass(frozen=True)
 class Recall:
-    """What `recall` found among so many pictures and sentences: the more there are, the harder it is."""
+    """The result of `recall` among so many pictures and sentences: the more there are, the harder it is."""
 
     pictures: int
     sentences: int
@@ -35,11 +35,11 @@ def recall(
     owners: NDArray[np.int64],
     ranks: tuple[int, ...] = (1, 5, 10),
 ) -> dict[str, float]:
-    """How often the right one is among the best (Hodosh et al. 2013), in percent: of retrieval both ways.
+    """How often the right one is among the best (Hodosh et al. 2013), in percent, retrieving both ways.
 
     Args: unit vectors images float32 [N, E] and sentences float32 [S, E]; owners int64 [S]: each sentence's picture.
     Returns image_to_text_1, image_to_text_5 and so on (any of the picture's sentences counts), and text_to_image_1 ...
-    Of equals the wrong ones come first, so that a model to which all pictures are the same finds nothing.
+    In a tie the wrong ones come first, so that a model that sees no difference between pictures finds nothing.
     """
     similarity = images @ sentences.T
     owned = owners == np.arange(len(images))[:, None]

@@ -31,7 +31,7 @@ class Measure(BaseModel):
 
 
 class Scores(BaseModel):
-    """What `score_captions` found. Without Java `meteor` is None and `notes` says so."""
+    """What `score_captions` found. Without Java, `meteor` is None and `notes` says so."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -44,20 +44,20 @@ class Scores(BaseModel):
     cider: Measure
     pictures: int
     references_per_picture: float
-    """The mean; references without a single word are not counted."""
+    """The mean; references without a word are not counted."""
     tokenisation: str
     distinct_share: float
-    """Distinct candidates among all, from 0 to 1, after tokenisation: near 0 if every picture gets one sentence."""
+    """Distinct candidates among all, from 0 to 1, after tokenisation: near 0 if all pictures get the same sentence."""
     mean_words: float
-    """Words in a candidate."""
+    """Words per candidate."""
     empty_candidates: int
     """Candidates without a word; they score zero."""
     notes: list[str]
     clip_score: Measure | None = None
     ref_clip_score: Measure | None = None
-    """Of both: added by `matching.add_clip_scores` where pictures were at hand, and a model to judge them."""
+    """Both are added by `matching.add_clip_scores`, if there are pictures and a model to judge them."""
     clip: str = ""
-    """The CLIP that judged; where it is empty, the model's own alignment did, if it has one."""
+    """The CLIP that judged; if empty, the model's own alignment judged, if it has one."""
 
     def measures(self) -> dict[str, Measure]:
         """Return the scores there are, by their usual names, in their usual order."""
@@ -121,7 +121,7 @@ def score_captions(references: Mapping[str, Sequence[str]], candidates: Mapping[
 
 
 def check_ids(ids: Iterable[str]) -> None:
-    """Raises ScoreError if an id comes twice: the later picture's caption would take the earlier one's place."""
+    """Raises ScoreError if an id occurs twice: the later picture's caption would replace the earlier one's."""
     if repeated := [name for name, times in Counter(ids).items() if times > 1]:
         raise ScoreError(f"{repeated[0]!r} is the id of several examples: give each picture once, with its own id")
 
@@ -137,7 +137,7 @@ def cider_by_picture(references: Mapping[str, Sequence[str]], candidates: Mappin
 
 
 def render(scores: Scores) -> Table:
-    """Return the scores as a table for the terminal, with how they were counted below it."""
+    """Return the scores as a table for the terminal, followed by how they were counted."""
     below = [
         f"{scores.pictures:,} pictures, {scores.references_per_picture:.3g} references each",
         f"{scores.distinct_share:.1%} of the captions distinct, {scores.mean_words:.1f} words on average",

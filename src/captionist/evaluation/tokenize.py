@@ -1,4 +1,4 @@
-"""The words that scores are counted on: the tokenisation of the COCO caption toolkit, without its Java."""
+"""The words that scores count: the tokenisation of the COCO caption toolkit, without its Java."""
 
 import re
 from typing import Final
@@ -7,7 +7,7 @@ TOKENISATION: Final = "PTB, lower-cased, punctuation removed (COCO caption toolk
 
 _QUOTES: Final = str.maketrans({"\u2018": "'", "\u2019": "'", "\u201c": '"', "\u201d": '"'})
 
-# Words that the Penn Treebank takes apart although nothing in them marks the seam.
+# Words that the Penn Treebank splits although nothing marks the place.
 _FUSED: Final = {
     "cannot": "can not",
     "gimme": "gim me",

@@ -10,11 +10,11 @@ Words = list[str]
 def require_words(references: Sequence[Sequence[Words]], candidates: Sequence[Words]) -> None:
     """Check that `candidates` [N] are lists of words and `references` [N] are lists of such lists, at least one each.
 
-    A string is a sequence of characters, and a scorer that is handed one counts characters without complaint: BLEU then
-    comes out near 94 / 87 / 75 / 63 for captions of any quality. So a string in the place of a list is an error.
+    A string is a sequence of characters, and a scorer that gets one counts characters without complaint: BLEU is then
+    near 94 / 87 / 75 / 63 for captions of any quality. So a string in place of a list is an error.
 
-    Raises TypeError for anything but strings in the place of words, ScoreError if there is nothing to score, the
-    lengths differ, or a candidate has no reference.
+    Raises TypeError for anything but strings in place of words, ScoreError if there is nothing to score, the lengths
+    differ, or a candidate has no reference.
     """
     if not candidates:
         raise ScoreError("There is nothing to score: give at least one candidate with its references.")

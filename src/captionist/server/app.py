@@ -24,7 +24,7 @@ from captionist.server.schemas import CaptionRequest, FeedbackRequest, ProblemDo
 from captionist.server.service import Service
 from captionist.server.settings import PREFIX, Settings
 
-if TYPE_CHECKING:  # it needs an extra
+if TYPE_CHECKING:  # needs an extra
     from captionist.server.tracing import Tracing
 
 DESCRIPTION = """
@@ -37,7 +37,7 @@ own where it has one, and the `instance` of a problem. Where the operator has se
 
 
 def create_app(service: Service) -> FastAPI:
-    """The application of a started service; when it ends, it stops the service.
+    """The application around a started service; when it ends, it stops the service.
 
     Raises SettingsError if something that should observe the service cannot work here.
     """
@@ -58,30 +58,30 @@ def create_app(service: Service) -> FastAPI:
         description=DESCRIPTION.strip(),
         lifespan=lifespan,
         redirect_slashes=False,  # they would lead to whatever Host the request names
-        docs_url=None,  # its page would be drawn with scripts from elsewhere; ours is routes/reference.py
+        docs_url=None,  # that page would load scripts from elsewhere; ours is routes/reference.py
         redoc_url=None,
         openapi_url="/openapi.json",
-        # Ours are made by `Instrumentation`, which also sees what is refused before it is routed.
+        # `Instrumentation` makes ours, and also sees what is refused before routing.
         telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
     )
     app.state.service = service
     app.state.error_formats = {}
     if service.settings.compatible_apis:
         for module in (openai, ollama):
-            app.include_router(module.router)  # before our own, as OpenAI's list of models says more than ours
+            app.include_router(module.router)  # before our own: OpenAI's list of models says more than ours
             app.state.error_formats |= module.ERROR_FORMATS
     for module in (captions, feedback, models, health, page, reference):
         app.include_router(module.router)
     app.mount("/page", page.PageFiles())
     app.mount("/docs", reference.files())
     app.add_middleware(Head)
-    app.add_middleware(RefuseOverload, batcher=service.batcher)  # inside of CORS, so that a page can read the refusal
+    app.add_middleware(RefuseOverload, batcher=service.batcher)  # inside CORS, so that a page can read the refusal
     if service.settings.cors_origins:
         app.add_middleware(
             CORSMiddleware,
             allow_origins=service.settings.cors_origins,
             allow_methods=["GET", "HEAD", "POST", "DELETE"],
-            allow_headers=["*"],  # those of tracing (traceparent, baggage, ...) have many names, and none of them harms
+            allow_headers=["*"],  # tracing headers (traceparent, baggage, ...) have many names, and none does harm
             expose_headers=["X-Request-ID", "Retry-After", "Idempotency-Replayed"],
         )
     app.add_middleware(Instrumentation, service=service, tracing=tracing, observers=observers)
@@ -110,7 +110,7 @@ async def _problem(request: Request, error: Exception) -> JSONResponse:
 
 
 async def _http_error(request: Request, error: Exception) -> JSONResponse:
-    """What the framework itself refuses."""
+    """Errors that the framework itself raises."""
     assert isinstance(error, HTTPException)
     if error.status_code == 404:
         problem = Problem("not-found", "Nothing is here: the API is described at /docs, and in /openapi.json.")
@@ -136,7 +136,7 @@ async def _disconnected(request: Request, _: Exception) -> Response:
 
 
 def _document(app: FastAPI) -> None:
-    """Complete the OpenAPI document with what the routes read and answer by hand."""
+    """Complete the OpenAPI document with what the routes read and answer themselves."""
     generate = app.openapi
 
     def openapi() -> dict[str, Any]:
@@ -147,7 +147,8 @@ def _document(app: FastAPI) -> None:
                 schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
                 schemas |= schema.pop("$defs", {})
                 schemas[model.__name__] = schema
-            # FastAPI's own idea of an error; ours is a problem, and the operations that may answer so say it.
+            # FastAPI's own description of an error. Ours is a problem, and each operation lists those it may answer
+            # with.
             for unused in ("HTTPValidationError", "ValidationError"):
                 schemas.pop(unused, None)
             for operation in (operation for path in document["paths"].values() for operation in path.values()):

@@ -1,8 +1,8 @@
 """A bounded queue and a batcher in front of the Captioner.
 
-A picture's way: admitted, or refused at once where the service is full -> decoded by a pool of threads -> queued ->
-taken by one of the threads that run the engine, together with what else is waiting; a batch that fails is tried again
-picture by picture. A picture whose client is gone, or whose deadline has passed, is dropped before it costs inference.
+A picture is admitted, or refused at once if the service is full; decoded by a pool of threads; queued; and taken by one
+of the threads that run the engine, together with others that wait. A batch that fails is tried again picture by
+picture. A picture whose client is gone, or whose deadline has passed, is dropped before it costs inference.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ from captionist.inference.encoding import Prepared
 from captionist.inference.search import SearchOptions
 
 _log = structlog.get_logger()
-_SMOOTHING = 0.2  # weight of the newest batch in the running mean of seconds a picture
+_SMOOTHING = 0.2  # weight of the newest batch in the running mean of seconds per picture
 
 
 class OverloadedError(Exception):
@@ -43,18 +43,18 @@ class Level:
         self._area, self._since = 0.0, time.monotonic()
 
     def change(self, by: int) -> None:
-        """More pictures, or fewer."""
+        """Change the number by so many pictures."""
         self._area, self._since = self.area(), time.monotonic()
         self.now += by
 
     def area(self) -> float:
-        """Picture-seconds so far; what it has grown by in a time, divided by that time, is the mean."""
+        """Picture-seconds so far; their growth over a period, divided by its length, is the mean."""
         return self._area + self.now * (time.monotonic() - self._since)
 
 
 @dataclass(frozen=True, slots=True)
 class Described:
-    """A caption, and the seconds of its stages."""
+    """A caption, and the seconds spent in each stage."""
 
     caption: Caption
     decode: float
@@ -92,9 +92,10 @@ class Batcher:
         engines: int,
         on_batch: Callable[[int, float, float], None],
     ) -> None:
-        """deadline: seconds within which a picture should be done; engines: threads that run batches, and as many
-        decode; on_batch: told by them of each, by its pictures and the seconds of encode and generate; see `Settings`
-        for the others."""
+        """deadline: seconds within which a picture should be done; engines: number of threads that run batches, and of
+        threads that decode; on_batch: called after each batch with its pictures and the seconds of encode and generate;
+        see `Settings` for the others.
+        """
         self._captioner, self._on_batch = captioner, on_batch
         self.max_batch, self.max_queue = max_batch, max_queue
         self._max_delay, self._deadline = max_delay, deadline
@@ -103,7 +104,7 @@ class Batcher:
         self._changed = threading.Condition()
         self._decoding = 0
         self.closing = False
-        """Whether nothing more is admitted."""
+        """Whether nothing more will be admitted."""
         self._seconds = 0.0
         self._admitted, self._queued = Level(), Level()
         self._idle = 0
@@ -113,12 +114,12 @@ class Batcher:
 
     @property
     def waiting(self) -> int:
-        """Pictures that are decoded and wait for the engine."""
+        """Pictures that are decoded and waiting for the engine."""
         return self._queued.now
 
     @property
     def admitted(self) -> int:
-        """Pictures that were admitted and are not done."""
+        """Pictures that are admitted and not yet done."""
         return self._admitted.now
 
     def areas(self) -> tuple[float, float]:
@@ -137,7 +138,7 @@ class Batcher:
         return self.alive and not self.closing
 
     def check_room(self, pictures: int = 1) -> None:
-        """Raises OverloadedError if so many pictures more would not fit, or could not be done by their deadline."""
+        """Raises OverloadedError if this many more pictures would not fit, or could not be done by their deadline."""
         wait = self.admitted * self._seconds
         if self.closing:
             raise OverloadedError("stopping", 1)
@@ -148,7 +149,7 @@ class Batcher:
 
     @contextmanager
     def room(self, pictures: int) -> Iterator[None]:
-        """Takes so many places in the queue for as long as the context lasts, or raises OverloadedError."""
+        """Takes this many places in the queue for as long as the context lasts, or raises OverloadedError."""
         self.check_room(pictures)
         self._admitted.change(pictures)
         try:
@@ -157,9 +158,9 @@ class Batcher:
             self._admitted.change(-pictures)
 
     async def caption(self, picture: bytes, name: str, options: SearchOptions, deadline: float) -> Described:
-        """Describe one picture; to be called inside `room`.
+        """Describe one picture; must be called inside `room`.
 
-        name: what error messages call it; deadline: time.monotonic() of when nobody waits for it any more. Cancelling
+        name: what error messages call it; deadline: the time.monotonic() after which nobody waits for it. Cancelling
         the call drops the picture. Raises ImageError if it cannot be read, TimeoutError at the deadline.
         """
         loop = asyncio.get_running_loop()
@@ -168,7 +169,7 @@ class Batcher:
             job = None
             self._decoding += 1
             try:
-                # A call that is cancelled while it still waits for a thread never runs.
+                # A call cancelled while it waits for a thread never runs.
                 prepared = await loop.run_in_executor(self._decoders, self._prepare, picture, name, deadline)
                 job = _Job(prepared, options, deadline, time.monotonic() - begun, loop, loop.create_future())
             finally:
@@ -178,7 +179,7 @@ class Batcher:
                         self._waiting.append(job)
                         self._queued.change(1)
                     self._changed.notify_all()
-            del picture  # while it waits, only the prepared one is held
+            del picture  # while waiting, only the prepared one is kept
             try:
                 return await job.future
             finally:
@@ -190,7 +191,7 @@ class Batcher:
         return self._captioner.prepare(picture, name)
 
     def close(self) -> None:
-        """Finish what is queued, then stop. Admits nothing more. Blocks until the engine's threads have ended."""
+        """Finish what is queued, then stop. Admits nothing more, and blocks until the engine's threads have ended."""
         with self._changed:
             self.closing = True
             self._changed.notify_all()
@@ -203,7 +204,7 @@ class Batcher:
             self._run(jobs)
 
     def _take(self) -> list[_Job]:
-        """The next jobs that can share a batch; none when all is done."""
+        """The next jobs that can share a batch; none when all work is done."""
         with self._changed:
             self._idle += 1
             try:
@@ -226,7 +227,7 @@ class Batcher:
                 return
 
     def _next_batch(self) -> list[_Job]:
-        # What waits is shared among the engines that have nothing to do.
+        # What waits is shared among the idle engines.
         options = self._waiting[0].options
         share = min(options.fitting(self.max_batch), math.ceil(len(self._waiting) / self._idle))
         jobs = [job for job in self._waiting if job.options == options][:share]
@@ -243,8 +244,8 @@ class Batcher:
         outcome: Sequence[Described] | Exception
         try:
             outcome = self._describe(live, began)
-        except BaseException as error:  # a panic of a library in Rust, for one, is no Exception; the thread must go on
-            if len(live) > 1:  # one of them may be to blame, and the others need not pay for it
+        except BaseException as error:  # such as a panic in a Rust library; the thread must go on
+            if len(live) > 1:  # one of them may be to blame; the others need not pay for it
                 _log.warning("a batch failed", pictures=len(live), exc_info=error)
                 for job in live:
                     self._run([job])
@@ -267,7 +268,7 @@ class Batcher:
         return described
 
     def note_speed(self, seconds: float) -> None:
-        """How long one engine took for a picture; deadlines are judged by the running mean."""
+        """Note how long one engine took for a picture; deadlines are judged by the running mean."""
         newest = seconds / len(self._engines)
         with self._changed:
             self._seconds += (newest - self._seconds) * (_SMOOTHING if self._seconds else 1)

@@ -23,11 +23,11 @@ _CHARSETS = (b"utf-8", b"utf8", b"us-ascii", b"iso-8859-1")
 
 
 class _Parser(MultiPartParser):
-    # The service may run on a read-only file system; how large a body may be is bounded before it is parsed.
+    # The service may run on a read-only file system; the size of a body is limited before it is parsed.
     spool_max_size = 1 << 62
 
     def on_headers_finished(self) -> None:
-        """A part is a file where it has a name in whichever way, or is in the field of files."""
+        """A part is a file if it has a file name, in whatever form, or is in the files' field."""
         part = self._current_part
         disposition = part.content_disposition or b""
         options = parse_options_header(disposition)[1]
@@ -50,10 +50,10 @@ class BodyReader:
 
     @contextmanager
     def body(self, request: Request) -> Iterator["Body"]:
-        """The body of a request; what has come of it is counted as held for as long as the context lasts.
+        """The body of a request; what has arrived of it counts as held for as long as the context lasts.
 
-        Raises Problem (too-large) if it is announced as larger than is allowed. Room is taken as bytes come, not
-        when they are announced: else a client could take all of it with a header.
+        Raises Problem (too-large) if its announced size is over the limit. Room is taken as bytes arrive, not when they
+        are announced: otherwise a client could take all of it with a header.
         """
         body = Body(self, request)
         announced = request.headers.get("content-length", "")
@@ -65,7 +65,7 @@ class BodyReader:
             self.held -= body.held
 
     def check_size(self, size: int) -> None:
-        """Raises Problem for a body of more bytes than is allowed."""
+        """Raises Problem for a body with more bytes than allowed."""
         if size > self.max_body:
             raise Problem("too-large", f"The body has more than {self.max_body:,} bytes: send fewer pictures.")
 
@@ -76,11 +76,12 @@ class Body:
     def __init__(self, reader: BodyReader, request: Request) -> None:
         self._reader, self._request = reader, request
         self.held = 0
-        """Bytes that have come."""
+        """Bytes that have arrived."""
 
     async def fetch(self, url: str) -> bytes:
-        """What is at a URL, which is counted as the body's. Raises ImageError, Problem (url-refused, too-large,
-        overloaded)."""
+        """What is at a URL; it counts towards the body. Raises ImageError, Problem (url-refused, too-large,
+        overloaded).
+        """
         if self._reader.fetcher is None:
             raise Problem("url-refused", "This service does not fetch URLs: send the picture itself.")
         return await self._reader.fetcher.fetch(url, self._hold)
@@ -96,13 +97,13 @@ class Body:
         self.held += count
 
     async def read(self) -> bytes:
-        """All of it."""
+        """The whole body."""
         async with self._arrival():
             chunks = [chunk async for chunk in self._chunks()]
         return await asyncio.to_thread(b"".join, chunks)
 
     async def read_form(self, max_files: int) -> FormData:
-        """Its multipart parts, files in memory."""
+        """Its multipart parts, with files in memory."""
         self._check_type()
         async with self._arrival():
             parser = _Parser(self._request.headers, self._chunks(), max_files=max_files, max_fields=_MOST_FIELDS)
@@ -115,7 +116,7 @@ class Body:
         options = parse_options_header(self._request.headers["content-type"])[1]
         if b"boundary" not in options:
             raise Problem("bad-request", "The Content-Type names no boundary: leave this header to your HTTP client.")
-        # Some of Python's codecs are no character sets, and some make text that cannot be written as UTF-8.
+        # Some of Python's codecs are not character sets, and some produce text that UTF-8 cannot express.
         if options.get(b"charset", b"utf-8").lower() not in _CHARSETS:
             raise Problem("bad-request", "The multipart body is not in UTF-8: encode it in UTF-8.")
 

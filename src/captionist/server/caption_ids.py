@@ -1,8 +1,8 @@
-"""Caption ids that carry what they name, signed.
+"""Caption ids that contain what they name, signed.
 
-Feedback must know the caption that it is about. Keeping every caption in a database would make captioning depend on
-it; instead the id itself holds the caption and a digest of the picture, and any replica with the same secret can read
-it, a restart later too.
+Feedback must identify its caption. If every caption were kept in a database, captioning would depend on that database.
+Instead, the id itself holds the caption and a digest of the picture, and any replica with the same secret can read it,
+even after a restart.
 """
 
 import hashlib
@@ -34,12 +34,12 @@ class CaptionIds:
         )
 
     def make(self, record: CaptionRecord) -> str:
-        """An opaque, URL-safe string of some 300 characters."""
+        """An opaque, URL-safe string of about 300 characters."""
         token = self._serializer.dumps(list(asdict(record).values()))
         return token if isinstance(token, str) else token.decode("ascii")
 
     def read(self, caption_id: str) -> CaptionRecord | None:
-        """What the id tells; None if it was not made with this secret."""
+        """The id's content; None if it was not made with this secret."""
         try:
             return CaptionRecord(*self._serializer.loads(caption_id))
         except (BadData, TypeError, ValueError):

@@ -1,4 +1,4 @@
-"""What the routes for clients of other services share: a conversation in, a sentence for each of its pictures out."""
+"""What the routes for other services' clients share: a conversation in, a sentence for each of its pictures out."""
 
 import asyncio
 import time
@@ -22,33 +22,36 @@ _Asked = TypeVar("_Asked", bound="Conversation")
 
 
 class Conversation(BaseModel):
-    """What a client asks. Anything that is not a field is ignored: temperatures, for example, and the model's name."""
+    """What a client asks. Anything that is not a field is ignored, such as temperatures and the model's name."""
 
     @abstractmethod
     def take_pictures(self) -> Mapping[str, str]:
-        """Pictures by the names of their fields: each base64, a data: URI or an address. They are kept no longer."""
+        """The pictures, by the names of their fields: each is base64, a data: URI or an address. They are kept no
+        longer.
+        """
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What is said of the pictures, in their order."""
+    """What is said about the pictures, in their order."""
 
     model: str
     text: str
-    """A sentence a line."""
+    """One sentence per line."""
     tokens: int
     caption_ids: list[str | None]
     milliseconds: Milliseconds
 
     @property
     def pieces(self) -> list[str]:
-        """The text in lines, which keep their ends."""
+        """The text in lines, with their line ends."""
         return self.text.splitlines(keepends=True)
 
 
 async def answer(request: Request, service: Service, kind: type[_Asked]) -> tuple[_Asked, Answer]:
-    """What the body asks, and the answer. Raises Problem, also where one of several pictures cannot be described: a
-    missing line would put the others at the wrong places."""
+    """What the body asks, and the answer. Raises Problem, even if only one of several pictures cannot be described: a
+    missing line would put the others in the wrong places.
+    """
     begun = time.monotonic()
     with service.bodies.body(request) as body:
         asked = await asyncio.to_thread(parse_json, kind, await body.read())

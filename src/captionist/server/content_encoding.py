@@ -1,4 +1,4 @@
-"""Bodies that were compressed on their way (Content-Encoding)."""
+"""Bodies that were compressed for transfer (Content-Encoding)."""
 
 import asyncio
 import zlib
@@ -10,11 +10,11 @@ from captionist.server.problems import Problem
 
 _ENCODINGS = ("gzip", "x-gzip", "deflate")
 _GZIP_OR_ZLIB = 32 + zlib.MAX_WBITS
-_PIECE = 1 << 20  # bytes: a few that come may be a thousand times as many
+_PIECE = 1 << 20  # bytes: a few bytes in may be a thousand times as many out
 
 
 def is_compressed(request: Request) -> bool:
-    """Whether the body must be unpacked. Raises Problem if it is compressed in a way that is not read."""
+    """Whether the body must be unpacked. Raises Problem for an unsupported compression."""
     named = ",".join(request.headers.getlist("content-encoding")).lower().split(",")
     encodings = [name.strip() for name in named if name.strip() not in ("", "identity")]
     if not encodings:
@@ -29,7 +29,7 @@ def is_compressed(request: Request) -> bool:
 
 
 async def unpacked(chunks: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
-    """What was compressed, in pieces of bounded size. Raises Problem (bad-request) for what is not sound."""
+    """The uncompressed body, in pieces of bounded size. Raises Problem (bad-request) if it is damaged."""
     stream = zlib.decompressobj(_GZIP_OR_ZLIB)
     try:
         async for chunk in chunks:

@@ -1,4 +1,4 @@
-"""Feedback for people and for training."""
+"""Exports feedback, for people and for training."""
 
 import csv
 import io
@@ -16,9 +16,9 @@ _FIELDS = (
 
 
 def as_jsonl(rows: Iterable[tuple[Feedback, bytes | None]]) -> Iterator[bytes]:
-    """A JSON object a line for each feedback."""
+    """One JSON object per line and feedback."""
     for feedback, jpeg in rows:
-        # SQLite forgets the time zone, which is always UTC.
+        # SQLite drops the time zone, which is always UTC.
         entry = {"created_at": feedback.created_at.replace(tzinfo=UTC).isoformat(), "picture_kept": jpeg is not None}
         entry |= {name: getattr(feedback, name) for name in _FIELDS}
         yield json.dumps(entry).encode() + b"\n"
@@ -27,8 +27,8 @@ def as_jsonl(rows: Iterable[tuple[Feedback, bytes | None]]) -> Iterator[bytes]:
 def as_corpus(rows: Iterable[tuple[Feedback, bytes | None]]) -> Iterator[bytes]:
     """A ZIP with `captions.txt` and `Images/`, the layout of Flickr8k on Kaggle.
 
-    In it is every kept picture of which a person wrote a better caption, or called ours good. A picture is named by
-    its digest, so that what several people say of it comes together.
+    It holds every kept picture for which a person wrote a better caption, or called ours good. A picture is named after
+    its digest, so that what several people say about it comes together.
     """
     sink = _Sink()
     captions = io.StringIO()
@@ -51,7 +51,7 @@ def as_corpus(rows: Iterable[tuple[Feedback, bytes | None]]) -> Iterator[bytes]:
 
 
 class _Sink(io.RawIOBase):
-    """Collects what is written until it is taken; it cannot seek, so zipfile writes straight on."""
+    """Collects what is written until it is taken. It cannot seek, so zipfile writes straight on."""
 
     def __init__(self) -> None:
         self._parts: list[bytes] = []

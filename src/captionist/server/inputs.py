@@ -20,7 +20,7 @@ from captionist.server.schemas import CaptionOptions, CaptionRequest, FeedbackRe
 from captionist.server.settings import Settings
 from captionist.server.task_groups import task_group
 
-_BASE64 = bytes.maketrans(b"-_", b"+/")  # of two alphabets; none of their letters is in both with another meaning
+_BASE64 = bytes.maketrans(b"-_", b"+/")  # of two alphabets; no letter means different things in the two
 _ESCAPES = ((b"%2B", b"+"), (b"%2F", b"/"), (b"%3D", b"="), (b"%0A", b"\n"), (b"%0D", b"\r"))
 _MOST_JSON_PARTS = 10_000
 _MOST_FAULTS = 10
@@ -30,31 +30,31 @@ _Model = TypeVar("_Model", bound=BaseModel)
 
 @dataclass(slots=True)
 class Picture:
-    """Bytes that may be a picture; name: what messages call it; problem: why there are none."""
+    """Bytes that may be a picture; name: what messages call it; problem: why there are no bytes."""
 
     name: str
     data: bytes
     problem: Problem | None = None
 
     def take(self) -> bytes:
-        """The bytes, which are the caller's from now on."""
+        """The bytes, which now belong to the caller."""
         data, self.data = self.data, b""
         return data
 
 
 def media_type(request: Request) -> str:
-    """The kind of body that a request says it has, without parameters; where it says nothing, some bytes."""
+    """The kind of body that a request says it has, without parameters; if it says nothing, arbitrary bytes."""
     return (request.headers.get("content-type") or "application/octet-stream").partition(";")[0].strip().lower()
 
 
 async def read_pictures(request: Request, body: Body, settings: Settings) -> tuple[list[Picture], CaptionOptions]:
     """The pictures of a caption request and how to describe them.
 
-    Raises Problem if the body is not of a kind that is read, or not sound.
+    Raises Problem if the body is of an unknown kind, or invalid.
     """
     kind = media_type(request)
     if kind in ("multipart/form-data", "application/json"):
-        for name in request.query_params:  # what is not read should not look as if it were
+        for name in request.query_params:  # what is ignored should not look as if it counted
             raise _invalid(name, "options belong in the body here, beside the pictures")
     if kind == "multipart/form-data":
         fields, pictures = await split_form(await body.read_form(settings.max_pictures + 1))
@@ -62,7 +62,7 @@ async def read_pictures(request: Request, body: Body, settings: Settings) -> tup
         if not pictures:
             raise _invalid(PICTURE_FIELD, "send at least one file in this field")
     elif kind == "application/json":
-        # Pictures in base64 take long enough to parse that others would notice.
+        # Base64 pictures take long enough to parse that other requests would notice.
         asked = await asyncio.to_thread(parse_json, CaptionRequest, await body.read())
         options = CaptionOptions(**asked.model_dump(exclude={"pictures"}))
         entries = {_field(index, entry): entry for index, entry in enumerate(asked.pictures)}
@@ -79,7 +79,7 @@ async def read_pictures(request: Request, body: Body, settings: Settings) -> tup
 async def load_pictures(entries: Mapping[str, PictureInput], body: Body, settings: Settings) -> list[Picture]:
     """Pictures in JSON, decoded or fetched; entries: each by the name of its field. Raises Problem."""
     _check_count(len(entries), settings.max_pictures)
-    async with task_group() as group:  # what is fetched is counted as the body's, so that nothing may outlive it
+    async with task_group() as group:  # what is fetched counts towards the body, so nothing may outlive it
         tasks = [
             group.create_task(_picture(field, entry, f"picture {number}", body, settings.max_picture_bytes))
             for number, (field, entry) in enumerate(entries.items(), 1)
@@ -88,7 +88,7 @@ async def load_pictures(entries: Mapping[str, PictureInput], body: Body, setting
 
 
 async def read_feedback(request: Request, body: Body) -> tuple[FeedbackRequest, bytes | None]:
-    """Feedback, and the picture that came along. Raises Problem."""
+    """Feedback, and the picture that came with it. Raises Problem."""
     kind = media_type(request)
     if kind == "application/json":
         return await asyncio.to_thread(parse_json, FeedbackRequest, await body.read()), None
@@ -108,7 +108,7 @@ async def split_form(form: FormData) -> tuple[dict[str, str], list[Picture]]:
                 if name != PICTURE_FIELD:
                     raise _invalid(name, f"files belong in the field `{PICTURE_FIELD}`")
                 data = await value.read()
-                if not value.filename and not data:  # a field that was not filled in
+                if not value.filename and not data:  # a field left empty
                     continue
                 if not value.filename and data[:_MOST_NAME].decode("utf-8", "ignore").isprintable():
                     raise _invalid(
@@ -118,7 +118,7 @@ async def split_form(form: FormData) -> tuple[dict[str, str], list[Picture]]:
                 pictures.append(Picture(shown, data))
             elif name in fields:
                 raise _invalid(name, "this field is given twice")
-            elif value:  # an empty field of a form is one that was not filled in
+            elif value:  # an empty field is one left empty
                 fields[name] = value
     finally:
         await form.close()
@@ -136,7 +136,7 @@ def query_fields(request: Request) -> dict[str, str]:
 
 
 def parse(model: type[_Model], fields: dict[str, str]) -> _Model:
-    """Fields as a model. Raises Problem naming each wrong one."""
+    """Validate fields as a model. Raises Problem naming each wrong one."""
     try:
         return model.model_validate(fields)
     except ValidationError as error:
@@ -144,8 +144,8 @@ def parse(model: type[_Model], fields: dict[str, str]) -> _Model:
 
 
 def parse_json(model: type[_Model], body: bytes) -> _Model:
-    """A JSON body as a model. Raises Problem naming each wrong field."""
-    # Once parsed, a few bytes of such a part are hundreds: a small body could fill the memory. Pictures have none.
+    """Validate a JSON body as a model. Raises Problem naming each wrong field."""
+    # Once parsed, each such part takes hundreds of bytes: a small body could fill the memory. Pictures have none.
     if sum(body.count(mark) for mark in b"[{,") > _MOST_JSON_PARTS:
         raise Problem("bad-request", f"The body is JSON of more than {_MOST_JSON_PARTS:,} parts.")
     try:
@@ -164,7 +164,7 @@ def _field(index: int, entry: PictureInput) -> str:
 
 async def _picture(field: str, entry: PictureInput, name: str, body: Body, max_bytes: int) -> Picture:
     if entry.data is not None:
-        # Decoding makes several copies of it. Line breaks and escapes take some of its length, but not a half.
+        # Decoding makes several copies of it. Line breaks and escapes take some of its length, but less than half.
         if len(entry.data) > 2 * max_bytes:
             return Picture(name, b"", Problem("too-large", f"{name} has more than {max_bytes:,} bytes: scale it down."))
         return Picture(name, await asyncio.to_thread(_decode_base64, entry.data, field))
@@ -178,7 +178,7 @@ async def _picture(field: str, entry: PictureInput, name: str, body: Body, max_b
 
 
 def _decode_base64(text: str, field: str) -> bytes:
-    """Base64 as people send it: in lines, without padding, in the alphabet of URLs. Raises Problem."""
+    """Base64 as people send it: with line breaks, without padding, in the URL alphabet. Raises Problem."""
     text = text.strip()
     if text[:5].lower() == "data:":
         header, comma, text = text.partition(",")
@@ -203,13 +203,13 @@ def _check_count(count: int, most: int) -> None:
 
 
 def _shown(name: str) -> str:
-    """What a client called something, as it may be repeated: not long, and only what is seen."""
+    """A client's name for something, fit to be repeated: short, and only printable characters."""
     seen = "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in name)
     return seen if len(seen) <= _MOST_NAME else f"{seen[:_MOST_NAME]}..."
 
 
 def _unsupported(kind: str, instead: str) -> Problem:
-    if kind == "application/x-www-form-urlencoded":  # what curl says of -d and --data-binary
+    if kind == "application/x-www-form-urlencoded":  # curl's default for -d and --data-binary
         instead += "; with curl, -F picture=@photo.jpg"
     return Problem("unsupported-media-type", f"The body is {_shown(kind) or 'of no stated type'}: {instead}.")
 

@@ -1,4 +1,4 @@
-"""Around every request: its id, one log line, its metrics, the safe headers, and a 500 that reveals no secrets."""
+"""Around every request: its id, a log line, its metrics, the security headers, and a 500 that reveals no secrets."""
 
 import time
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from captionist.server.request_ids import request_id
 from captionist.server.security import HEADERS
 from captionist.server.service import Service
 
-if TYPE_CHECKING:  # it needs an extra
+if TYPE_CHECKING:  # needs an extra
     from captionist.server.tracing import RequestSpan, Tracing
 
 _log = structlog.get_logger()
@@ -51,7 +51,7 @@ class Instrumentation:
                 status = message["status"]
                 answered = MutableHeaders(scope=message)
                 answered["X-Request-ID"] = name
-                if self._service.stopping:  # so that no client sends another request as the connection ends
+                if self._service.stopping:  # so that no client sends another request while the connection ends
                     answered["Connection"] = "close"
                 for header, value in HEADERS.items():
                     answered.setdefault(header, value)

@@ -1,4 +1,4 @@
-"""One JSON object a line on standard output (or readable lines on a terminal); never picture bytes, never keys."""
+"""One JSON object per line on standard output (or readable lines on a terminal); never picture bytes, never keys."""
 
 import logging
 import sys
@@ -10,7 +10,7 @@ import structlog
 
 
 class _Output:
-    """Standard output, for as long as somebody reads it: that nobody does is no reason to stop serving."""
+    """Standard output, for as long as somebody reads it: without a reader, the service goes on all the same."""
 
     def write(self, text: str) -> None:
         with suppress(OSError):
@@ -21,25 +21,25 @@ class _Output:
             sys.stdout.flush()
 
 
-_OUTPUT: Any = _Output()  # as much of a file as a log needs
+_OUTPUT: Any = _Output()  # it does what a log needs from a file
 
 
 def configure_logging(level: str, format: Literal["json", "text"] | None) -> None:
-    """Send this process's log lines, those of its libraries included, to standard output."""
+    """Send this process's log lines, including its libraries', to standard output."""
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
     as_text = format == "text" or (format is None and sys.stdout.isatty())
-    # Plain tracebacks: the others show local variables, and so keys and pictures.
+    # Plain tracebacks: others show local variables, and with them keys and pictures.
     renderers: list[structlog.typing.Processor] = (
         [structlog.dev.ConsoleRenderer(colors=sys.stdout.isatty(), exception_formatter=structlog.dev.plain_traceback)]
         if as_text
         else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
     )
-    # Our own lines do not go through Python's logging: there is one for every request, also for those that are refused
-    # under overload, where it would be a good part of their cost.
+    # Our own lines bypass Python's logging: there is one for every request, even when refused under overload, and
+    # logging would be a good part of its cost.
     structlog.configure(
         processors=[*shared, *renderers],
         logger_factory=structlog.WriteLoggerFactory(_OUTPUT),
@@ -56,14 +56,14 @@ def configure_logging(level: str, format: Literal["json", "text"] | None) -> Non
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
-    # uvicorn would log each request a second time; alembic, every look at the schema.
+    # uvicorn would log each request again, and alembic every look at the schema.
     logging.getLogger("uvicorn.access").disabled = True
     logging.getLogger("uvicorn.error").setLevel("WARNING")
     logging.getLogger("alembic").setLevel("WARNING")
-    # Warnings that every client can cause by a header, and every second that a collector is away.
+    # Any client can cause OpenTelemetry's warnings with a header, and a missing collector one every second.
     logging.getLogger("opentelemetry").setLevel("ERROR")
 
 
 def line_writer() -> Callable[[str], None]:
-    """Writes lines as they are among those of the log, whatever its level and format, and never into one of them."""
+    """Writes lines unchanged into the log, whatever its level and format, and never into the middle of a line."""
     return structlog.WriteLogger(_OUTPUT).msg

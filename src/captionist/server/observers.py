@@ -10,9 +10,9 @@ _log = structlog.get_logger()
 
 
 class Observer:
-    """Is notified of what the service does, and may work beside it; each observer overrides the methods it needs.
+    """Is told what the service does, and may do work of its own; each observer overrides the methods it needs.
 
-    Its methods belong to the event loop that answers requests.
+    Its methods are called in the event loop that answers requests.
     """
 
     def answered(self, method: str, route: str, status: int, seconds: float) -> None:
@@ -24,7 +24,7 @@ class Observer:
 
 @asynccontextmanager
 async def at_work(observers: Iterable[Observer]) -> AsyncIterator[None]:
-    """Runs observers for as long as the context lasts; one that fails is logged at the end, and stops nothing."""
+    """Runs observers for as long as the context lasts; if one fails, that is logged at the end, and stops nothing."""
     tasks = [asyncio.create_task(observer.run()) for observer in observers]
     yield
     for task in tasks:

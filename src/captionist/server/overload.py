@@ -1,4 +1,4 @@
-"""Overload should cost next to nothing: a request that cannot be accepted is refused before anything else is done."""
+"""Overload should cost next to nothing: a request that cannot be accepted is refused before any other work."""
 
 from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -9,7 +9,7 @@ from captionist.server.telemetry import CAPTION_ROUTES
 
 
 class RefuseOverload:
-    """ASGI middleware: refuses requests for captions while there is no room for a single picture."""
+    """ASGI middleware: refuses requests for captions while there is no room for even one picture."""
 
     def __init__(self, app: ASGIApp, batcher: Batcher) -> None:
         self._app, self._batcher = app, batcher
@@ -20,14 +20,14 @@ class RefuseOverload:
                 self._batcher.check_room()
             except OverloadedError as error:
                 request = Request(scope)
-                request.state.route = scope["path"]  # it has not been routed yet
+                request.state.route = scope["path"]  # not routed yet
                 await refusal(error, request).response(request)(scope, receive, send)
                 return
         await self._app(scope, receive, send)
 
 
 def refusal(error: OverloadedError, request: Request) -> Problem:
-    """What overload means over HTTP; the reason is noted for the metrics."""
+    """Overload as an HTTP problem; the reason is noted for the metrics."""
     request.state.rejection = error.reason
     if error.reason == "stopping":
         return Problem("not-ready", "This service is stopping: send the request to another instance.", retry_after=1)

@@ -101,11 +101,11 @@ class Problem(Exception):  # noqa: N818 - the word of the RFC
 
 
 ErrorFormat = Callable[[Problem, dict[str, Any]], dict[str, Any]]
-"""What a problem is to clients that know another kind of error; it is also given as a document."""
+"""How a problem looks to clients that know another kind of error; the document is passed as well."""
 
 
 def image_problem(error: ImageError) -> Problem:
-    """What a picture that cannot be read means over HTTP."""
+    """The HTTP problem for a picture that cannot be read."""
     return Problem(_IMAGE_PROBLEMS.get(type(error), "corrupt-image"), str(error))
 
 

@@ -1,4 +1,4 @@
-"""What a request is called: by its client, by the load balancer in front of us, or by us."""
+"""A request's id: the client's, the load balancer's in front of us, or our own."""
 
 import re
 import uuid
@@ -9,6 +9,6 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9._=:;-]{1,128}")
 
 
 def request_id(headers: Headers, trace: str | None) -> str:
-    """`X-Request-ID` where it is harmless to repeat, else the name of the request's trace, else a new id."""
+    """`X-Request-ID` if it is harmless to repeat, else the name of the request's trace, else a new id."""
     given = headers.get("x-request-id", "")
     return given if _REQUEST_ID.fullmatch(given) else trace or uuid.uuid4().hex

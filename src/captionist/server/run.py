@@ -22,7 +22,7 @@ from captionist.server.settings import Settings
 from captionist.system import raise_file_limit, share_heaps
 
 _log = structlog.get_logger()
-_MOST_HEADERS = 65_536  # bytes of a request that may wait for the rest of its headers, or trailers
+_MOST_HEADERS = 65_536  # bytes of a request that may wait for the rest of its headers or trailers
 
 
 def serve(settings: Settings) -> None:
@@ -30,17 +30,17 @@ def serve(settings: Settings) -> None:
 
     Raises CaptionistError if the service cannot start.
     """
-    os.umask(0o077)  # what people wrote, and perhaps their pictures, is nobody else's on this machine
+    os.umask(0o077)  # what people wrote, and perhaps their pictures, are nobody else's on this machine
     configure_logging(settings.log_level, settings.log_format)
     raise_file_limit()
     share_heaps()
     listener = _listen(settings.host, settings.port)
-    cv2.setNumThreads(1)  # pictures are decoded side by side already
+    cv2.setNumThreads(1)  # pictures are already decoded in parallel
     service = Service.start(settings)
     _warm_up(service)
     config = uvicorn.Config(
         create_app(service),
-        http="h11",  # httptools keeps headers and trailers of any length
+        http="h11",  # httptools accepts headers and trailers of any length
         h11_max_incomplete_event_size=_MOST_HEADERS,
         ws="none",
         lifespan="on",
@@ -48,7 +48,7 @@ def serve(settings: Settings) -> None:
         access_log=False,
         server_header=False,
         proxy_headers=False,
-        timeout_keep_alive=75,  # longer than a load balancer's 60, so that it is never us who hangs up
+        timeout_keep_alive=75,  # longer than a load balancer's 60, so that we never hang up first
         timeout_graceful_shutdown=int(settings.grace_period),
         backlog=2048,
     )
@@ -57,7 +57,7 @@ def serve(settings: Settings) -> None:
 
 
 class _Server(uvicorn.Server):
-    """uvicorn, but for its end: after a signal it would kill itself with it, while stopping when told is success."""
+    """uvicorn, except for its end: after a signal, it would kill itself with it, but stopping on request is success."""
 
     def __init__(self, config: uvicorn.Config, service: Service) -> None:
         super().__init__(config)
@@ -86,7 +86,7 @@ class _Server(uvicorn.Server):
 
 
 def _listen(host: str, port: int) -> socket.socket:
-    """A listening socket; before the model is loaded, so that a port that is taken is told at once."""
+    """A listening socket, opened before the model is loaded, so that a port in use is reported at once."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -102,11 +102,11 @@ def _listen(host: str, port: int) -> socket.socket:
 
 
 def _warm_up(service: Service) -> None:
-    """First captions, the very first of which is slower than those after it, before anybody waits for one."""
+    """Make the first captions before anybody waits for one, since the very first is slow."""
     height, width = service.captioner.bundle.config.image.height, service.captioner.bundle.config.image.width
     ramp = np.linspace(0, 255, height * width * 3).astype(np.uint8).reshape(height, width, 3)
     picture = encode_jpeg(ramp)
     service.captioner.caption(picture)
     began = time.monotonic()
     service.captioner.caption(picture)
-    service.batcher.note_speed(time.monotonic() - began)  # so that the first burst is measured by something
+    service.batcher.note_speed(time.monotonic() - began)  # so that there is a figure for the first burst

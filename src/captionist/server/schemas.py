@@ -7,7 +7,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstr
 from captionist.options import meaning
 
 MOST_BEAMS_SERVED = 50
-"""What a client may ask for, who does not pay for them."""
+"""The most that clients may ask for, since they do not pay for beams."""
 
 
 class _Input(BaseModel):
@@ -15,7 +15,7 @@ class _Input(BaseModel):
 
 
 def fields_of(model: type[BaseModel]) -> dict[str, Any]:
-    """A model's fields as JSON schemas for a form or a query, where what is not given is left out rather than null."""
+    """A model's fields as JSON schemas for a form or a query, where what is not given is left out, not null."""
     fields: dict[str, Any] = model.model_json_schema()["properties"]
     for field in fields.values():
         if "anyOf" in field:
@@ -50,7 +50,7 @@ class CaptionOptions(_Input):
     @field_validator("num_captions", "num_beams", "retrieved", "max_words", mode="before")
     @classmethod
     def _whole(cls, value: object) -> object:
-        """As JSON Schema has it, 5.0 is an integer too."""
+        """As in JSON Schema, 5.0 is an integer, too."""
         return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
@@ -196,7 +196,7 @@ class ModelsResponse(BaseModel):
     pictures_kept: bool = Field(description="whether feedback may come with its picture, for training")
 
 
-# No control characters but tabs and the ends of lines: PostgreSQL, for one, has no text with a null byte.
+# No control characters except tabs and line ends: PostgreSQL, for example, cannot store a null byte in text.
 _Text = Annotated[
     str,
     StringConstraints(strip_whitespace=True, max_length=500, pattern=r"^[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f]*$"),

@@ -28,7 +28,7 @@ HEADERS = {
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """Who a request is from; without keys, everybody is the same nameless client, and an administrator on loopback."""
+    """Who sent a request; without keys, everybody is the same nameless client, and on loopback an administrator."""
 
     name: str
     admin: bool
@@ -57,7 +57,7 @@ class Gatekeeper:
     def _authenticate(self, authorization: str) -> Client:
         scheme, _, key = authorization.partition(" ")
         digest = hashlib.sha256(key.strip().encode("latin-1")).digest()
-        # All of them are compared, so that the time taken tells nothing about which one came close.
+        # All are compared, so that the time does not reveal which one came close.
         matches = [known for expected, known in self._keys if hmac.compare_digest(expected, digest)]
         if scheme.lower() != "bearer" or not matches:
             raise Problem(
@@ -75,7 +75,7 @@ class Gatekeeper:
         raise Problem("rate-limited", f"At most {rate} requests are allowed: wait a little.", retry_after=wait)
 
     def admit_administrator(self, request: Request) -> Client:
-        """As `admit`. Raises Problem also for a client that is no administrator."""
+        """As `admit`. Raises Problem also for a client that is not an administrator."""
         client = self.admit(request)
         if not client.admin:
             raise Problem(
@@ -84,21 +84,21 @@ class Gatekeeper:
         return client
 
     def admit_scraper(self, request: Request) -> None:
-        """For /metrics: anybody on this machine (a sidecar, say), an administrator from elsewhere."""
+        """For /metrics: anybody on this machine (a sidecar, say), and administrators from elsewhere."""
         if not _is_local(request):
             self.admit_administrator(request)
 
 
 def _is_local(request: Request) -> bool:
-    """Whether a request was made on this machine, and not on behalf of anybody else.
+    """Whether a request was made on this machine, and on nobody else's behalf.
 
-    The address alone does not show it: a proxy on this machine passes on what others ask, and a page from elsewhere
-    whose name is made to resolve to this machine (DNS rebinding) asks through its user's browser.
+    The address alone does not show this: a proxy on this machine passes on what others ask, and a page from elsewhere
+    whose name resolves to this machine (DNS rebinding) asks through its user's browser.
     """
     proxied = any(name in request.headers for name in ("forwarded", "x-forwarded-for", "x-real-ip", "via"))
     try:
         named = urlsplit(f"//{request.headers.get('host', '')}").hostname or ""
-    except ValueError:  # a Host that is none
+    except ValueError:  # an invalid Host
         return False
     address = request.client.host if request.client else ""
     return is_loopback(address) and is_loopback(named) and not proxied

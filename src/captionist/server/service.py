@@ -37,13 +37,13 @@ class Service:
     feedback: StoreCalls
     telemetry: Telemetry
     stopping: bool = False
-    """Whether it was told to stop, and finishes what it has."""
+    """Whether it was told to stop, and is finishing its work."""
 
     @classmethod
     def start(cls, settings: Settings) -> "Service":
         """Load the model and open the store; blocks. Raises BundleError, SettingsError."""
         secret = read_secret(settings)
-        # The model is small: two batches on a core each are much faster than one after the other on both.
+        # The model is small: two batches on a core each are much faster than one after the other on both cores.
         try:
             captioner = Captioner(settings.model, threads=1, limits=settings.image_limits, providers=settings.providers)
         except ValueError as error:
@@ -81,14 +81,14 @@ class Service:
         )
 
     async def stop(self) -> None:
-        """Finish what was accepted, then let go of everything."""
+        """Finish what was accepted, then release everything."""
         await asyncio.to_thread(self.batcher.close)
         if self.bodies.fetcher:
             await self.bodies.fetcher.aclose()
         await asyncio.to_thread(self.feedback.close)
 
 
-# These are coroutines because FastAPI sends plain functions to a thread and back.
+# These are coroutines because FastAPI would send plain functions to a thread and back.
 async def _service(request: Request) -> Service:
     service: Service = request.app.state.service
     return service

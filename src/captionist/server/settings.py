@@ -41,7 +41,7 @@ CONFIG_VARIABLE = f"{PREFIX}CONFIG"
 _DEFAULT_CONFIG = "captionist.toml"
 _SHORTEST_SECRET = 32
 _DRIVERS = {"sqlite": "pysqlite", "postgresql": "psycopg", "postgres": "psycopg"}
-# What Kubernetes puts into every container of a namespace about a Service called captionist, or captionist-something.
+# What Kubernetes sets in every container of a namespace with a Service called captionist or captionist-something.
 _KUBERNETES = re.compile(
     rf"{PREFIX}(\w+_)?(SERVICE_HOST=.*|SERVICE_PORT(_\w+)?=.*|PORT(_\d+_(TCP|UDP|SCTP))?=\w+://.*"
     r"|PORT_\d+_(TCP|UDP|SCTP)_(PROTO|PORT|ADDR)=.*)"
@@ -105,7 +105,7 @@ class ApiKey(BaseModel):
 
 
 class _Environment(EnvSettingsSource):
-    """Variables as people write them: empty ones are not set (Compose's `${X:-}`), and Windows adds to line ends."""
+    """Variables as people write them: an empty one is not set (Compose's `${X:-}`), and Windows adds to line ends."""
 
     def __init__(self, settings: type[BaseSettings]) -> None:
         super().__init__(settings)
@@ -123,7 +123,7 @@ class _Environment(EnvSettingsSource):
 
 
 class _File(TomlConfigSettingsSource):
-    """captionist.toml; some editors begin a file with a byte order mark, which TOML does not allow."""
+    """captionist.toml; some editors put a byte order mark at its start, which TOML does not allow."""
 
     def _read_file(self, file_path: Any) -> dict[str, Any]:
         return tomllib.loads(file_path.read_text(encoding="utf-8-sig"))
@@ -242,12 +242,12 @@ class Settings(BaseSettings):
 
     @property
     def image_limits(self) -> ImageLimits:
-        """What a picture may cost."""
+        """The limits on a picture."""
         return ImageLimits(self.max_picture_bytes, self.max_picture_pixels)
 
     @property
     def max_body_bytes(self) -> int:
-        """Largest body: pictures of the largest size in base64, and room for the fields around them."""
+        """The largest body: pictures of the largest size in base64, and room for the fields around them."""
         return min(self.max_pictures * (self.max_picture_bytes * 4 // 3 + 4096) + 65536, self.max_inflight_bytes)
 
 
@@ -281,7 +281,7 @@ def load_settings(**overrides: Any) -> Settings:
 
 
 def read_secret(settings: Settings) -> str:
-    """The secret that signs caption ids; a generated one is kept, so that ids survive a restart.
+    """The secret that signs caption ids; a generated one is kept, so that ids stay valid after a restart.
 
     Raises SettingsError if it can be neither read nor written.
     """
@@ -291,7 +291,8 @@ def read_secret(settings: Settings) -> str:
     try:
         settings.data_dir.mkdir(parents=True, exist_ok=True)
         if not path.exists():
-            # Whoever links first, of several that start together, has made the secret of all; the file is the owner's.
+            # If several start together, the first to link its file has made the secret for all; only the owner can read
+            # the file.
             with tempfile.NamedTemporaryFile("w", dir=settings.data_dir) as file, suppress(FileExistsError):
                 file.write(secrets.token_hex(32))
                 file.flush()
@@ -300,7 +301,7 @@ def read_secret(settings: Settings) -> str:
         secret = path.read_text(encoding="ascii")
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(f"{path} cannot be used ({error}): set {PREFIX}DATA_DIR, or {PREFIX}SECRET") from error
-    if len(secret) < _SHORTEST_SECRET:  # with an empty one anybody could make caption ids
+    if len(secret) < _SHORTEST_SECRET:  # with an empty one, anybody could make caption ids
         raise SettingsError(f"{path} holds fewer than {_SHORTEST_SECRET} characters: delete it, or set {PREFIX}SECRET")
     return secret
 

@@ -1,4 +1,4 @@
-"""Tasks that are started for one request, and end with it, or with its client."""
+"""Tasks started for one request, which end with it, or with its client."""
 
 import asyncio
 from collections.abc import AsyncIterator, Coroutine
@@ -15,7 +15,7 @@ _Result = TypeVar("_Result")
 async def task_group() -> AsyncIterator[asyncio.TaskGroup]:
     """A group of tasks, all of which have ended when the context does.
 
-    Should one fail, or the context itself, the others are cancelled, and its error is raised as it is.
+    If one fails, or the context itself, the others are cancelled, and its error is raised unchanged.
     """
     try:
         async with asyncio.TaskGroup() as group:
@@ -25,7 +25,7 @@ async def task_group() -> AsyncIterator[asyncio.TaskGroup]:
 
 
 async def unless_disconnected(request: Request, work: Coroutine[Any, Any, _Result]) -> _Result:
-    """The result of `work`, which is cancelled if the client goes away meanwhile (ClientDisconnect).
+    """The result of `work`; if the client goes away meanwhile, `work` is cancelled (ClientDisconnect).
 
     The request's body must have been read.
     """

@@ -20,7 +20,7 @@ _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.15, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 
 
 class Telemetry:
-    """The service's metrics, in a registry of their own; names as in Prometheus's conventions, in base units."""
+    """The service's metrics, in their own registry; names follow Prometheus's conventions, in base units."""
 
     def __init__(self, model: BundleConfig, version: str) -> None:
         self.registry = CollectorRegistry()
@@ -59,7 +59,7 @@ class Telemetry:
         self._store_failures = self._counter("feedback_store_failures", "Feedback that could not be stored or read")
         info = self._gauge("build_info", "Always 1", "version", "python", "model", "model_version", "precision")
         info.labels(version, platform.python_version(), model.name, model.version, model.precision).set(1)
-        # What has not happened yet should read 0, not be missing: a rate over it would be no data otherwise.
+        # What has not happened yet should read 0 and not be missing: otherwise a rate over it has no data.
         for stage in _STAGES:
             self._stage.labels(stage)
         for reason in REJECTIONS:
@@ -86,7 +86,7 @@ class Telemetry:
         return Histogram(f"captionist_{name}", text, labels, registry=self.registry, buckets=buckets)
 
     def watch(self, batcher: Batcher) -> None:
-        """Read the batcher's gauges whenever they are scraped."""
+        """Read the batcher's gauges at every scrape."""
         self._gauge("queue_depth_pictures", "Pictures that wait for the engine").set_function(lambda: batcher.waiting)
         self._gauge("admitted_pictures", "Pictures admitted and not finished").set_function(lambda: batcher.admitted)
         self._gauge("ready", "1 while the service accepts requests").set_function(lambda: batcher.ready)
@@ -99,7 +99,7 @@ class Telemetry:
         self._duration.labels(route, str(status)).observe(seconds)
 
     def batch(self, size: int, encode: float, generate: float) -> None:
-        """The engine ran. size: pictures; encode, generate: seconds."""
+        """The engine ran a batch. size: pictures; encode, generate: seconds."""
         self._batch.observe(size)
         self._stage.labels("encode").observe(encode)
         self._stage.labels("generate").observe(generate)
@@ -115,7 +115,7 @@ class Telemetry:
         self._confidence.observe(caption.confidence)
 
     def _repeated(self) -> float:
-        """A model that says the same of every picture has stopped looking; its other figures may still seem fine."""
+        """A model that says the same about every picture has stopped looking; its other figures may still seem fine."""
         return 1 - len(set(self._recent)) / len(self._recent) if self._recent else 0.0
 
     def refused_picture(self) -> None:
@@ -131,7 +131,7 @@ class Telemetry:
         self._abandoned.labels(reason).inc()
 
     def feedback(self, rating: str, corrected: bool, model: str, version: str) -> None:
-        """Feedback was stored; model, version: of the caption, which another replica may have written."""
+        """Feedback was stored; model, version: the caption's, which another replica may have written."""
         self._feedback.labels(rating, model, version).inc()
         if corrected:
             self._corrections.labels(model, version).inc()

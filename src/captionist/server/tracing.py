@@ -1,7 +1,7 @@
 """Traces for OpenTelemetry: a span for every request, and below it one for each stage of every picture.
 
-Only imported where `Settings.traces` is set: it needs the extra `otel`. Where spans are sent to, and which are, is told
-by OpenTelemetry's own environment variables (OTEL_EXPORTER_OTLP_ENDPOINT, OTEL_TRACES_SAMPLER, ...).
+Imported only if `Settings.traces` is set, since it needs the extra `otel`. OpenTelemetry's own environment variables
+(OTEL_EXPORTER_OTLP_ENDPOINT, OTEL_TRACES_SAMPLER, ...) decide where spans go, and which.
 """
 
 import asyncio
@@ -28,13 +28,13 @@ from captionist.server.batching import Described
 from captionist.server.observers import Observer
 
 _LONGEST = 200
-_PATIENCE = 2.0  # seconds for the last spans to leave: whoever stopped us waits
+_PATIENCE = 2.0  # seconds for the last spans to leave, since whoever stopped us waits
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "CONNECT", "TRACE", "QUERY"})
 _STAGES = ("decode", "queue", "encode", "generate")
 
 
 class _Ids(RandomIdGenerator):
-    """Makes up ids, but for a trace that a load balancer has already named."""
+    """Makes random ids, unless a load balancer has already named the trace."""
 
     given: int | None = None
 
@@ -43,7 +43,7 @@ class _Ids(RandomIdGenerator):
 
 
 class RequestSpan:
-    """A request's span; within its context `current`, others begin below it."""
+    """A request's span; inside its context `current`, others begin below it."""
 
     def __init__(self, tracer: Tracer, span: Span, method: str) -> None:
         self._tracer, self._span, self._method = tracer, span, method
@@ -56,16 +56,16 @@ class RequestSpan:
         return f"{found:032x}" if found else None
 
     def stages(self, begun: int, number: int, described: Described) -> None:
-        """What a picture's time was spent on, as spans below this one.
+        """How a picture's time was spent, as spans below this one.
 
-        begun: UNIX nanoseconds; number: the picture's place in the request.
+        begun: UNIX nanoseconds; number: the picture's index in the request.
         """
         at = [begun]
         for stage in _STAGES:
             at.append(at[-1] + round(1e9 * getattr(described, stage)))
         for stage, (start, end) in zip(_STAGES, pairwise(at), strict=True):
             attributes = {"captionist.picture": number}
-            if stage in ("encode", "generate"):  # those of the whole batch
+            if stage in ("encode", "generate"):  # these are the whole batch's
                 attributes["captionist.batch_size"] = described.batch
             self._tracer.start_span(stage, attributes=attributes, start_time=start).end(end)
 
@@ -92,7 +92,7 @@ class Tracing(Observer):
     """Makes spans and sends them in the background."""
 
     def __init__(self, service_name: str) -> None:
-        """service_name: what traces call this service, unless OTEL_SERVICE_NAME says otherwise."""
+        """service_name: the name of this service in traces, unless OTEL_SERVICE_NAME says otherwise."""
         name = os.environ.get("OTEL_SERVICE_NAME") or service_name
         self._ids = _Ids()
         self._provider = TracerProvider(
@@ -102,11 +102,11 @@ class Tracing(Observer):
         )
         self._provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
         self._tracer = self._provider.get_tracer("captionist", __version__)
-        # The last one wins: a traceparent is the client's own, while a load balancer makes its header up.
+        # The last one wins: a traceparent is the client's own, but a load balancer makes its header up.
         self._propagator = CompositePropagator([AwsXRayPropagator(), TraceContextTextMapPropagator()])
 
     def begin(self, scope: Scope, headers: Headers, root: str | None) -> RequestSpan:
-        """A request's span, below its client's where it names one; root: see `aws.trace_root`."""
+        """A request's span, below its client's if it names one; root: see `aws.trace_root`."""
         carrier = {name: headers[name] for name in ("traceparent", "tracestate") if name in headers}
         if root:
             carrier[TRACE_HEADER] = headers[TRACE_HEADER]
@@ -128,7 +128,7 @@ class Tracing(Observer):
         return RequestSpan(self._tracer, span, method)
 
     async def run(self) -> None:
-        """Wait until cancelled, and then send what is left, if whoever takes it takes it soon."""
+        """Wait until cancelled, then send what is left, if the collector takes it in time."""
         try:
             await asyncio.Event().wait()
         finally:

@@ -13,7 +13,7 @@ __all__ = ["TRACE_HEADER", "observers", "trace_root"]
 
 
 def observers(settings: Settings, telemetry: Telemetry, batcher: Batcher) -> list[Observer]:
-    """Those that the settings ask for. Raises SettingsError if one cannot work here."""
+    """The observers that the settings ask for. Raises SettingsError if one cannot work here."""
     found: list[Observer] = []
     if settings.scale_in_protection:
         found.append(ScaleInProtection(batcher, agent_uri()))

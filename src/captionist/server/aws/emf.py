@@ -1,4 +1,4 @@
-"""Metrics for CloudWatch, among the lines of the log: its embedded metric format.
+"""Metrics for CloudWatch, in lines of the log: its embedded metric format.
 
 https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html
 """
@@ -16,10 +16,10 @@ from captionist.server.batching import Batcher
 from captionist.server.observers import Observer
 from captionist.server.telemetry import CAPTION_ROUTES
 
-_MOST_VALUES = 100  # of a metric in a line, by the specification
+_MOST_VALUES = 100  # per metric and line, by the specification
 _UNITS = {"Latency": "Milliseconds", "Confidence": "None"}  # the others are counts
 _CAPTIONS: dict[str, Collection[str]] = {"method": ("POST",), "route": CAPTION_ROUTES}
-# CloudWatch's counts, and what of Prometheus's is summed up for each: a sample's name, and its labels.
+# CloudWatch's counts, and the Prometheus samples that each sums up: their name, and their labels.
 _COUNTS: dict[str, tuple[str, dict[str, Collection[str]]]] = {
     "Captions": ("pictures_total", {"outcome": ("captioned",)}),
     "Requests": ("http_requests_total", _CAPTIONS),
@@ -34,18 +34,18 @@ _SOURCES = [f"captionist_{name}" for name in (_CONFIDENCE, *(name for name, _ in
 
 
 class _Reading(NamedTuple):
-    """Where everything that only grows stood at a time."""
+    """The readings, at one time, of everything that only grows."""
 
     at: float
     waiting: float
-    """Picture-seconds, as is `admitted`."""
+    """Picture-seconds, as in `admitted`."""
     admitted: float
     confidence: float
     counts: dict[str, int]
 
 
 class EmbeddedMetrics(Observer):
-    """Sums up every interval in a line for CloudWatch."""
+    """Sums up each interval in a line for CloudWatch."""
 
     def __init__(
         self,
@@ -57,8 +57,9 @@ class EmbeddedMetrics(Observer):
         namespace: str,
         service: str,
     ) -> None:
-        """registry: of `Telemetry`; interval: seconds; namespace, service: where CloudWatch files the metrics, and its
-        dimension."""
+        """registry: of `Telemetry`; interval: seconds; namespace: where CloudWatch files the metrics; service: their
+        dimension.
+        """
         self._registry, self._batcher, self._write = registry, batcher, write
         self._seconds, self._namespace, self._service = interval, namespace, service
         self._latencies: list[float] = []
@@ -68,7 +69,7 @@ class EmbeddedMetrics(Observer):
     def answered(self, method: str, route: str, status: int, seconds: float) -> None:
         if method != "POST" or route not in CAPTION_ROUTES or status != 200:
             return
-        # Each of those answered so far is kept with the same probability (Vitter 1985, algorithm R).
+        # Every latency so far is kept with the same probability (Vitter 1985, algorithm R).
         self._answered += 1
         milliseconds = round(1000 * seconds, 2)
         if len(self._latencies) < _MOST_VALUES:
@@ -77,14 +78,14 @@ class EmbeddedMetrics(Observer):
             self._latencies[place] = milliseconds
 
     async def run(self) -> None:
-        """Write a line after every interval until cancelled, and then one for what is left."""
+        """Write a line after every interval until cancelled, and then one for the rest."""
         due = time.monotonic() + self._seconds
         try:
             while True:
                 await asyncio.sleep(due - time.monotonic())
                 self._end_interval()
                 due += self._seconds
-                if due < (now := time.monotonic()):  # after a stall, none for each interval that was missed
+                if due < (now := time.monotonic()):  # after a stall, skip the missed intervals
                     due = now + self._seconds
         finally:
             self._end_interval()

@@ -1,4 +1,4 @@
-"""Asks ECS not to take this task away while it has work: scale-in protection, through ECS's agent.
+"""Asks ECS not to stop this task while it has work: scale-in protection, through ECS's agent.
 
 https://docs.aws.amazon.com/AmazonECS/latest/developerguide/task-scale-in-protection-endpoint.html
 """
@@ -18,16 +18,16 @@ from captionist.server.observers import Observer
 
 _log = structlog.get_logger()
 VARIABLE = "ECS_AGENT_URI"
-_POLL = 1.0  # seconds between looks at what there is to do
-_IDLE = 15.0  # seconds without work until protection is given up
-_MINUTES = 5  # that ECS protects at a time: so long stays a task that could not be let go
-_RETRY = 10.0  # seconds to leave the agent alone after it failed
+_POLL = 1.0  # seconds between looks at the work there is
+_IDLE = 15.0  # seconds without work before protection is given up
+_MINUTES = 5  # that protection lasts: if it cannot be given up, the task stays this long
+_RETRY = 10.0  # seconds to leave the agent alone after a failure
 _PATIENCE = 5.0  # seconds for an answer: the agent itself waits four for ECS
-_MOST_BYTES = 65536  # of an answer
+_MOST_BYTES = 65536  # per answer
 
 
 def agent_uri() -> str:
-    """Where ECS's agent listens. Raises SettingsError outside of ECS."""
+    """Where ECS's agent listens. Raises SettingsError outside ECS."""
     uri = os.environ.get(VARIABLE, "")
     if not uri.startswith("http://"):
         raise SettingsError(
@@ -46,7 +46,7 @@ class ScaleInProtection(Observer):
         self._failing = False
 
     async def run(self) -> None:
-        """Do so until cancelled, and then give protection up."""
+        """Protect the task as needed until cancelled, and then give protection up."""
         try:
             while True:
                 await self._look(time.monotonic())
@@ -57,7 +57,7 @@ class ScaleInProtection(Observer):
 
     async def _look(self, now: float) -> None:
         _, work = self._batcher.areas()
-        if work > self._work:  # also where it came and went since the last look
+        if work > self._work:  # also if it came and went since the last look
             self._work, self._worked = work, now
         if now < self._rest:
             return
@@ -74,7 +74,7 @@ class ScaleInProtection(Observer):
                 await self._put(protect)
         except TimeoutError:
             fault = f"no answer within {_PATIENCE:g} seconds"
-            if protect:  # ECS may have heard it all the same, and would have to be told when it is over
+            if protect:  # ECS may have heard it all the same, and must then be told when the work is over
                 self._expires = time.monotonic() + 60 * _MINUTES / 2
         except (httpcore2.NetworkError, httpcore2.ProtocolError, OSError, ValueError) as error:
             fault = f"{type(error).__name__} {error}".strip()
@@ -102,6 +102,6 @@ class ScaleInProtection(Observer):
                     body += chunk
                     if len(body) > _MOST_BYTES:
                         raise ValueError(f"{answer.status} with an answer that does not end")
-        # What ECS itself refuses is a failure inside of an answer with 200.
+        # A refusal by ECS itself is a failure inside an answer with 200.
         if answer.status != 200 or b'"protection"' not in body:
             raise ValueError(f"{answer.status} {body[:500].decode('utf-8', 'replace')}")

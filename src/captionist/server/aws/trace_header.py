@@ -1,4 +1,4 @@
-"""X-Amzn-Trace-Id, which names a trace: a load balancer of AWS puts it into every request.
+"""X-Amzn-Trace-Id, which names a trace: AWS's load balancer adds it to every request.
 
 https://docs.aws.amazon.com/elasticloadbalancing/latest/application/load-balancer-request-tracing.html
 """
@@ -13,7 +13,7 @@ _LONGEST = 1000
 
 
 def trace_root(headers: Headers) -> str | None:
-    """The trace's name; None if there is not exactly one that is sound.
+    """The trace's name; None unless there is exactly one, in a valid form.
 
     It is `Root`, among other fields: `Self=...;Root=1-...;Sampled=1`.
     """

@@ -30,7 +30,7 @@ from captionist.server.schemas import (
 from captionist.server.service import ClientDep, Service, ServiceDep
 from captionist.server.task_groups import task_group, unless_disconnected
 
-if TYPE_CHECKING:  # it needs an extra
+if TYPE_CHECKING:  # needs an extra
     from captionist.server.tracing import RequestSpan
 
 router = APIRouter(tags=["captions"])
@@ -102,11 +102,11 @@ async def describe(
 ) -> CaptionResponse:
     """The captions of a request's pictures, whose body has been read and is still held.
 
-    begun: the request, by `time.monotonic`. Raises Problem if no picture can be described; with all_or_none, where
-    any cannot.
+    begun: when the request began, by `time.monotonic`. Raises Problem if no picture can be described; with all_or_none,
+    if any cannot be.
     """
     search = _search(service, options)
-    # A full body takes a quarter of a second, in which no other request would be heard.
+    # For a full body, this takes a quarter of a second, in which no other request would be served.
     digests = await asyncio.to_thread(lambda: [hashlib.sha256(picture.data).hexdigest() for picture in pictures])
     try:
         with service.batcher.room(len(pictures)):
@@ -140,9 +140,9 @@ async def _describe(
         except ImageError as error:
             service.telemetry.refused_picture()
             return image_problem(error)
-        except TimeoutError:  # so have the others
+        except TimeoutError:  # the others have timed out, too
             raise
-        except Exception:  # one bad picture, and the others are described
+        except Exception:  # one bad picture; the others are described
             _log.exception("a picture failed", picture=number)
             return Problem("internal", "The picture could not be described: it was logged under this request's id.")
         service.telemetry.captioned(described.caption, described.decode, described.queue)

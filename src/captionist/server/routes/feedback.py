@@ -22,7 +22,7 @@ from captionist.server.store.store import FeedbackStore, IdempotencyMismatchErro
 router = APIRouter(tags=["feedback"])
 _Result = TypeVar("_Result")
 
-KEPT_SIDE = 640  # pixels: more than any encoder of ours reads
+KEPT_SIDE = 640  # pixels: more than any of our encoders reads
 _RETRY_AFTER = 5
 _FORM = {
     "type": "object",
@@ -121,7 +121,7 @@ async def export_feedback(
     """jsonl: all feedback, one object a line. corpus: a ZIP of the kept pictures with their corrections (or the
     captions rated good), in the layout that `captionist train` reads.
     """
-    await _in_store(service, FeedbackStore.ping)  # an error is told while there is still a status to tell it with
+    await _in_store(service, FeedbackStore.ping)  # report an error while there is still a status to report it with
     rows = service.feedback.store.export()
     if format == "jsonl":
         return StreamingResponse(as_jsonl(rows), media_type="application/jsonl")
@@ -138,7 +138,7 @@ async def export_feedback(
 )
 async def delete_feedback(feedback_id: str, service: ServiceDep, client: ClientDep) -> None:  # noqa: ARG001
     """Deletes the feedback and its picture, if that was kept. The id cannot be guessed."""
-    # PostgreSQL does not even look for text with a null byte.
+    # PostgreSQL does not even search for text with a null byte.
     if "\0" in feedback_id or not await _in_store(service, lambda store: store.delete(feedback_id)):
         raise Problem("not-found", "There is no feedback with this id.")
 
@@ -146,7 +146,7 @@ async def delete_feedback(feedback_id: str, service: ServiceDep, client: ClientD
 async def _keepable(
     service: Service, asked: FeedbackRequest, picture: bytes | None, record: CaptionRecord
 ) -> bytes | None:
-    """The picture as it may be kept; None if there is no consent. Raises Problem."""
+    """The picture in the form in which it may be kept; None without consent. Raises Problem."""
     if not asked.consent:
         return None
     if not service.settings.keep_pictures:

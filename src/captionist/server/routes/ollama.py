@@ -1,4 +1,4 @@
-"""What Ollama's clients ask for, below /api.
+"""The endpoints that Ollama's clients expect, below /api.
 
 https://docs.ollama.com/api
 """
@@ -29,7 +29,7 @@ class _Asked(Conversation):
     @field_validator("format")
     @classmethod
     def _is_text(cls, value: Any) -> None:
-        if value:  # who asks for JSON would fail at a sentence
+        if value:  # a client that asks for JSON could not parse a sentence
             raise ValueError("this service writes sentences, not JSON: leave it out")
 
 
@@ -96,7 +96,7 @@ def _response(asked: _Asked, answered: Answer, say: Callable[[str], dict[str, An
     }
     if asked.stream is False:
         return JSONResponse({**common, **say(answered.text), **end})
-    # All is known by now: the model chooses among whole sentences, so there is nothing to show before.
+    # Everything is known by now: the model chooses among whole sentences, so nothing could be shown earlier.
     parts = [*({**say(piece), "done": False} for piece in answered.pieces), {**say(""), **end}]
     body = "".join(json.dumps({**common, **part}) + "\n" for part in parts)
     return Response(body, media_type="application/x-ndjson")

@@ -1,4 +1,4 @@
-"""What OpenAI's clients ask for: POST /v1/chat/completions and GET /v1/models.
+"""The endpoints that OpenAI's clients expect: POST /v1/chat/completions and GET /v1/models.
 
 https://platform.openai.com/docs/api-reference/chat
 """
@@ -34,7 +34,7 @@ class _Message(BaseModel):
 
 
 class _ResponseFormat(BaseModel):
-    type: Literal["text"]  # who asks for JSON would fail at a sentence
+    type: Literal["text"]  # a client that asks for JSON could not parse a sentence
 
 
 class _StreamOptions(BaseModel):
@@ -77,7 +77,7 @@ async def create_completion(request: Request, service: ServiceDep, client: Clien
     if asked.stream_options and asked.stream_options.include_usage:
         chunks.append({"choices": [], "usage": usage})
     events = [json.dumps({**common, "object": "chat.completion.chunk", **chunk}) for chunk in chunks]
-    # All is known by now: the model chooses among whole sentences, so there is nothing to show before.
+    # Everything is known by now: the model chooses among whole sentences, so nothing could be shown earlier.
     body = "".join(f"data: {event}\n\n" for event in (*events, "[DONE]"))
     return Response(body, media_type="text/event-stream", headers={"Cache-Control": "no-cache"})
 
@@ -129,4 +129,4 @@ def _both(problem: Problem, document: dict[str, Any]) -> dict[str, Any]:
 
 
 ERROR_FORMATS = {"/v1/chat/": _error, "/v1/models/": _error, "/v1/models": _both}
-"""By the beginnings of paths, the first that fits."""
+"""By the beginnings of paths; the first that fits counts."""

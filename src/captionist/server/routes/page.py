@@ -17,7 +17,7 @@ async def index() -> FileResponse:
 
 
 class PageFiles(StaticFiles):
-    """What stands beside the page; browsers ask whether it has changed, so that an upgrade is seen at once."""
+    """The page's files. Browsers ask whether they have changed, so that an upgrade shows at once."""
 
     def __init__(self) -> None:
         super().__init__(directory=PAGE)

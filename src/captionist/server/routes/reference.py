@@ -1,4 +1,4 @@
-"""The API's description as a page: Swagger UI, from files that come with the service."""
+"""The API reference as a page: Swagger UI, from files that come with the service."""
 
 import base64
 import hashlib
@@ -16,7 +16,7 @@ router = APIRouter(include_in_schema=False)
 
 
 def files() -> StaticFiles:
-    """What the page needs, below /docs/."""
+    """The page's files, below /docs/."""
     return StaticFiles(directory=Path(fastapi_offline.__file__).with_name("static"))
 
 

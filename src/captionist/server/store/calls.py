@@ -1,4 +1,4 @@
-"""The store's blocking calls, beside the event loop."""
+"""Makes the store's blocking calls outside the event loop."""
 
 import asyncio
 import time
@@ -15,7 +15,7 @@ _MOST_SECONDS = 5.0
 
 
 class StoreCalls:
-    """The store's own threads: a database that hangs blocks nothing else, and no more calls than this many."""
+    """The store's own threads: if the database hangs, it blocks nothing else, and only a limited number of calls."""
 
     def __init__(self, store: FeedbackStore) -> None:
         self.store = store
@@ -23,12 +23,13 @@ class StoreCalls:
         self._pending = 0
 
     async def run(self, work: Callable[[FeedbackStore], _Result]) -> _Result:
-        """What `work` returns. Raises what it raises, and StoreError if too many calls wait already, or this one has
-        waited too long to begin."""
+        """What `work` returns. Raises what it raises, and StoreError if too many calls are waiting, or this one waited
+        too long to begin.
+        """
         if self._pending >= _MOST_PENDING:
             raise StoreError("too many calls wait for the feedback database")
         self._pending += 1
-        # A client that goes away does not undo its feedback, and the thread is busy until the call returns.
+        # If the client goes away, its feedback stays, and the thread is busy until the call returns.
         call = asyncio.get_running_loop().run_in_executor(self._pool, self._in_time, work, time.monotonic())
         call.add_done_callback(self._done)
         return await asyncio.shield(call)
@@ -41,9 +42,9 @@ class StoreCalls:
     def _done(self, call: "asyncio.Future[_Result]") -> None:
         self._pending -= 1
         if not call.cancelled():
-            call.exception()  # read here, as nobody else will where the client is gone
+            call.exception()  # read here, since nobody else will if the client is gone
 
     def close(self) -> None:
-        """Wait for what runs, and close the store; what has not begun was acknowledged to nobody."""
+        """Wait for what runs, and close the store; nobody was told that calls which have not begun succeeded."""
         self._pool.shutdown(cancel_futures=True)
         self.store.close()

@@ -7,7 +7,7 @@ from alembic.config import Config
 from sqlalchemy import Connection, Engine, text
 
 _MIGRATIONS = Path(__file__).with_name("migrations")
-_LOCK = 7_238_114  # any number, as long as all replicas take the same
+_LOCK = 7_238_114  # any number, as long as all replicas use the same
 
 
 def migrate(engine: Engine) -> None:
@@ -16,7 +16,8 @@ def migrate(engine: Engine) -> None:
         if connection.dialect.name == "postgresql":
             connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
         else:
-            # Python's sqlite3 would begin a transaction only at the first change, which is too late to look and leap.
+            # Python's sqlite3 would begin a transaction only at the first change: too late to look first, and then
+            # change.
             connection.exec_driver_sql("BEGIN IMMEDIATE")
         command.upgrade(alembic_config(connection), "head")
 

@@ -23,16 +23,16 @@ _PATIENCE = 5  # seconds to wait for a database that is locked or does not answe
 
 
 class StoreError(Exception):
-    """The database did not do what it was asked; nothing was half done."""
+    """The database did not do what it was asked, and nothing is half done."""
 
 
 class IdempotencyMismatchError(Exception):
-    """The idempotency key was used for other feedback before."""
+    """The idempotency key was used before, for other feedback."""
 
 
 @dataclass(frozen=True, slots=True)
 class NewFeedback:
-    """Feedback to be stored. jpeg: the picture, where it may be kept."""
+    """Feedback to be stored. jpeg: the picture, if it may be kept."""
 
     client: str
     idempotency_key: str | None
@@ -44,7 +44,7 @@ class NewFeedback:
 
     @property
     def digest(self) -> str:
-        """Tells whether two requests with the same idempotency key are the same."""
+        """The same for two requests with one idempotency key if they are the same."""
         picture = hashlib.sha256(self.jpeg).hexdigest() if self.jpeg else None
         parts = [self.record.nonce, self.rating, self.correction, self.comment, picture]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
@@ -63,12 +63,12 @@ class FeedbackStore:
     """The feedback in a database. Blocking, and safe to use from several threads."""
 
     def __init__(self, url: str) -> None:
-        """url: SQLAlchemy's. Connects to nothing yet: a database that is down may come later."""
+        """url: SQLAlchemy's. Connects to nothing yet: a database that is down may come back later."""
         self._engine = _connect(url)
         self._prepared, self._preparing = False, threading.Lock()
 
     def prepare(self) -> None:
-        """Bring the schema up to date, unless that was done; all methods below do so first. Raises StoreError."""
+        """Bring the schema up to date, unless that was done; every method below does this first. Raises StoreError."""
         if self._prepared:
             return
         if not self._preparing.acquire(timeout=_PATIENCE):
@@ -126,7 +126,7 @@ class FeedbackStore:
             return gone.first() is not None
 
     def export(self) -> Iterator[tuple[Feedback, bytes | None]]:
-        """All feedback, oldest first, each with its picture where that was kept. Raises StoreError."""
+        """All feedback, oldest first, each with its picture if that was kept. Raises StoreError."""
         query = (
             select(Feedback, KeptPicture.jpeg)
             .join(KeptPicture, KeptPicture.feedback_id == Feedback.id, isouter=True)
@@ -142,7 +142,7 @@ class FeedbackStore:
             session.execute(select(Feedback.id).limit(1))
 
     def close(self) -> None:
-        """Give the connections back."""
+        """Return the connections."""
         self._engine.dispose()
 
 
@@ -167,7 +167,7 @@ def _connect(url: str) -> Engine:
 
 def _prepare_sqlite(connection: Any, _: Any) -> None:
     cursor = connection.cursor()
-    # Readers and the writer do not wait for each other; FULL: a commit has reached the disk when it returns.
+    # Readers and the writer do not wait for each other. FULL: when a commit returns, it has reached the disk.
     cursor.execute("PRAGMA journal_mode=WAL")
     cursor.execute("PRAGMA synchronous=FULL")
     cursor.execute("PRAGMA foreign_keys=ON")

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 _SIDES = re.compile(r"\b(left|right)\b", re.IGNORECASE)
-_SMALLEST_CROP = 0.45  # of the area; smaller crops cut off what the captions speak of
+_SMALLEST_CROP = 0.45  # of the area; smaller crops cut off what captions mention
 _JITTER = 0.3  # of contrast, brightness and saturation; not of hue, since captions name colours
 _LARGEST_HOLE = 0.45  # of a side
 AUGMENT_DRAWS = 13
@@ -25,8 +25,8 @@ def augment(pixels: Tensor, flippable: Tensor, draws: Tensor) -> Tensor:
 
     The hole is random erasing (Zhong et al. 2020).
 
-    Args: pixels uint8 [B, H, W, 3]; flippable bool [B]; draws float [B, AUGMENT_DRAWS] on the CPU, uniform from 0 to
-    1: a picture's own decide alone what becomes of it.
+    Args: pixels uint8 [B, H, W, 3]; flippable bool [B]; draws float [B, AUGMENT_DRAWS] on the CPU, uniform from 0 to 1:
+    what happens to a picture depends only on its own.
     Returns uint8 of the same shape.
     """
     batch, device = pixels.shape[0], pixels.device

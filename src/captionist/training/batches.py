@@ -1,4 +1,4 @@
-"""Which examples each step sees. Everything follows from the seed, so that a resumed run sees the same ones."""
+"""Which examples each step sees. Everything follows from the seed, so that a resumed run sees the same examples."""
 
 from collections.abc import Mapping, Sequence
 
@@ -21,7 +21,7 @@ class CaptionTable:
         pictures: Sequence[int] | None = None,
         weights: Sequence[Sequence[float]] | None = None,
     ) -> None:
-        """pictures: the picture of each row, by default its own number; weights: how much each caption counts."""
+        """pictures: the picture of each row, by default the row's own number; weights: how much each caption counts."""
         self._captions, self._weights = captions, weights
         self._count = max((len(row) for row in captions), default=0)
         self._pictures = np.arange(len(captions)) if pictures is None else np.asarray(pictures)
@@ -30,20 +30,20 @@ class CaptionTable:
         return len(self._captions)
 
     def unpacked(self) -> "CaptionTable":
-        """The same captions, each in a row of its own."""
+        """The same captions, each in its own row."""
         pairs = [(picture, caption) for picture, row in enumerate(self._captions) for caption in row]
         weights = None if self._weights is None else [[weight] for row in self._weights for weight in row]
         return CaptionTable([[caption] for _, caption in pairs], [picture for picture, _ in pairs], weights)
 
     def pictures(self, indices: NDArray[np.int64]) -> NDArray[np.int64]:
-        """The pictures of the rows asked for."""
+        """The pictures of these rows."""
         found: NDArray[np.int64] = self._pictures[indices]
         return found
 
     def rows(self, indices: NDArray[np.int64]) -> Tensor:
-        """int64 [B, C, T] for the rows asked for, filled with IGNORE; see `VisionPrefixLM.read`.
+        """int64 [B, C, T] for these rows, padded with IGNORE; see `VisionPrefixLM.read`.
 
-        C is that of the whole table, so that processes can exchange what they make of it.
+        C is that of the whole table, so that processes can exchange the results.
         """
         chosen = [self._captions[index] for index in indices]
         length = max(len(caption) for captions in chosen for caption in captions)
@@ -54,7 +54,7 @@ class CaptionTable:
         return table
 
     def weights(self, indices: NDArray[np.int64]) -> Tensor | None:
-        """float32 [B, C] for the rows asked for, 0 where a row has fewer captions; none if all captions count 1."""
+        """float32 [B, C] for these rows, 0 where a row has fewer captions; None if all captions count 1."""
         if self._weights is None:
             return None
         table = torch.zeros(len(indices), self._count)
@@ -66,8 +66,8 @@ class CaptionTable:
 def uniform_draws(key: Sequence[int], size: int, count: int) -> Tensor:
     """float32 [size, count], uniform from 0 to 1, from `key` alone: a row for each example of a global batch.
 
-    Every process makes all of them and takes the rows of its own examples, so that what is random for an example does
-    not depend on how many processes share the batch.
+    Every process makes all of them and takes the rows of its own examples, so that an example's random numbers do not
+    depend on how many processes share the batch.
     """
     seed = int(np.random.SeedSequence(key).generate_state(1)[0])
     return torch.rand(size, count, generator=torch.Generator().manual_seed(seed))
@@ -76,7 +76,7 @@ def uniform_draws(key: Sequence[int], size: int, count: int) -> Tensor:
 def epoch_batches(size: int, batch_size: int, key: Sequence[int]) -> list[NDArray[np.int64]]:
     """The global batches of one epoch in an order drawn from `key`; a last, smaller batch is left out.
 
-    Where there are fewer than `batch_size` examples, they are the one batch.
+    If there are fewer than `batch_size` examples, they form the one batch.
     """
     order = np.random.default_rng(key).permutation(size)
     count = max(size // batch_size, 1)
@@ -90,7 +90,7 @@ def share(batch: NDArray[np.int64], process: int, processes: int, parts: int) ->
 
 
 def check_shares(stage: Stage, sizes: Mapping[str, int], processes: int) -> None:
-    """Raises TrainingError if processes would wait for each other in vain, since their shares differ too much.
+    """Raises TrainingError if the processes' shares differ so much that they would wait for each other forever.
 
     sizes: the examples of a step from each source.
     """

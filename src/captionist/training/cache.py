@@ -1,4 +1,4 @@
-"""What is expensive to compute is computed once and kept on disk: arrays as memory-mapped files, records as JSON."""
+"""Computes expensive things once and keeps them on disk: arrays as memory-mapped files, records as JSON."""
 
 import hashlib
 import json
@@ -25,7 +25,7 @@ def pictures_key(examples: Sequence[Example], resolution: int) -> str:
         try:
             status = example.image.stat()
             size, modified = status.st_size, status.st_mtime_ns
-        except OSError:  # it will be among the unreadable
+        except OSError:  # it will be reported as unreadable
             size = modified = -1
         digest.update(f"{example.image.resolve()} {size} {modified}\n".encode("utf-8", "surrogateescape"))
     return digest.hexdigest()[:16]
@@ -34,7 +34,7 @@ def pictures_key(examples: Sequence[Example], resolution: int) -> str:
 def open_array(
     path: Path, dtype: type[np.generic], shape: tuple[int, ...], fill: Callable[[NDArray[Any]], None]
 ) -> NDArray[Any]:
-    """The array of that file, memory-mapped; filled first if it does not exist yet.
+    """The array in that file, memory-mapped; made and filled first if it does not exist yet.
 
     Raises TrainingError if there is no room for it.
     """

@@ -1,4 +1,4 @@
-"""Checkpoints: written beside the old one and renamed, so that a kill at any moment leaves a whole one."""
+"""Checkpoints, written next to the old one and renamed, so that a kill at any moment leaves a whole one."""
 
 import shutil
 from pathlib import Path
@@ -21,7 +21,7 @@ class Progress(BaseModel):
     step: int = 0
     total_steps: int = 0
     to_validate: bool = False
-    """The epoch before this one still has to be scored."""
+    """The epoch before this one must still be scored."""
     best: float | None = None
     """The best dev CIDEr of the run so far."""
 
@@ -33,7 +33,7 @@ def latest_checkpoint(run: Path) -> Path | None:
 
 
 def save_checkpoint(run: Path, progress: Progress, model: VisionPrefixLM, state: dict[str, Any]) -> None:
-    """Write the model, `state` (the optimizer's and the average's) and the progress; older checkpoints go."""
+    """Write the model, `state` (the optimizer's and the average's) and the progress; older checkpoints are deleted."""
     older = latest_checkpoint(run)
     number = int(older.name.removeprefix(_PREFIX)) + 1 if older else 0
     path = run / f"{_PREFIX}{number:08d}"
@@ -57,6 +57,6 @@ def read_progress(checkpoint: Path) -> Progress:
 
 
 def read_state(checkpoint: Path) -> dict[str, Any]:
-    """What `save_checkpoint` was given as `state`."""
+    """The `state` that `save_checkpoint` was given."""
     state: dict[str, Any] = torch.load(checkpoint / "state.pt", map_location="cpu", weights_only=True)
     return state

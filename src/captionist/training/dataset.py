@@ -1,4 +1,4 @@
-"""What a recipe's `data` and `validation` name, read, cleaned and made ready for a run."""
+"""Reads and cleans what a recipe's `data` and `validation` name, and prepares it for a run."""
 
 import logging
 from collections.abc import Container, Iterable, Mapping, Sequence
@@ -40,9 +40,10 @@ from captionist.training.stage import ROOT, TEXT
 from captionist.training.teacher import Teacher
 
 _logger = logging.getLogger(__name__)
-_FEWEST, _MOST = 10, 0.4  # pictures of which a word is said: fewer teach nothing, more are "a" and "is"
+# Bounds on the pictures whose captions have a word: rarer ones teach nothing, commoner ones are "a" and "is".
+_FEWEST, _MOST = 10, 0.4
 _NAMED = 20  # unreadable pictures in an error message; all are in the log
-_TEXT_GROUP = 5  # captions of one packed sequence of the source `text`, as many as a picture of Flickr8k has
+_TEXT_GROUP = 5  # captions packed into one sequence of the source `text`, as many as Flickr8k has per picture
 
 Split = Mapping[str, tuple[Example, ...]]
 """Pictures by source, or by dev corpus."""
@@ -52,7 +53,7 @@ class Corpora:
     """The corpora and texts of a recipe, opened; nothing of dev and test reaches the training data."""
 
     def __init__(self, config: DataConfig, dev: Mapping[str, DevConfig] | None = None) -> None:
-        """dev: the corpora that score the run; none: the root. Raises DataError as `data.open_with` does."""
+        """dev: the corpora that score the run; None: the root. Raises DataError as `data.open_with` does."""
         self.config, self._dev_configs = config, dev or {}
         self._root, self._also = open_with(config.root, config.also, config.format)
         self._others = {
@@ -77,10 +78,10 @@ class Corpora:
     def train(self, tokenizer: Tokenizer) -> dict[str, tuple[Example, ...]]:
         """The train examples by source, cleaned, without leaks and long captions.
 
-        Those of `data.also` stand behind those of the root, each `data.repeat` times: a picture that is there several
-        times comes up several times in an epoch, at places that are shuffled apart, and augmented in other ways.
-        Pictures that cannot be read are left out where they are met. Raises DataError if a corpus has no train
-        examples or none is left, and where more pictures than `data.max_unreadable` cannot be read.
+        Those of `data.also` come after those of the root, each `data.repeat` times: such a picture comes up several
+        times in an epoch, shuffled apart, and augmented differently. Pictures that cannot be read are left out where
+        they turn up. Raises DataError if a corpus has no train examples or none is left, or if more than
+        `data.max_unreadable` pictures cannot be read.
         """
         own, added = self._read(self._root, tokenizer), [e for each in self._also for e in self._read(each, tokenizer)]
         found = {ROOT: (*own, *added)}
@@ -95,7 +96,7 @@ class Corpora:
     def text(self, name: str = TEXT) -> list[str]:
         """The captions of a source without pictures, cleaned, without those of evaluation pictures.
 
-        Raises DataError for a file that cannot be read, or where none is left.
+        Raises DataError for a file that cannot be read, or if no caption is left.
         """
         files = self.config.text if name == TEXT else self.config.sources[name].text
         lines = _lines(files)[: None if name == TEXT else self.config.sources[name].limit]
@@ -119,7 +120,7 @@ class Corpora:
         return filtered.examples[: config.limit]
 
     def _without_leaks(self, train: Split) -> dict[str, tuple[Example, ...]]:
-        """Those that are in no dev or test split, neither of these corpora nor of those in `data.exclude`.
+        """The examples that are in no dev or test split, whether of these corpora or of those in `data.exclude`.
 
         An evaluation picture that cannot be read is compared by its captions alone.
         """
@@ -141,7 +142,8 @@ class Corpora:
 
     @cached_property
     def _evaluation(self) -> tuple[Example, ...]:
-        # A feedback export may be all train; a corpus that is named to be kept out and has nothing for it is a mistake.
+        # A feedback export may be all train; but a corpus that is named to be kept out and has nothing to keep out is a
+        # mistake.
         corpora = (self._root, *self._also, *self._others.values(), *self._dev.values())
         own = [example for corpus in corpora for example in corpus.examples if example.split in EVALUATION_SPLITS]
         excluded = [example for root in self.config.exclude for example in evaluation_examples(open_corpus(root))]
@@ -149,15 +151,16 @@ class Corpora:
 
 
 class _Hashes(NamedTuple):
-    """What N pictures look like: the `difference_hash` of each of the M that can be read, uint64 [M], in their order,
-    and what is wrong with the others, by their numbers."""
+    """What N pictures look like: the `difference_hash` of each of the M that can be read, uint64 [M], in order; and
+    what is wrong with the others, by their numbers.
+    """
 
     hashes: NDArray[np.uint64]
     unreadable: dict[int, str]
 
 
 def _hash(examples: Sequence[Example], cache: Path) -> _Hashes:
-    """Each picture is read once for good. Raises TrainingError if that cannot be kept."""
+    """Each picture is read only once, and the hash kept. Raises TrainingError if it cannot be kept."""
 
     def read(picture: ImageFile) -> int | str:
         try:
@@ -178,9 +181,9 @@ def _named(corpus: Corpus, name: str) -> Corpus:
 def readable(
     train: Split, dev: Split, resolution: int, config: DataConfig
 ) -> tuple[dict[str, tuple[Example, ...]], dict[str, tuple[Example, ...]]]:
-    """Those of the train and dev examples whose pictures can be decoded.
+    """The train and dev examples whose pictures can be decoded.
 
-    Raises DataError if more than `data.max_unreadable` of all of them cannot, or none of a source or dev corpus can.
+    Raises DataError if more than `data.max_unreadable` of them all cannot be, or none of a source or dev corpus can.
     """
     sets = {("train", name): PictureSet(examples, resolution, config) for name, examples in train.items()}
     sets |= {("dev", name): PictureSet(examples, resolution, _few(config)) for name, examples in dev.items()}
@@ -196,7 +199,7 @@ def readable(
 
 
 def _few(config: DataConfig) -> DataConfig:
-    """For dev pictures, which are few, and read again and again."""
+    """For dev pictures, which are few and are read again and again."""
     return config.model_copy(update={"decode": "ahead"})
 
 
@@ -205,7 +208,7 @@ def _without(examples: Sequence[Example], unreadable: Container[int]) -> tuple[E
 
 
 def _report(messages: Sequence[str], total: int, config: DataConfig) -> None:
-    """Log the pictures that cannot be read. Raises DataError, naming them too, if they are too many."""
+    """Log the pictures that cannot be read. Raises DataError, which also names them, if there are too many."""
     if not messages:
         return
     for message in messages:
@@ -269,13 +272,13 @@ class TrainingData:
         return found
 
     def _teach(self, pictures: Sequence[PictureSet]) -> None:
-        """Show the annotations what there is in pictures, before they simulate it."""
+        """Let the annotations learn from pictures, before they simulate."""
         examples = [example for some in pictures for example in some.examples]
         for annotation in self.annotations:
             annotation.learn(examples, np.concatenate([some.annotated[annotation.name] for some in pictures]))
 
     def _groups(self, name: str, captions: Sequence[str]) -> list[list[int]] | None:
-        """Which captions of a text source seem to be of one picture; none if the recipe does not ask."""
+        """Which captions of a text source seem to be about the same picture; None if the recipe does not ask."""
         source = self.config.sources.get(name)
         if source is None or source.group == 1:
             return None
@@ -284,7 +287,7 @@ class TrainingData:
         return find_groups(vectors, source.near, source.group)
 
     def teacher(self, sources: Iterable[str]) -> Teacher:
-        """The teacher's vectors of these sources' captions. Raises RecipeError if there is no such teacher."""
+        """A teacher that reads these sources' captions. Raises RecipeError if there is no such teacher."""
         assert self.config.teacher is not None  # the recipe has been checked
         references = {name: self.sources[name].references for name in sources}
         return Teacher(self.config.teacher, self.config.cache, references)
@@ -302,7 +305,9 @@ class TrainingData:
 
     @cached_property
     def words(self) -> Tensor:
-        """int64 [W]: tokens that tell pictures apart, said of some of the train pictures, but not of most."""
+        """int64 [W]: tokens that tell pictures apart, since the captions of some train pictures have them, but not of
+        most.
+        """
         said, pictures = np.zeros(self.tokenizer.get_vocab_size()), [e for some in self.train.values() for e in some]
         for example in pictures:
             said[list({t for c in example.references for t in encode_caption(self.tokenizer, c)})] += 1

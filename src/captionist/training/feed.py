@@ -21,7 +21,7 @@ from captionist.training.stage import Stage
 
 @dataclass
 class Feed:
-    """The batches of one stage, as one of several processes that share them sees them."""
+    """The batches of one stage, as seen by one of several processes that share them."""
 
     stage: Stage
     key: tuple[int, int]
@@ -30,26 +30,26 @@ class Feed:
     encoder: Encoder
     device: torch.device
     draws: int
-    """Uniform numbers that the objective takes for an example."""
+    """Uniform numbers that the objective takes per example."""
     process: int = 0
     processes: int = 1
     features: dict[str, list[NDArray[np.float16]]] = field(default_factory=dict)
-    """By source, what a frozen backbone made of its pictures, and of each augmented view of them; or nothing."""
+    """By source, a frozen backbone's features of its pictures, and of each augmented view of them; or nothing."""
 
     @cached_property
     def sizes(self) -> dict[str, int]:
-        """How many examples of each source are in a step: its share, or all that it has."""
+        """How many examples of each source are in a step: its share, or all it has."""
         tables = {source.name: len(source.table(self.stage.packed)) for source in self.sources}
         return {name: min(count, tables[name]) for name, count in self.stage.shares.items()}
 
     @cached_property
     def steps(self) -> int:
-        """Steps of an epoch: one round of the first source."""
+        """Steps per epoch: one round of the first source."""
         first = self.sources[0]
         return len(first.table(self.stage.packed)) // self.sizes[first.name]
 
     def epoch(self, epoch: int, begin: int) -> Iterator[tuple[Batch, ...]]:
-        """This process's part of each step of an epoch from step `begin` on, in parts for gradient accumulation."""
+        """This process's part of each step of an epoch, from step `begin` on, in parts for gradient accumulation."""
         steps = range(epoch * self.steps + begin, (epoch + 1) * self.steps)
         pixels = [self._pixels(number, steps) for number in range(len(self.sources))]
         for step in steps:
@@ -63,13 +63,15 @@ class Feed:
             yield _rows_of(columns)
 
     def _key(self, number: int, step: int) -> tuple[int, ...]:
-        """Names what is random for a source in a step; the first one's are as they were when it was the only one."""
+        """The key for a source's random numbers in a step. The first source's are as they were when it was the only
+        one.
+        """
         return (*self.key, step, *((number,) if number else ()))
 
     def _rows(self, number: int, step: int) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
         """This process's parts of a source's share of a step: int64 [B] rows of its table, and places in the share.
 
-        A source goes round in an order that is drawn anew for each round.
+        Each round through a source has an order of its own.
         """
         source = self.sources[number]
         count, size = len(source.table(self.stage.packed)), self.sizes[source.name]
@@ -80,7 +82,7 @@ class Feed:
         ]
 
     def _pixels(self, number: int, steps: Iterable[int]) -> Iterator[NDArray[np.uint8]]:
-        """A source's pictures of all these steps, in that order; of texts and of frozen features none are needed."""
+        """A source's pictures for all these steps, in order; none for texts and for frozen features."""
         source = self.sources[number]
         if source.pictures is None or source.name in self.features:
             return iter(())
@@ -111,7 +113,7 @@ class Feed:
         )
 
     def _features(self, source: str, rows: NDArray[np.int64], draws: Tensor) -> Tensor | None:
-        """float [B, F, C], of a view drawn for each picture; none if no backbone is frozen."""
+        """float [B, F, C], from a view drawn for each picture; None if no backbone is frozen."""
         if source not in self.features:
             return None
         features = self.features[source]
@@ -120,7 +122,7 @@ class Feed:
         return torch.from_numpy(chosen).to(self.device).float()
 
     def _prepare(self, source: Source, pictures: NDArray[np.uint8], rows: NDArray[np.int64], draws: Tensor) -> Tensor:
-        """uint8 [B, R, R, 3] -> float [B, 3, H, W], augmented where the stage says so."""
+        """uint8 [B, R, R, 3] -> float [B, 3, H, W], augmented if the stage says so."""
         assert source.pictures is not None
         pixels = torch.from_numpy(pictures).to(self.device)
         if self.stage.augment:
@@ -132,14 +134,14 @@ class Feed:
         return normalised
 
 
-_round = lru_cache(8)(epoch_batches)  # of some sources; the same for all steps of a round
+_round = lru_cache(8)(epoch_batches)  # for a few sources; the same in all steps of a round
 
 
 def _rows_of(columns: list[list[Examples]]) -> tuple[Batch, ...]:
     """Each source's parts -> parts with something of each source.
 
-    A source with fewer parts than others is in the last ones: when gradients are exchanged, after the last, DDP wants
-    all that trains to have been used.
+    A source with fewer parts than others is in the last ones: gradients are exchanged after the last one, and by then
+    DDP wants all trained parameters used.
     """
     count = max(len(column) for column in columns)
     rows = [[None] * (count - len(column)) + list(column) for column in columns]

@@ -1,4 +1,4 @@
-"""What a frozen backbone makes of pictures, and of augmented views of them: computed once, kept on the disk."""
+"""A frozen backbone's features of pictures and of augmented views of them: computed once, kept on disk."""
 
 import hashlib
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ from captionist.training.pictures import PictureSet, normalise
 
 @dataclass(frozen=True)
 class FrozenBackbone:
-    """Opens features of pictures. `seed` says how their views are augmented."""
+    """Opens features of pictures. `seed` decides how their views are augmented."""
 
     encoder: Encoder
     cache: Path
@@ -28,7 +28,7 @@ class FrozenBackbone:
     bf16: bool
 
     def features(self, pictures: PictureSet, view: int = 0) -> NDArray[np.float16]:
-        """Of the pictures as they are (view 0), or of one augmentation of each, drawn for good.
+        """The features of the pictures as they are (view 0), or of one fixed augmentation of each.
 
         float16 [N, F, C], memory-mapped; see `Encoder.backbone`, whose weights are part of the file's name. Raises as
         `PictureSet.batches`.
@@ -43,7 +43,7 @@ class FrozenBackbone:
                     found = self.encoder.backbone(normalise(batch, self.encoder))
                     features[numbers] = found.to(torch.float16).cpu().numpy()
 
-        pictures.open()  # whose own caches are locked, too
+        pictures.open()  # its own caches are locked, too
         key = pictures.key
         if view:
             key += f" {self.seed} {view} {AUGMENT_DRAWS} {pictures.flippable.tolist()}"

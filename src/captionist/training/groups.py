@@ -1,7 +1,7 @@
 """Captions without pictures that seem to describe the same picture, found among their neighbours in a file.
 
-COCO's captions stand near those of the same picture but do not say so. Comparing words alone finds only half of the
-pairs that a sentence encoder finds.
+In COCO, captions of the same picture are near each other, but nothing marks them. Comparing words alone finds only half
+of the pairs that a sentence encoder finds.
 """
 
 from collections.abc import Sequence
@@ -12,15 +12,15 @@ from numpy.typing import NDArray
 from captionist.evaluation.cider import CiderD
 from captionist.evaluation.tokenize import tokenize
 
-_LIKE = 0.53  # the cosine from which on two sentences may be of one picture
-_MEAN = 0.5  # and the least mean between two groups that become one
+_LIKE = 0.53  # the cosine from which two sentences may be about the same picture
+_MEAN = 0.5  # the least mean cosine at which two groups are joined
 _LEAST, _MOST, _ALONE = 0.4, 1.4, 0.7  # weights
-_AGREED = 1.5  # CIDEr-D that adds 1 to a caption's weight, of 0 to 10
+_AGREED = 1.5  # the CIDEr-D, from 0 to 10, that adds 1 to a caption's weight
 _TOGETHER = 1000
 
 
 def find_groups(vectors: NDArray[np.floating], near: int, most: int) -> list[list[int]]:
-    """Lines that are alike, at most `near` apart, in groups of at most `most`, the most similar first.
+    """Similar lines, at most `near` apart, in groups of at most `most`, formed from the most similar pairs first.
 
     vectors: float [N, W], unit vectors of the lines. Returns the numbers of each group's lines; each line is in one.
     """
@@ -53,7 +53,7 @@ def _pairs(vectors: NDArray[np.float32], near: int) -> list[tuple[int, int]]:
 
 
 def agreement(groups: Sequence[Sequence[str]]) -> list[list[float]]:
-    """How much each caption of each group should count: the more it agrees with the others, the more."""
+    """How much each caption of each group should count: the more it agrees with the others, the more it counts."""
     words = [[tokenize(text) for text in group] for group in groups]
     cider = CiderD(words)
     return [

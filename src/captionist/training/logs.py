@@ -21,7 +21,7 @@ class RunLog:
     """The log of one run directory; a resumed run first drops what the killed one wrote after its checkpoint."""
 
     def __init__(self, run: Path, progress: Progress, corpora: Sequence[str] = ()) -> None:
-        """corpora: those whose scores stand beside the mean, each as `NAME/...`."""
+        """corpora: those whose scores are listed beside the mean, each as `NAME/...`."""
         self.run = run
         self._fields = (*_EPOCH_FIELDS, *(f"{corpus}/{m}" for corpus in corpora for m in (*_SCORES, *_RECALLS)))
         _drop_after(run / "steps.csv", progress.total_steps)
@@ -35,7 +35,7 @@ class RunLog:
             self._events.add_scalar(f"train/{name}", values[name], values["step"])
 
     def epoch(self, **values: Any) -> None:
-        """One line of epochs.csv, and loss.png drawn again."""
+        """One line of epochs.csv, and a new loss.png."""
         _append(self.run / "epochs.csv", self._fields, values)
         for name in (name for name in values if name.rpartition("/")[2] in ("cider", "bleu_4")):
             self._events.add_scalar(f"dev/{name}", values[name], values["step"])
@@ -76,7 +76,7 @@ def draw(run: Path) -> None:
 
 
 def _append(path: Path, fields: tuple[str, ...], values: dict[str, Any]) -> None:
-    new = not path.exists() or path.stat().st_size == 0  # a kill may come between the making and the first line
+    new = not path.exists() or path.stat().st_size == 0  # a kill may come between creating the file and its first line
     with path.open("a", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, fields, lineterminator="\n")
         if new:
@@ -93,7 +93,7 @@ def _read(path: Path) -> list[dict[str, str]]:
 
 def _drop_after(path: Path, step: int) -> None:
     lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
-    # A killed run may have left half a line: it has no number of fields to speak of, and goes too.
+    # A killed run may have left half a line, with any number of fields; it is dropped, too.
     kept = [line for line in lines[1:] if line.endswith("\n") and int(line.split(",", 1)[0]) <= step]
     if lines:
         path.write_text("".join(lines[:1] + kept), encoding="utf-8")

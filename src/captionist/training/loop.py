@@ -1,8 +1,8 @@
 """The training loop: stages of epochs of steps, with checkpoints, dev scores and logs.
 
-Nothing random outlives a step: each step seeds itself from the recipe's seed and its own number, so that a run that
-was killed and resumed does bit for bit what an uninterrupted one does. What is random for an example follows from its
-place in the step's batch, so that it does not depend on how many processes share that either; dropout alone does.
+No random state outlives a step: each step seeds itself from the recipe's seed and its own number, so that a run that
+was killed and resumed does bit for bit what an uninterrupted one does. An example's random numbers follow from its
+place in the step's batch, so they do not depend on how many processes share the batch; only dropout does.
 """
 
 import logging
@@ -44,7 +44,7 @@ from captionist.training.sharding import (
 from captionist.training.stage import Stage
 from captionist.training.validate import Show, Validator
 
-_MEASURED = 8  # steps whose pictures tell what is usual
+_MEASURED = 8  # steps on whose pictures the image head's inputs are measured
 _logger = logging.getLogger(__name__)
 
 
@@ -55,8 +55,8 @@ class _StageState:
     stage: Stage
     objective: Objective
     feed: Feed
-    trained: VisionPrefixLM  # whose parameters the optimizer moves: the model, or its sharded copy
-    wrapped: Any  # that, as accelerate wraps it
+    trained: VisionPrefixLM  # has the parameters that the optimizer moves: the model, or its sharded copy
+    wrapped: Any  # the same, as accelerate wraps it
     optimizer: Any
     average: WeightAverage | None
     dev_features: dict[str, NDArray[np.float16]] = field(default_factory=dict)  # by corpus
@@ -123,7 +123,7 @@ class Trainer:
                 average.start = {name: cut_like(start[name], mine) for name, mine in average.start.items()}
             self._restored = None
         state = _StageState(stage, objective, feed, trained, trained, optimizer, average)
-        with self.accelerator.main_process_first():  # which alone fills the caches
+        with self.accelerator.main_process_first():  # it alone fills the caches
             self._open_pictures(state)
         if stage.contrasts:
             self._measure(state)
@@ -132,7 +132,7 @@ class Trainer:
         return state
 
     def _measure(self, state: _StageState) -> None:
-        """Tell the image head what is usual, unless it knows: by the same pictures in every process."""
+        """Measure the image head's inputs, unless that was done: on the same pictures in every process."""
         assert self.model.alignment is not None  # the recipe has been checked
         if self.model.alignment.measured:
             return
@@ -147,7 +147,7 @@ class Trainer:
                 model.alignment.measure(seen, torch.cat(objects) if objects else None)
 
     def _open_pictures(self, state: _StageState) -> None:
-        """Decode the pictures of the stage, and let a frozen backbone see them, where that has not been done."""
+        """Decode the pictures of the stage, and compute a frozen backbone's features, unless that was done."""
         stage = state.stage
         train = {source.name: source.pictures for source in state.feed.sources if source.pictures is not None}
         dev = self.data.dev_pictures if stage.scored else {}
@@ -171,7 +171,7 @@ class Trainer:
             if progress.epoch == stage.epochs:
                 break
             self._epoch(state, index, bar)
-        if state.average:  # the next stage goes on from the averaged weights
+        if state.average:  # the next stage continues from the averaged weights
             state.average.settle(state.trained)
         bring_up_to_date(self.model, state.trained)
         self.progress = progress.model_copy(update={"stage": index + 1, "epoch": 0, "step": 0})
@@ -224,13 +224,14 @@ class Trainer:
         size = max(int(self.accelerator.reduce(sizes)), 1)
         total = torch.zeros((), device=self.device)
         for number, part in enumerate(parts):
-            # Only the last part's backward pass makes the processes exchange gradients; sharded, they have no room for
-            # whole ones and always do.
+            # Only the last part's backward pass makes the processes exchange gradients. Sharded, they have no room for
+            # whole gradients, and always exchange them.
             last = number == len(parts) - 1 or wants_sharding()
             with nullcontext() if last else self.accelerator.no_sync(state.wrapped):
                 with self.accelerator.autocast():
                     result = state.wrapped(objective, part)
-                # Gradients are averaged over the processes, but the loss is one over the whole of the global batch.
+                # Gradients are averaged over the processes, but the loss is divided by the size of the whole global
+                # batch.
                 self.accelerator.backward(result * processes / size)
             total += result.detach()
         loss = float(self.accelerator.reduce(total)) / size
@@ -258,7 +259,7 @@ class Trainer:
         self.accelerator.wait_for_everyone()
 
     def _validate(self, state: _StageState) -> None:
-        """Score the averaged weights, or the model's where there is no average, and keep them if they are the best."""
+        """Score the averaged weights, or the model's if there is no average, and keep them if they are the best."""
         with state.average.shown(state.trained) if state.average else nullcontext():
             self._score(state)
         self._checkpoint(state)
@@ -285,14 +286,14 @@ class Trainer:
             )
             self.log.samples(self.validator.by_picture(captions))
             _logger.info("%s epoch %d: %s", state.stage.name, progress.epoch, scores)
-            # Heads that train by themselves leave the captions, and so their score, as they are.
+            # When only the heads train, the captions stay as they are, and so does their score.
             equal = state.stage.contrasts and scores["cider"] == progress.best
             if progress.best is None or scores["cider"] > progress.best or equal:
                 progress.best = scores["cider"]
                 self.model.save(self.run / "best")
 
     def _dev(self, state: _StageState, corpus: str) -> Show:
-        """What the model is shown of a range of a corpus's dev pictures."""
+        """How the model is shown a range of a corpus's dev pictures."""
         pictures: PictureSet = self.data.dev_pictures[corpus]
 
         def show(start: int, stop: int) -> Examples:

@@ -11,15 +11,15 @@ from captionist.errors import RecipeError
 from captionist.model.fusion import VisionPrefixLM
 from captionist.training.stage import Stage
 
-# What is a vector, or a vector for each position, although its tensor has more dimensions.
+# Vectors, or one vector per position, even if the tensor has more dimensions.
 _VECTORS = ("wpe", "position_embedding", "cls_token", "distillation_token", "register_tokens")
 
 
 def prepare_stage(model: VisionPrefixLM, stage: Stage) -> torch.optim.AdamW:
     """Freeze what the stage freezes and give the rest an AdamW (Loshchilov & Hutter 2019).
 
-    Biases, norms and other vectors have no weight decay, nor have the position embeddings of pretrained models.
-    Raises RecipeError if more is frozen than there is, or nothing trains.
+    Biases, norms and other vectors have no weight decay, and neither do the position embeddings of pretrained models.
+    Raises RecipeError if more is frozen than there is, or if nothing trains.
     """
     backbone = model.encoder.backbone_modules()
     spared = {id(p) for name, p in model.named_parameters() if p.ndim < 2 or any(part in name for part in _VECTORS)}
@@ -69,12 +69,12 @@ def learning_rate(step: int, steps: int, warmup: float) -> float:
 class WeightAverage:
     """Exponential moving average of the trained weights (Polyak & Juditsky 1992), short at first.
 
-    With some of the weights in it that the stage began with, what is learnt costs less of what was known before
+    If it keeps a share of the weights that the stage began with, what is learnt costs less of what was known before
     (WiSE-FT; Wortsman et al. 2022, arXiv:2109.01903).
     """
 
     def __init__(self, model: nn.Module, decay: float, keep: float = 0.0) -> None:
-        """decay: 0 follows the weights themselves; keep: share of the weights as they are now."""
+        """decay: 0 follows the weights themselves; keep: share of the present weights that stays."""
         self.decay, self.keep = decay, keep
         self.weights: dict[str, Tensor] = {
             name: p.detach().clone() for name, p in model.named_parameters() if p.requires_grad
@@ -97,7 +97,7 @@ class WeightAverage:
 
     @contextmanager
     def shown(self, model: nn.Module) -> Iterator[None]:
-        """For as long as the context lasts the model has the averaged weights."""
+        """For as long as the context lasts, the model has the averaged weights."""
         own = {name: p.detach().clone() for name, p in model.named_parameters() if name in self.weights}
         self.settle(model)
         try:

@@ -1,4 +1,4 @@
-"""The pictures of a split, decoded to squares, and what else is known of each."""
+"""The pictures of a split, decoded to squares, and what else is known about each."""
 
 import multiprocessing
 from collections.abc import Iterable, Iterator, Sequence
@@ -22,14 +22,14 @@ from captionist.training.augment import may_flip
 from captionist.training.cache import open_array, open_record, pictures_key
 from captionist.training.recipe import DataConfig
 
-TOGETHER = 32  # pictures that are decoded, or shown to a frozen backbone, at once
-_MOST_AHEAD = 8e9  # bytes: what `data.decode: auto` keeps of one source's pictures
+TOGETHER = 32  # pictures decoded, or shown to a frozen backbone, at a time
+_MOST_AHEAD = 8e9  # bytes: the most that `data.decode: auto` decodes ahead for one source
 
 Pixels = NDArray[np.uint8]
 
 
 class PictureSet:
-    """Pictures, and what is known of each; everything is made when it is first asked for, and kept on disk."""
+    """Pictures, and what is known about each; everything is made when first asked for, and kept on disk."""
 
     def __init__(
         self, examples: Sequence[Example], resolution: int, config: DataConfig, annotations: Sequence[Annotation] = ()
@@ -46,10 +46,10 @@ class PictureSet:
         return pictures_key(self.examples, self.resolution)
 
     def batches(self, batches: Sequence[NDArray[np.int64]]) -> Iterator[Pixels]:
-        """The pictures of these numbers, int64 [B] each: uint8 [B, R, R, 3], RGB, one after the other.
+        """The pictures with these numbers, int64 [B] each: uint8 [B, R, R, 3], RGB, one batch after the other.
 
-        Raises ImageError for a picture that cannot be read, TrainingError if there is no room for those that are
-        decoded ahead.
+        Raises ImageError for a picture that cannot be read, TrainingError if there is no room for pictures decoded
+        ahead.
         """
         if self._ahead:
             yield from (self._pixels[batch] for batch in batches)
@@ -57,14 +57,14 @@ class PictureSet:
             yield from map(_stacked, self._decoded(batches))
 
     def unreadable(self) -> dict[int, str]:
-        """What is wrong with those that cannot be read, by their numbers; all are decoded to find out.
+        """What is wrong with pictures that cannot be read, by their numbers; all are decoded to find out.
 
-        That is done once and kept. Raises TrainingError if it cannot be.
+        That is done once, and the result kept. Raises TrainingError if it cannot be kept.
         """
         record = self._config.cache / f"unreadable-{self.key}.json"
         if self._ahead and not record.exists():
             with suppress(ImageError):
-                _ = self._pixels  # which are decoded once only, where all of them can be
+                _ = self._pixels  # if all can be decoded, this decodes them only once
                 return {}
         return {int(number): said for number, said in open_record(record, self._find_unreadable).items()}
 
@@ -73,7 +73,7 @@ class PictureSet:
         return {number: str(error) for number, error in enumerate(decoded) if isinstance(error, ImageError)}
 
     def ranges(self) -> list[NDArray[np.int64]]:
-        """The numbers of all pictures in their order, some together."""
+        """The numbers of all pictures in order, in ranges."""
         return [np.arange(start, min(start + TOGETHER, len(self))) for start in range(0, len(self), TOGETHER)]
 
     @property
@@ -95,17 +95,17 @@ class PictureSet:
         return open_array(path, np.uint8, (len(self), self.resolution, self.resolution, 3), fill)
 
     def _decoded(self, batches: Sequence[NDArray[np.int64]]) -> Iterable[list[Pixels | ImageError]]:
-        """By processes while the last pictures are learnt from, or, ahead of all learning, by this one."""
-        workers = 0 if self._ahead else min(self._config.workers, available_cores())  # torch warns of more
-        context = multiprocessing.get_context("forkserver")  # OpenCV's threads do not live in a fork of this process
-        context.set_forkserver_preload([__name__])  # which each worker would import by itself
+        """Decoded by worker processes while training goes on, or, ahead of all training, by this process."""
+        workers = 0 if self._ahead else min(self._config.workers, available_cores())  # torch warns about more
+        context = multiprocessing.get_context("forkserver")  # OpenCV's threads do not survive a fork of this process
+        context.set_forkserver_preload([__name__])  # otherwise each worker imports it
         loader: DataLoader[list[Pixels | ImageError]] = DataLoader(
             [example.image for example in self.examples],  # type: ignore[arg-type]  # a list has a Dataset's methods
             batch_sampler=[batch.tolist() for batch in batches],
             collate_fn=partial(_decode, self.resolution),
             num_workers=workers,
             multiprocessing_context=context if workers else None,
-            generator=torch.Generator(),  # or it would draw from the one that dropout draws from
+            generator=torch.Generator(),  # otherwise it would draw from dropout's
         )
         return loader
 
@@ -129,7 +129,7 @@ class PictureSet:
         return torch.tensor([may_flip(example.references) for example in self.examples])
 
     def open(self) -> None:
-        """Fill the caches, where that has not been done."""
+        """Fill the caches, unless that was done."""
         _ = self.annotated
         if self._ahead:
             _ = self._pixels
@@ -140,7 +140,7 @@ class PictureSet:
 
 
 def _decode(resolution: int, pictures: Sequence[images.ImageFile]) -> list[Pixels | ImageError]:
-    """What a worker does; errors are returned, since a traceback from another process would not help."""
+    """A worker's task; errors are returned, since a traceback from another process would not help."""
     found: list[Pixels | ImageError] = []
     for picture in pictures:
         try:

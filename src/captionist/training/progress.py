@@ -1,4 +1,4 @@
-"""A bar with the time left on a terminal, nothing elsewhere (the log has its lines)."""
+"""A bar with the time left on a terminal, nothing elsewhere (where the log has its lines)."""
 
 import sys
 
@@ -24,7 +24,7 @@ class StageBar(Progress):
         self._stage = self.add_task("", total=None, loss=float("nan"), visible=False)
 
     def begin(self, name: str, steps: int, done: int) -> None:
-        """A stage of so many steps begins, or goes on, so many of them done."""
+        """A stage of this many steps begins, or continues after `done` of them."""
         self.reset(self._stage, description=name, total=steps, completed=done, visible=True)
 
     def step(self, loss: float) -> None:

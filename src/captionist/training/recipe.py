@@ -132,7 +132,7 @@ class BankRecipe(Part):
 
 
 class Recipe(Part):
-    """Everything that determines a run, but for the machine."""
+    """Everything that determines a run, except the machine."""
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
     notes: str = Field("", description="Markdown for the model card: data, licences, what the model is good and bad at")
@@ -234,7 +234,7 @@ class Recipe(Part):
     @field_validator("notes", mode="before")
     @classmethod
     def _nothing_is_no_notes(cls, value: Any) -> Any:
-        return "" if value is None else value  # as `notes=` on the command line is
+        return "" if value is None else value  # as `notes=` is on the command line
 
     @field_validator("start", mode="before")
     @classmethod
@@ -243,7 +243,7 @@ class Recipe(Part):
 
 
 def load_recipe(path: Path, overrides: list[str] | None = None) -> Recipe:
-    """Read a recipe and lay `key=value` overrides over it, such as `stages.0.epochs=2` or `data.root=DIR`.
+    """Read a recipe and apply `key=value` overrides, such as `stages.0.epochs=2` or `data.root=DIR`.
 
     Values are YAML. Raises RecipeError naming the key that is unknown or has a wrong value.
     """

@@ -1,7 +1,7 @@
-"""What a picture is seen to hold, beside its pixels: the detector's objects and ImageNet's classes.
+"""What a picture is seen to hold, apart from its pixels: the detector's objects and ImageNet's classes.
 
-A text without a picture gets those that a picture of it might have had: what was really seen in captioned pictures
-which name the same things, so that misses, false alarms and scores come as often as there.
+A text without a picture gets what a picture for it might have had: what was really seen in captioned pictures whose
+captions name the same things, so that misses, false alarms and scores are as frequent as there.
 """
 
 import hashlib
@@ -28,9 +28,9 @@ from captionist.model.detector import CLASSES, find_nanodet, load_detector, writ
 from captionist.model.words import IMAGENET_NOUNS, NOUNS
 from captionist.training.recipe import Recipe
 
-_FEWEST = 20  # pictures that name a class, for its scores to be drawn from them alone
-_ALARM = 0.45  # a score that seldom belongs to what nobody names
-_QUIET = 0.5  # so often such an alarm is turned down, since a text names less than five people do
+_FEWEST = 20  # pictures whose captions name a class, for its scores to be drawn from them alone
+_ALARM = 0.45  # a score that is rare for a class that nobody names
+_QUIET = 0.5  # the share of such alarms that are turned down, since one text names less than five people do
 _SIDE = 256  # pixels a side, as EfficientNet-Lite2 reads a picture here
 
 Floats = NDArray[np.float32]
@@ -40,7 +40,7 @@ class _Donors:
     """What a network saw in captioned pictures, by what their captions name."""
 
     def __init__(self, weights: Path) -> None:
-        """weights: the network's."""
+        """weights: the network's file."""
         self.version = hashlib.sha256(weights.read_bytes()).hexdigest()[:8]
         self.arrays: Floats = np.zeros((0,), np.float32)
         self.by_class: dict[int, list[int]] = defaultdict(list)
@@ -56,7 +56,7 @@ class _Donors:
                 self.by_noun[noun].append(row)
 
     def draw(self, sentence: str, rng: np.random.Generator) -> int:
-        """A picture that names something which the sentence names, or any."""
+        """The number of a picture whose captions name something that the sentence names; if there is none, of any."""
         pools = [self.by_class[int(number)] for number in np.flatnonzero(_class_words([sentence])[0])]
         pools = [pool for pool in (*pools, *(self.by_noun[noun] for noun in _nouns(sentence))) if pool]
         if not pools:
@@ -76,7 +76,7 @@ _KNOWN = frozenset(NOUNS)
 
 
 class Objects(_Donors):
-    """Of each of the detector's classes its score, count and surest box; see `inference.detector.Detector`."""
+    """Each of the detector's classes, with its score, count and surest box; see `inference.detector.Detector`."""
 
     name = "objects"
     shape: tuple[int, ...] = (len(CLASSES), OBJECT_WIDTH)
@@ -103,14 +103,16 @@ class Objects(_Donors):
         self._named = [(row, number) for number, rows in self.by_class.items() if number for row in rows]
 
     def simulate(self, sentence: str, rng: np.random.Generator) -> Floats:
-        """float32 [80, 6], as in a picture that names the same; this sentence's classes are as sure as named ones."""
+        """float32 [80, 6], as in a picture that names the same things; the classes in this sentence are as sure as
+        named ones.
+        """
         objects: Floats = self.arrays[self.draw(sentence, rng)].copy()
         named = _class_words([sentence])[0]
         for number in np.flatnonzero(named):
             rows = self.by_class[int(number)]
             if len(rows) >= _FEWEST:
                 objects[number] = self.arrays[rows[rng.integers(len(rows))], number]
-            elif self._named:  # of a rare class as of any other
+            elif self._named:  # for a rare class, as for any other class
                 objects[number] = self.arrays[self._named[rng.integers(len(self._named))]]
         for number in np.flatnonzero(~named & (objects[:, 0] > _ALARM)):
             if rng.random() < _QUIET:
@@ -120,7 +122,7 @@ class Objects(_Donors):
 
 
 class Classes(_Donors):
-    """The probabilities of ImageNet's classes, by EfficientNet-Lite2 as it was published."""
+    """The probabilities of ImageNet's classes, by EfficientNet-Lite2 as published."""
 
     name = "classes"
     shape: tuple[int, ...] = (len(IMAGENET_NOUNS),)
@@ -148,20 +150,20 @@ class Classes(_Donors):
         return found
 
     def simulate(self, sentence: str, rng: np.random.Generator) -> Floats:
-        """float32 [1000], of a picture that names the same."""
+        """float32 [1000], of a picture that names the same things."""
         found: Floats = self.arrays[self.draw(sentence, rng)]
         return found
 
 
 def objects(recipe: Recipe) -> Objects:
-    """The annotation of a recipe whose model has words seen. Raises RecipeError."""
+    """The annotation for a recipe whose model has words seen. Raises RecipeError."""
     if recipe.model.words is None:
         raise RecipeError("data.annotations: objects need model.words, which names the detector.")
     return Objects(find_nanodet(recipe.model.words.detector))
 
 
 def classes(recipe: Recipe) -> Classes:
-    """The annotation of a recipe whose encoder has a stem. Raises RecipeError."""
+    """The annotation for a recipe whose encoder has a stem. Raises RecipeError."""
     encoder = recipe.model.encoder
     if not isinstance(encoder, HybridConfig):
         raise RecipeError("data.annotations: classes need a hybrid encoder, whose stem knows them.")

@@ -25,7 +25,7 @@ class PictureSource:
 
     @property
     def references(self) -> list[tuple[str, ...]]:
-        """What people say of each picture."""
+        """What people say about each picture."""
         return [example.references for example in self.pictures.examples]
 
     @cached_property
@@ -69,13 +69,15 @@ class TextSource:
         annotations: Sequence[Annotation] = (),
         groups: Sequence[Sequence[int]] | None = None,
     ) -> None:
-        """group: so many captions are one example, as if they were one picture's; 1 where there are annotations.
-        groups: the numbers of captions that are, which are weighed by how far they agree; none: any are."""
+        """group: how many captions form one example, as if they were one picture's; 1 if there are annotations. groups:
+        the numbers of the captions in each group, which are weighted by how far they agree; None: any captions form a
+        group.
+        """
         self.name = name
         self._annotations = annotations
         encoded = {index: encode_caption(tokenizer, caption) for index, caption in enumerate(captions)}
         if groups is None:
-            # Neighbours describe the same picture; packed together they would make batches less varied.
+            # Neighbours describe the same picture; packed together, they would make batches less varied.
             order = np.random.default_rng(0).permutation(len(captions)).tolist()
             short = [index for index in order if len(encoded[index]) <= max_tokens]
             group = 1 if annotations else group
@@ -96,7 +98,7 @@ class TextSource:
     def annotations(self, rows: NDArray[np.int64], key: Sequence[int], places: NDArray[np.int64]) -> dict[str, Tensor]:
         """By name, float32 [B, ...] for the texts `rows`, at `places` of the step that `key` names.
 
-        They are drawn anew each time that a text comes up.
+        They are drawn anew each time a text comes up.
         """
         made: dict[str, Tensor] = {}
         for number, annotation in enumerate(self._annotations):

@@ -11,7 +11,7 @@ Name = Annotated[str, Field(pattern=_NAME)]
 
 
 class Part(BaseModel):
-    """Part of a recipe: it has no other keys, and does not change."""
+    """Part of a recipe: it allows no other keys, and does not change."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -29,7 +29,7 @@ class Rates(Part):
 
 
 class Stage(Part):
-    """Epochs under one set of rules; an optimizer of its own, warm-up and a cosine down to zero."""
+    """Epochs under one set of rules, with their own optimizer, a warm-up and a cosine down to zero."""
 
     name: str
     objective: Literal["caption", "text", "self_critical", "contrastive"] = Field(
@@ -154,7 +154,7 @@ class Stage(Part):
 
     @property
     def shares(self) -> dict[str, int]:
-        """How many examples a step takes from each source; the first one's round is an epoch."""
+        """How many examples a step takes from each source; one round of the first is an epoch."""
         return self.sources or {TEXT if self.objective == "text" else ROOT: self.batch_size or 0}
 
     @property

@@ -1,4 +1,4 @@
-"""A sentence encoder trained on much text, from whose space the heads learn: MiniLM, or another in its layout.
+"""A sentence encoder trained on much text, whose space the heads learn: MiniLM, or another in its layout.
 
 It is slow, so each sentence is read once, and its vectors are kept on disk.
 """
@@ -21,12 +21,12 @@ from captionist.errors import RecipeError
 from captionist.inference.class_words import words_of
 from captionist.training.cache import open_array
 
-_TOGETHER = 64  # sentences of like length that are read at once
+_TOGETHER = 64  # sentences of similar length that are read at a time
 _LONGEST = 40  # tokens, more than a caption has
 
 
 class Teacher:
-    """What a sentence encoder makes of the captions of some sources."""
+    """A sentence encoder's vectors of the captions of some sources."""
 
     def __init__(self, weights: Path, cache: Path, references: Mapping[str, Sequence[Sequence[str]]]) -> None:
         """weights: a directory with transformers' BertModel and tokenizer.json; references: by source, each example's

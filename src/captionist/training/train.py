@@ -1,4 +1,4 @@
-"""`captionist train`: a recipe becomes a run directory."""
+"""`captionist train`: turns a recipe into a run directory."""
 
 import errno
 import json
@@ -32,18 +32,17 @@ from captionist.training.stage import TEXT
 
 _logger = logging.getLogger(__name__)
 _ENVIRONMENT = "environment.json"
-_PATIENCE = timedelta(hours=12)  # of the other processes, while the first one decodes the pictures
+_PATIENCE = timedelta(hours=12)  # for the other processes, while the first one decodes the pictures
 _PACKAGES = ("torch", "transformers", "accelerate", "numpy", "opencv-python-headless", "tokenizers")
 
 
 def train(recipe: Path, overrides: list[str], resume: Path | None = None, runs: Path = Path("runs")) -> Path:
     """Train a recipe to its end and return the run directory.
 
-    Args: overrides: `key=value` laid over the recipe; resume: a run that was killed, to go on from its last
+    Args: overrides: `key=value` to apply to the recipe; resume: a run that was killed, to continue from its last
     checkpoint with the recipe that it kept (the one given must be the same).
 
-    Raises RecipeError or DataError for what is wrong before training, TrainingError for what goes wrong in
-    it.
+    Raises RecipeError or DataError for what is wrong before training, TrainingError for what goes wrong during it.
     """
     settings = load_recipe(recipe, overrides)
     accelerator = Accelerator(
@@ -75,7 +74,7 @@ def train(recipe: Path, overrides: list[str], resume: Path | None = None, runs: 
             model = build_model(settings.model, _vocabulary(examples, texts))
         _logger.info("%.1f million parameters, %d tokens", _millions(model), model.tokenizer.get_vocab_size())
         data = TrainingData(settings.data, model.tokenizer, examples, dev, side, texts, annotations)
-        # What a run goes on from is scored first, so that nothing worse is kept as its best.
+        # What a run starts from is scored first, so that nothing worse is kept as its best.
         progress = read_progress(checkpoint) if checkpoint else Progress(to_validate=bool(settings.start))
         state = read_state(checkpoint) if checkpoint else None
         try:
@@ -86,13 +85,13 @@ def train(recipe: Path, overrides: list[str], resume: Path | None = None, runs: 
 
 
 def _vocabulary(examples: dict[str, tuple[Example, ...]], texts: dict[str, list[str]]) -> list[str]:
-    """What a model's words may be cut to. `data.text` has never counted: its rare words are spelt by their parts."""
+    """The texts that a model's vocabulary is cut to. `data.text` never counts: its rare words are spelt in pieces."""
     captions = [caption for some in examples.values() for example in some for caption in example.references]
     return captions + [text for name, some in texts.items() if name != TEXT for text in some]
 
 
 def _load_start(recipe: Recipe) -> VisionPrefixLM:
-    """The model to go on from: of several, the mean of their weights (a model soup; Wortsman et al. 2022)."""
+    """The model to start from: of several, the mean of their weights (a model soup; Wortsman et al. 2022)."""
     model = _load_one(recipe.start[0], recipe)
     mean = model.state_dict()
     for number, start in enumerate(recipe.start[1:], start=2):
@@ -119,7 +118,7 @@ def _load_one(start: Path, recipe: Recipe) -> VisionPrefixLM:
 
 
 def _bundle(start: Path) -> Bundle | None:
-    """The bundle to start from; none if it is a run's model.
+    """The bundle to start from; None if it is a run's model.
 
     Raises RecipeError if it is neither, BundleError if it is damaged.
     """
@@ -134,7 +133,9 @@ def _bundle(start: Path) -> Bundle | None:
 
 
 def _lineage(recipe: Recipe) -> dict[str, dict[str, str]]:
-    """What the bundles that a run starts from say of their training: they may be others when it is exported."""
+    """What the bundles that a run starts from say about their training; by the time of its export, they may have
+    changed.
+    """
     found = {}
     for start in recipe.start:
         if bundle := _bundle(start):
@@ -160,7 +161,7 @@ def _millions(model: torch.nn.Module) -> float:
 def _new_run(recipe: Recipe, runs: Path, accelerator: Accelerator) -> Path:
     """Make the directory; all processes agree on its name.
 
-    It gets its name when all is in it, so that a run that was killed can be resumed, however early that was.
+    It gets its name when everything is in it, so that a killed run can be resumed, however early it was killed.
     """
     name = [f"{recipe.name}-{datetime.now(UTC):%Y%m%d-%H%M%S}"]
     run = runs / str(broadcast_object_list(name)[0])
@@ -180,7 +181,7 @@ def _new_run(recipe: Recipe, runs: Path, accelerator: Accelerator) -> Path:
         }
         runs.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(prefix=f".{run.name}-", dir=runs) as folder:
-            partial = Path(folder) / run.name  # with the rights that the umask gives, which `folder` does not have
+            partial = Path(folder) / run.name  # with permissions by the umask, unlike `folder`
             partial.mkdir()
             (partial / _ENVIRONMENT).write_text(json.dumps(environment, indent=2), encoding="utf-8")
             (partial / "recipe.yaml").write_text(dump_recipe(recipe), encoding="utf-8")
@@ -195,7 +196,7 @@ def _new_run(recipe: Recipe, runs: Path, accelerator: Accelerator) -> Path:
 
 
 def _note_resumption(run: Path, accelerator: Accelerator) -> None:
-    """Add the commit and the number of processes that the run goes on with to environment.json."""
+    """Add the commit and the number of processes with which the run continues to environment.json."""
     if accelerator.is_main_process:
         path = run / _ENVIRONMENT
         environment = json.loads(path.read_text(encoding="utf-8"))
@@ -219,7 +220,7 @@ def _require_same(recipe: Recipe, run: Path) -> None:
 
 
 def _commit() -> str | None:
-    """The commit of the code, with a mark where it was changed; none outside a checkout."""
+    """The commit of the code, marked if the code was changed; None outside a checkout."""
     try:
         here = Path(__file__).parent
         found = subprocess.run(
@@ -232,7 +233,7 @@ def _commit() -> str | None:
 
 @contextmanager
 def _log_to(run: Path, accelerator: Accelerator) -> Iterator[None]:
-    """What the package logs meanwhile goes to the run's train.log, on the main process."""
+    """Meanwhile, the package's log goes to the run's train.log, on the main process."""
     if not accelerator.is_main_process:
         yield
         return

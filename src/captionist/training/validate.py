@@ -21,11 +21,11 @@ from captionist.training.objectives import Examples, look
 from captionist.training.recipe import Recipe
 
 Show = Callable[[int, int], Examples]
-"""A range of dev pictures, as the model is shown them; their captions are not."""
+"""Shows the model a range of dev pictures, without their captions."""
 
 
 class Validator:
-    """Scores a model on the dev pictures of one corpus or several; the work is shared among the processes.
+    """Scores a model on the dev pictures of one or more corpora; the work is shared among the processes.
 
     Captions are found by beam search. What counts is the mean over the corpora, by their weights.
     """
@@ -42,7 +42,7 @@ class Validator:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """The corpora whose scores stand beside their mean; none if there is but one."""
+        """The corpora whose scores are listed beside the mean; none if there is only one."""
         return tuple(self.dev) if len(self.dev) > 1 else ()
 
     def _ranges(self, corpus: str) -> list[tuple[int, int]]:
@@ -71,7 +71,7 @@ class Validator:
         return recall(torch.cat(images).cpu().numpy(), sentences.cpu().numpy(), owners)
 
     def scores(self, captions: Mapping[str, list[str]], recalls: Mapping[str, dict[str, float]]) -> dict[str, float]:
-        """The means over the corpora of `_scores` and of the recalls; where there are several, `NAME/...` of each."""
+        """The means over the corpora of `_scores` and of the recalls; with several corpora, `NAME/...` of each."""
         found = {name: self._scores(name, some) | recalls.get(name, {}) for name, some in captions.items()}
         measures = next(iter(found.values()))
         mean = {m: sum(self._weights[name] * scores[m] for name, scores in found.items()) for m in measures}
@@ -87,7 +87,7 @@ class Validator:
         }
 
     def by_picture(self, captions: Mapping[str, list[str]]) -> dict[str, str]:
-        """The captions by their pictures' ids, behind the corpus's name where there are several."""
+        """The captions by their pictures' ids, prefixed with the corpus's name if there are several."""
         return {
             f"{name}/{example.id}" if self.columns else example.id: caption
             for name, examples in self.dev.items()

@@ -10,11 +10,11 @@ from captionist.training.objectives.objective import Loss, Objective
 from captionist.training.objectives.self_critical import SelfCritic, SelfCritical
 from captionist.training.stage import Stage
 
-_REFERENCES = 5  # captions of a picture by people, which judging weighs beside the model's own
+_REFERENCES = 5  # captions of a picture by people, which judging weighs along with the model's own
 
 
 def build_objective(stage: Stage, data: TrainingData) -> Objective:
-    """What the stage says it trains for."""
+    """The objective that the stage describes."""
     captioning = Captioning(stage.label_smoothing)
     longest = data.config.max_caption_tokens
     if stage.objective == "self_critical":

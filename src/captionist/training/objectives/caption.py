@@ -1,4 +1,4 @@
-"""Cross-entropy on captions, of pictures or by themselves."""
+"""Cross-entropy on captions, with or without pictures."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from captionist.training.objectives.examples import Seen
 
 @dataclass(frozen=True)
 class Captioning:
-    """How surprising each token is, summed, each caption's multiplied by its weight."""
+    """The cross-entropy of each token, summed, with each caption's multiplied by its weight."""
 
     label_smoothing: float = 0.0
 

@@ -1,4 +1,4 @@
-"""A classifier on the encoder's features that learns from the one which the stem was published with."""
+"""A classifier on the encoder's features that learns from the classifier with which the stem was published."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Pictures and sentences that find each other."""
+"""Teaches pictures and sentences to find each other."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from captionist.training.teacher import Teacher
 
 @dataclass(frozen=True)
 class Contrast:
-    """`Alignment.loss` of all pictures of the batch, whatever source they are from, and their captions."""
+    """`Alignment.loss` of all pictures of the batch, whatever their source, and their captions."""
 
     weight: float = 1.0
 
@@ -29,18 +29,18 @@ class Contrast:
 
 @dataclass(frozen=True)
 class TaughtContrast:
-    """The contrast with the sentence head's vectors and with a teacher's, and how far the two are apart.
+    """The contrast with the sentence head's vectors and with a teacher's, and the distance between the two.
 
-    The image head follows the teacher, linearly mapped, and the sentence head learns what that makes of sentences,
-    those of texts among them: where each lies, and how near to each other (after Park et al. 2019, Relational
-    Knowledge Distillation, arXiv:1904.05068).
+    The image head follows the teacher through a linear map. The sentence head learns the mapped vectors of sentences,
+    including texts: where each is, and how near they are to each other (after Park et al. 2019, Relational Knowledge
+    Distillation, arXiv:1904.05068).
     """
 
     teacher: Teacher
     distillation: float
     """How much the distance to the teacher counts."""
     own: float = 0.5
-    """How much the contrast with the sentence head's own vectors counts beside that with the teacher's."""
+    """How much the contrast with the sentence head's own vectors counts, relative to that with the teacher's."""
 
     def __call__(self, model: VisionPrefixLM, seen: Sequence[Seen]) -> Tensor:
         alignment = model.alignment
@@ -58,13 +58,13 @@ class TaughtContrast:
         return contrast + self.distillation * len(images) * apart
 
     def _vectors(self, examples: Examples) -> Tensor:
-        """The teacher's, of each caption."""
+        """The teacher's vectors of each caption."""
         assert examples.rows is not None
         found = self.teacher.vectors(examples.source, examples.rows, examples.captions.shape[1])
         return found.to(examples.captions.device)
 
 
-_RELATIONS = 10.0  # of how near sentences are to each other, beside where they are
+_RELATIONS = 10.0  # weight of how near sentences are to each other, relative to where they are
 
 
 def _images(model: VisionPrefixLM, pictured: Sequence[Seen]) -> Tensor:
@@ -72,7 +72,7 @@ def _images(model: VisionPrefixLM, pictured: Sequence[Seen]) -> Tensor:
 
 
 def _joined(sentences: Sequence[Tensor]) -> Tensor:
-    """A sentence of zeros is none: sources have different numbers of captions a picture."""
+    """All sources' sentences together, padded with zeros, since sources differ in captions per picture."""
     most = max(each.shape[1] for each in sentences)
     return torch.cat([F.pad(each, (0, 0, 0, most - each.shape[1])) for each in sentences])
 
@@ -82,14 +82,14 @@ class Contrastive(Objective):
     """Losses that are means over pictures, not tokens."""
 
     writer: Writer | None = None
-    """Writes what the heads shall judge, where a loss wants it."""
+    """Writes what the heads judge, if a loss needs it."""
 
     @property
     def prepares(self) -> bool:
         return self.writer is not None
 
     def prepare(self, model: VisionPrefixLM, batch: Batch) -> Batch:
-        """The same examples with captions of the model's own."""
+        """The same examples, with captions by the model itself."""
         return self.writer(model, batch) if self.writer else batch
 
     def size(self, batch: Batch) -> int:

@@ -16,19 +16,19 @@ class Examples:
     """B examples of one source: pictures with captions, or captions alone."""
 
     captions: Tensor
-    """int64 [B, C, T], filled with IGNORE; see `VisionPrefixLM.read`."""
+    """int64 [B, C, T], padded with IGNORE; see `VisionPrefixLM.read`."""
     weights: Tensor | None = None
-    """float [B, C], what each caption's loss is multiplied by; none: 1."""
+    """float [B, C], what each caption's loss is multiplied by; None: 1."""
     pixels: Tensor | None = None
     """float [B, 3, H, W]."""
     features: Tensor | None = None
-    """float [B, F, C], what a frozen backbone made of the pictures; with neither, there are no pictures."""
+    """float [B, F, C], a frozen backbone's features of the pictures; without either, there are no pictures."""
     annotations: Mapping[str, Tensor] = field(default_factory=dict)
     """By name, float [B, ...]; see `training.annotations`."""
     draws: Tensor | None = None
-    """float [B, `Objective.draws`], uniform from 0 to 1: what is random for each example."""
+    """float [B, `Objective.draws`], uniform from 0 to 1: each example's random numbers."""
     written: Tensor | None = None
-    """int64 [B, S, T], captions that the model wrote of each picture, filled with IGNORE; see `judging.Writer`."""
+    """int64 [B, S, T], captions that the model wrote for each picture, padded with IGNORE; see `judging.Writer`."""
     rewards: Tensor | None = None
     """float [B, S], how good they are."""
     source: str = ""
@@ -42,18 +42,18 @@ class Examples:
 
 
 Batch = tuple[Examples, ...]
-"""A step's examples, or one process's part of them: of each source some."""
+"""A step's examples, or one process's part of them: some from each source."""
 
 
 class Seen(NamedTuple):
-    """Examples, and what the model sees of them: visual tokens float [B, P, W]."""
+    """Examples, and the visual tokens that the model makes of them: float [B, P, W]."""
 
     examples: Examples
     visual_tokens: Tensor
 
 
 def look(model: VisionPrefixLM, examples: Examples, feature_dropout: float = 0) -> Tensor:
-    """Visual tokens float [B, P, W]; of texts without pictures, those that stand for none."""
+    """Visual tokens float [B, P, W]; for texts without pictures, those that stand for no picture."""
     if examples.features is not None:
         return model.project(examples.features, feature_dropout, **examples.annotations)
     if examples.pixels is not None:

@@ -1,8 +1,8 @@
-"""Heads that judge what the model itself writes: of its captions of a picture they come to prefer what CIDEr-D prefers.
+"""Teaches the heads to judge what the model itself writes: among its captions of a picture, to prefer what CIDEr-D
+does.
 
-Captions of one picture are much alike, and what distinguishes them from those of other pictures does not distinguish
-the better from the worse. So the heads that rank them learn from them, by the cross-entropy of lists (ListNet; Cao et
-al. 2007).
+Captions of one picture are much alike, and what tells them from other pictures' captions does not tell the better from
+the worse. So the heads that rank them learn from them, by the cross-entropy of lists (ListNet; Cao et al. 2007).
 """
 
 from collections.abc import Sequence
@@ -19,14 +19,14 @@ from captionist.model.language import IGNORE
 from captionist.training.objectives.examples import Batch, Examples, Seen, look
 from captionist.training.objectives.self_critical import SelfCritic, sample_captions
 
-_SHARP = 12.0  # what cosines are multiplied by to be logits
-_NEVER = -1e4  # a logit, of what is not there
-_APART = 0.2  # the CIDEr-D, from 0 to 10, by which a caption is e times as good
+_SHARP = 12.0  # what cosines are multiplied by to give logits
+_NEVER = -1e4  # a logit, for captions that do not exist
+_APART = 0.2  # the difference in CIDEr-D, from 0 to 10, that makes a caption e times as good
 
 
 @dataclass(frozen=True)
 class Judging:
-    """How far the heads' order of `Examples.written` is from that of their rewards, summed over pictures."""
+    """How far the heads' order of `Examples.written` is from that of the rewards, summed over pictures."""
 
     weight: float
 
@@ -46,17 +46,17 @@ class Judging:
 
 @dataclass(frozen=True)
 class Writer:
-    """Lets a model, of which the heads alone train, write captions of the pictures it meets: once of each."""
+    """Lets a model of which only the heads train write captions for the pictures that come up: once for each."""
 
     critic: SelfCritic
     samples: int
     references: int
-    """Beside the samples, so many of what people say of a picture, which is better than most of them."""
+    """In addition to the samples, this many references of a picture, which are better than most samples."""
     max_tokens: int
     _written: dict[tuple[str, int], tuple[Tensor, Tensor]] = field(default_factory=dict)
 
     def __call__(self, model: VisionPrefixLM, batch: Batch) -> Batch:
-        """The same examples; those with pictures have `written` and `rewards`, too, the samples first."""
+        """The same examples; those with pictures also have `written` and `rewards`, the samples first."""
         training = model.training
         model.eval()
         try:
@@ -79,7 +79,7 @@ class Writer:
     def _write(self, model: VisionPrefixLM, examples: Examples, places: NDArray[np.int64]) -> None:
         assert examples.rows is not None
         rows = examples.rows[places]
-        # Of each picture the same, whichever step it comes up in first.
+        # The same for a picture, whichever step it first comes up in.
         draws = torch.stack([torch.rand(self.samples, self.max_tokens, generator=_generator(row)) for row in rows])
         visual_tokens = look(model, examples)[torch.from_numpy(places).to(examples.captions.device)]
         captions = sample_captions(model, visual_tokens, draws)

@@ -1,4 +1,4 @@
-"""Visual tokens that name what the captions say: it teaches the projection at once what takes GPT-2 long to pass on."""
+"""Visual tokens that name what the captions say: this teaches the projection at once what is slow through GPT-2."""
 
 import math
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ class Naming:
     """Cross-entropy, summed, of drawing a picture's words, in any order, from what its visual tokens name.
 
     What a visual token names is what the output layer would read from it: a distribution over the ids `words`. A
-    picture's own is the mean of those. The captions' other tokens do not count.
+    picture's distribution is the mean of its tokens'. The captions' other tokens do not count.
     """
 
     words: Tensor

@@ -1,4 +1,4 @@
-"""What an objective is: a sum of losses on a batch, what it must be divided by, and what it needs."""
+"""An objective: a sum of losses on a batch, what to divide it by, and what it needs."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -29,25 +29,25 @@ class Objective:
 
     @property
     def dropout(self) -> bool:
-        """Whether the model's own dropout is on while it trains."""
+        """Whether the model's own dropout is on during training."""
         return True
 
     @property
     def draws(self) -> int:
-        """How many uniform numbers `prepare` takes for an example, as `Examples.draws`."""
+        """How many uniform numbers per example `prepare` takes, as `Examples.draws`."""
         return 0
 
     @property
     def prepares(self) -> bool:
-        """Whether `prepare` does anything: the weights that it needs must then be whole."""
+        """Whether `prepare` does anything: if so, the weights that it needs must be whole."""
         return False
 
     def prepare(self, _model: VisionPrefixLM, batch: Batch) -> Batch:
-        """The batch with what the model itself must add to it first, made without gradients, in this process alone."""
+        """The batch, with what the model itself must first add to it, made without gradients, in this process alone."""
         return batch
 
     def size(self, batch: Batch) -> int:
-        """What the losses of this batch are divided by: the tokens of its captions, ends included."""
+        """What the losses of this batch are divided by: the tokens of its captions, including ends."""
         return sum(count_tokens(examples.captions) for examples in batch)
 
     def __call__(self, model: VisionPrefixLM, batch: Batch) -> Tensor:
@@ -57,6 +57,6 @@ class Objective:
 
 
 def count_tokens(captions: Tensor) -> int:
-    """How many tokens the loss of these captions counts: int64 [B, C, T], filled with IGNORE."""
+    """How many tokens the loss of these captions counts: int64 [B, C, T], padded with IGNORE."""
     lengths = (captions != IGNORE).sum(2)
     return int((lengths + (lengths > 0)).sum())

@@ -1,7 +1,8 @@
-"""Self-critical sequence training (Rennie et al. 2017): captions the model samples itself, weighed by their CIDEr-D.
+"""Self-critical sequence training (Rennie et al. 2017): captions sampled by the model itself, weighted by their
+CIDEr-D.
 
-The baseline of a sample is the mean reward of the picture's other samples (Luo 2020, "A Better Variant of
-Self-Critical Sequence Training"), which needs no greedy captions.
+The baseline of a sample is the mean reward of the picture's other samples (Luo 2020, "A Better Variant of Self-Critical
+Sequence Training"), so no greedy captions are needed.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,20 +24,21 @@ from captionist.model.language import IGNORE, encode_caption
 from captionist.training.objectives.examples import Batch, Examples, look
 from captionist.training.objectives.objective import Objective
 
-_FEWEST = 4  # captions of a picture, to judge one by the others
-_SEEN = 0.4  # the score from which on the detector's word is taken for a thing
+_FEWEST = 4  # captions of a picture, for judging one by the others
+_SEEN = 0.4  # with at least this score, the detector's find counts as real
 _CLASSES = frozenset(CLASSES)
 _class_words = ClassWords(CLASSES)
 
 
 class SelfCritic:
-    """Rewards captions by CIDEr-D, with the document frequencies of the train references, less what they invent."""
+    """Rewards captions by CIDEr-D, with the document frequencies of the train references, minus what they invent."""
 
     def __init__(
         self, tokenizer: Tokenizer, references: Mapping[str, Sequence[Sequence[str]]], invention: float = 0.0
     ) -> None:
-        """references: by source, each picture's, or those of a text's group. invention: what each thing costs that a
-        caption names and neither its references nor the detector know."""
+        """references: by source, those of each picture, or of each group of a text. invention: the cost of each thing
+        that a caption names but neither its references nor the detector know.
+        """
         self._tokenizer, self._invention = tokenizer, invention
         self._references = {
             source: [[tokenize(reference) for reference in picture] for picture in pictures]
@@ -52,7 +54,7 @@ class SelfCritic:
     def rewards(self, captions: Tensor, source: str, rows: NDArray[np.int64], objects: Tensor | None = None) -> Tensor:
         """The rewards of captions int64 [B, C, T] for a source's pictures or texts `rows` [B]: float32 [B, C].
 
-        CIDEr-D, from 0 to 10, less the cost of inventions. objects: float [B, 80, 6], what the detector saw.
+        CIDEr-D, from 0 to 10, minus the cost of inventions. objects: float [B, 80, 6], what the detector saw.
         """
         batch, count, _ = captions.shape
         ids = [[int(token) for token in row if token != IGNORE] for row in captions.flatten(0, 1).cpu()]
@@ -71,10 +73,10 @@ class SelfCritic:
     def judged_references(
         self, source: str, rows: NDArray[np.int64], count: int, max_tokens: int
     ) -> tuple[Tensor, Tensor]:
-        """What people say of pictures, and how well each of them is borne out by the others.
+        """References of pictures, and how well each is borne out by the others.
 
-        int64 [B, count, max_tokens], filled with IGNORE, and their CIDEr-D float32 [B, count]. None are there of a
-        picture of which fewer than `_FEWEST` captions are known: the others would not say much.
+        int64 [B, count, max_tokens], padded with IGNORE, and their CIDEr-D float32 [B, count]. A picture with fewer
+        than `_FEWEST` captions gets none: the others would not say much.
         """
         captions = torch.full((len(rows), count, max_tokens), IGNORE)
         values = torch.zeros(len(rows), count)
@@ -89,7 +91,9 @@ class SelfCritic:
     def _invented(
         self, captions: list[list[str]], references: list[list[list[str]]], known: NDArray[np.bool_]
     ) -> NDArray[np.int64]:
-        """How many things each caption makes up: the detector's classes, and those of the 40 nouns that are none."""
+        """How many things each caption makes up: the detector's classes, and those of the 40 nouns that are not
+        classes.
+        """
         classes = (_class_words([" ".join(words) for words in captions]) & ~known).sum(1)
         nouns = [
             len(unsupported_nouns(set(said), set(_all_words(others))) - _CLASSES)
@@ -112,16 +116,16 @@ def _all_words(references: Sequence[Sequence[str]]) -> list[str]:
 
 @dataclass(frozen=True, kw_only=True)
 class SelfCritical(Objective):
-    """Losses on captions that the model writes itself, each weighed by its advantage."""
+    """Losses on captions that the model writes itself, each weighted by its advantage."""
 
     critic: SelfCritic
     samples: int
-    """How many captions of each picture."""
+    """How many captions per picture."""
     max_tokens: int
 
     @property
     def dropout(self) -> bool:
-        return False  # it would make the samples another model's than the one that is trained
+        return False  # with it, the samples would come from a model other than the one that trains
 
     @property
     def prepares(self) -> bool:
@@ -132,7 +136,7 @@ class SelfCritical(Objective):
         return self.samples * self.max_tokens
 
     def prepare(self, model: VisionPrefixLM, batch: Batch) -> Batch:
-        """The same examples with other captions."""
+        """The same examples, with other captions."""
         return tuple(self._sampled(model, examples) for examples in batch)
 
     def _sampled(self, model: VisionPrefixLM, examples: Examples) -> Examples:
@@ -151,9 +155,9 @@ class SelfCritical(Objective):
 def sample_captions(model: VisionPrefixLM, visual_tokens: Tensor, draws: Tensor) -> Tensor:
     """Draw captions from the model's own distribution, on its device: float [B, P, W] -> int64 [B, count, T].
 
-    draws: float [B, count, max_tokens], uniform from 0 to 1, which of the likely tokens each is. Filled with IGNORE
-    behind each end; a caption that does not end is cut at `max_tokens`. `inference.search` samples too, with every
-    constraint that a user may set, but row by row on the CPU.
+    draws: float [B, count, max_tokens], uniform from 0 to 1, which choose each token by its probability. The result is
+    padded with IGNORE after each end; a caption that does not end is cut at `max_tokens`. `inference.search` samples,
+    too, with every constraint that a user may set, but row by row on the CPU.
     """
     batch, count, max_tokens = draws.shape
     draws = draws.to(visual_tokens.device).double().flatten(0, 1)
@@ -164,7 +168,7 @@ def sample_captions(model: VisionPrefixLM, visual_tokens: Tensor, draws: Tensor)
     captions = torch.full((batch * count, max_tokens), IGNORE, device=visual_tokens.device)
     alive = torch.arange(batch * count, device=visual_tokens.device)
     for position in range(max_tokens):
-        # In double, or the many unlikely tokens would add up to something else.
+        # In double precision: otherwise the many unlikely tokens would add up to something else.
         chances = logits.double().softmax(-1).cumsum(-1)
         places = draws[alive, position, None] * chances[:, -1:]
         tokens = torch.searchsorted(chances, places, right=True)[:, 0]

@@ -204,7 +204,7 @@ def test_settings_must_fit_together(tmp_path: Path, change: dict[str, None], com
 
 def test_a_bank_credits_its_sentences_and_takes_no_second(tmp_path: Path) -> None:
     path = bundle_with(tmp_path / "tiny", None)
-    assert "5 sentences of other pictures: nobody's" in (path / MODEL_CARD).read_text()
+    assert "5 sentences about other pictures: nobody's" in (path / MODEL_CARD).read_text()
     Bundle.open(path).verify()
     with pytest.raises(BundleError, match="already"):
         add_bank(path, SENTENCES, "nobody's")

@@ -151,7 +151,7 @@ def test_a_bundle_is_scored_as_users_will_run_it(bundles: Bundles) -> None:
     assert parity["pictures"] == parity["captions"] == bundle.scores["pictures"] == 16
     assert 0 <= parity["logits"] < 1e-3
     assert bundle.scores["bleu_1"]["value"] > 90
-    assert "Kept are the weights after epoch" in bundle.model_card
+    assert "The weights are those after epoch" in bundle.model_card
     for line in Mistakes(**bundle.scores["mistakes"]).lines():
         assert f"- {line}\n" in bundle.model_card
     assert bundle.config.calibration is None  # sixteen pictures are too few

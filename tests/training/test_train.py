@@ -205,7 +205,7 @@ def test_a_run_may_go_on_from_a_bundle(checkpoints: Checkpoints, tmp_path: Path)
     shutil.rmtree(bundle.path)  # what the card says of it must be known by now
     card = export(second, tmp_path / "better").model_card
     assert card.count("Recipe `tiny`") == 2
-    assert f"It went on from the bundle bundle ({fingerprint[:12]})." in card
+    assert f"It started from the bundle bundle ({fingerprint[:12]})." in card
 
 
 def test_a_run_may_go_on_from_the_mean_of_several(checkpoints: Checkpoints, tmp_path: Path) -> None:
@@ -224,7 +224,7 @@ def test_a_run_may_go_on_from_the_mean_of_several(checkpoints: Checkpoints, tmp_
     model = load_model(run / "best")
     card = model_card(load_recipe(run / "recipe.yaml"), model, {"note": "Not scored."}, "fp32", history, "")
     assert card.count("Recipe `tiny`") == 4
-    assert f"It went on from {starts[0].parent.name} and {starts[1].parent.name}, whose weights were averaged." in card
+    assert f"It started from {starts[0].parent.name} and {starts[1].parent.name}, whose weights were averaged." in card
 
 
 def test_visual_tokens_learn_to_name_what_captions_say(

@@ -85,10 +85,10 @@ class Mistakes:
         """The counts in words, a line each."""
         worst = ", ".join(f"{noun} {count}" for noun, count in list(self.by_noun.items())[:5])
         return [
-            f"where all references agree on the sex: {self.called_female} of {self.male} men or boys are called women "
-            f"or girls, {self.called_male} of {self.female} the reverse",
+            f"where all references agree on a person's sex: {self.called_female} of {self.male} men or boys are called "
+            f"women or girls, {self.called_male} of {self.female} women or girls are called men or boys",
             f"of {self.objects:,} mentions of the 40 most frequent nouns, {self.unsupported:,} "
-            f"({self.unsupported / max(self.objects, 1):.1%}) are borne out by no reference ({worst or 'none'})",
+            f"({self.unsupported / max(self.objects, 1):.1%}) are supported by no reference ({worst or 'none'})",
         ]
 
 

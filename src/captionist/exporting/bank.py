@@ -43,6 +43,6 @@ def add_bank(directory: Path, sentences: Sequence[str], credit: str) -> None:
     bundles.write_config(directory, config.model_copy(update={"bank": BankConfig()}))
     card, heading = Bundle.open(directory).model_card, bundles.TRAINING_HEADING
     before, found, after = card.partition(heading)
-    told = f"## Sentences\n\nIts captions compete with {len(sentences):,} sentences of other pictures: {credit}\n\n"
+    told = f"## Sentences\n\nIts captions compete with {len(sentences):,} sentences about other pictures: {credit}\n\n"
     (directory / bundles.MODEL_CARD).write_text(before + told + found + after, encoding="utf-8")
     bundles.write_checksums(directory)

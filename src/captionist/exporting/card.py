@@ -18,7 +18,7 @@ _OBJECTIVES = {
     "text": "text alone",
     "caption": "pictures and their captions",
     "self_critical": "the CIDEr-D of captions sampled for pictures",
-    "contrastive": "finding pictures' captions among others, and captions' pictures",
+    "contrastive": "finding each picture's captions, and each caption's picture",
 }
 
 
@@ -39,21 +39,21 @@ def model_card(
     history: Sequence[Training],
     best: str,
 ) -> str:
-    """Markdown.
+    """The card, as Markdown.
 
-    Args: scores: what the bundle's scores.json holds; history: the runs that led to the model, the last one its own;
-    best: the epoch that the weights are from, in words, or nothing if it is not known.
+    Args: scores: what the bundle's scores.json holds; history: the runs that led to the model, its own last; best: the
+    epoch that the weights are from, in words, or empty if it is not known.
     """
     millions = sum(p.numel() for p in model.parameters()) / 1e6
     encoder = _ENCODERS[recipe.model.encoder.family]
-    kept = f"\n\nKept are the weights after {best}, the best on dev." if best else ""
+    kept = f"\n\nThe weights are those after {best}, the best on dev." if best else ""
     bundles = [bundle["training"] for run in history for bundle in run.environment.get("bundles", {}).values()]
     training = "\n\n".join(dict.fromkeys([*bundles, *map(_training, history)]))
     return f"""# {recipe.name}
 
-Describes a photograph in one English sentence. Visual tokens of {encoder} at {model.config.encoder.resolution} pixels,
-{model.grid**2} of them, are linearly projected and prepended to GPT-2's input. {millions:.1f} million parameters,
-a vocabulary of {model.tokenizer.get_vocab_size():,} tokens, weights in {precision}.
+Describes a photograph in one English sentence. At {model.config.encoder.resolution} pixels, {encoder} turns it into
+{model.grid**2} visual tokens, which are linearly projected and prepended to GPT-2's input. The model has {millions:.1f}
+million parameters, a vocabulary of {model.tokenizer.get_vocab_size():,} tokens, and weights in {precision}.
 
 {recipe.notes.strip()}
 
@@ -77,7 +77,7 @@ def _training(run: Training) -> str:
         else start.parent.name
         for start in recipe.start
     ]
-    begun = f"\nIt went on from {' and '.join(starts)}" if starts else ""
+    begun = f"\nIt started from {' and '.join(starts)}" if starts else ""
     begun += ", whose weights were averaged." if len(starts) > 1 else "." if starts else ""
     stages = "\n".join(_stage(stage) for stage in recipe.stages if stage.epochs)
     commit, device = " and ".join(commits), environment["device"]
@@ -94,7 +94,7 @@ def _stage(stage: Stage) -> str:
             ", backbone frozen" if stage.frozen == "backbone" else f", the backbone's first {stage.frozen} parts frozen"
         )
     if stage.sources:
-        what += "; of each step's examples " + ", ".join(f"{n} from {name}" for name, n in stage.sources.items())
+        what += "; each step takes " + ", ".join(f"{n} from {name}" for name, n in stage.sources.items())
     return f"- {stage.name}, epochs: {stage.epochs}; on {what}"
 
 
@@ -103,12 +103,13 @@ def _scores(scores: dict[str, Any]) -> str:
         return str(scores["note"])
     recall = [f"{Recall(**scores['recall']).line()}."] if scores["recall"] else []
     told, parity = "\n\n".join([_table(scores), *scores["notes"], *recall]), scores["parity"]
-    text = f"""On the {scores["pictures"]:,} pictures of {scores["corpus"]} {scores["split"]}; {scores["tokenisation"]}.
+    text = f"""On the {scores["pictures"]:,} pictures of {scores["corpus"]} {scores["split"]}.
+Words: {scores["tokenisation"]}.
 
 {told}
 
-Greedy captions agree with the torch model on {parity["captions"]} of {parity["pictures"]} pictures; the largest
-difference of a logit is {parity["logits"]:.1g}."""
+The bundle's greedy captions agree with the torch model on {parity["captions"]} of {parity["pictures"]} pictures; the
+largest difference between logits is {parity["logits"]:.1g}."""
     return text + _details(scores, scores["corpus"], scores["split"])
 
 
@@ -141,10 +142,10 @@ def _bank(recipe: Recipe) -> str:
         return ""
     return f"""
 
-## Sentences of other pictures
+## Sentences about other pictures
 
-What its decoder writes competes with {recipe.search.retrieved} sentences that people wrote about other pictures, chosen
-by how well they fit what is seen; a caption may be one of them. {recipe.bank.credit.strip()}"""
+The decoder's captions compete with {recipe.search.retrieved} sentences that people wrote about other pictures, chosen
+by how well they fit what the model sees. A caption may be one of these sentences. {recipe.bank.credit.strip()}"""
 
 
 def _mistakes(scores: dict[str, Any]) -> str:
@@ -155,7 +156,7 @@ def _mistakes(scores: dict[str, Any]) -> str:
 
 ## Mistakes
 
-Counted by words:
+Counted by words, captions against references:
 
 {lines}"""
 
@@ -169,7 +170,7 @@ def _failures(scores: dict[str, Any]) -> str:
 
 ## Failures
 
-Of the captions that say next to nothing of what people say (a CIDEr-D below 5), those that it is surest of:
+The captions with the highest confidence among those that say hardly anything that people say (CIDEr-D below 5):
 
 | picture | it says | a person says |
 |---|---|---|
@@ -184,7 +185,8 @@ def _confidence(scores: dict[str, Any]) -> str:
 
 ## Confidence
 
-Calibrated on half of these pictures to be the chance that a person would accept the caption; a CIDEr-D of at least
-{kept["accepted_cider"]:.1f} stands for acceptance, as three of four people's captions have. On the other half the
-expected calibration error is {kept["error"]:.3f}; of an acceptable caption and another one, the acceptable one is the
-more confident in {kept["discrimination"]:.0%} of cases. That says nothing of pictures of another kind."""
+It estimates the chance that a person would accept the caption, and was calibrated on half of these pictures. A caption
+counts as acceptable if its CIDEr-D is at least {kept["accepted_cider"]:.1f}; three in four captions by people reach it.
+On the other half, the expected calibration error is {kept["error"]:.3f}; of an acceptable caption and another one, the
+acceptable one has the higher confidence in {kept["discrimination"]:.0%} of cases. For pictures of another kind, these
+figures say nothing."""

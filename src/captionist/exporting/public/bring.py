@@ -129,10 +129,10 @@ def _card(config: BundleConfig) -> str:
     return (
         f"# {config.name}\n\n"
         f"Imported from `{source.name}`{f' at revision `{source.revision}`' if source.revision else ''} "
-        f"({source.architecture}), in {config.precision}. Captionist did not train it and has not scored it: "
-        "`captionist evaluate --model` does.\n\n"
+        f"({source.architecture}), in {config.precision}. Captionist did not train it and has not scored it; "
+        "`captionist evaluate --model` scores it.\n\n"
         f"Licence, by its own card: {source.licence or 'not stated; find out before you use it'}.\n\n"
-        "Its confidence is the geometric mean of its tokens' probabilities, which only ranks captions, until "
-        "`captionist model calibrate` has seen people's captions.\n\n"
+        "Until `captionist model calibrate` has seen people's captions, its confidence is the geometric mean of its "
+        "tokens' probabilities, which only ranks captions.\n\n"
         f"SHA-256 of its weights:\n{sums}\n"
     )

@@ -4,21 +4,21 @@ locals {
   of_service       = { ClusterName = aws_ecs_cluster.this.name, ServiceName = aws_ecs_service.this.name }
   of_captionist    = { Service = var.name }
 
-  # RequestCount is of those that reached a task: where there is none, the load balancer answers by itself.
+  # RequestCount counts the requests that reached a task; if there is none, the load balancer answers by itself.
   asked = "FILL(requests, 0) + FILL(balancer, 0)"
 
-  # Each is of one metric, or an expression of several. periods: of so many `seconds`, a minute by default, of which
-  # `alarming` in a row or not must be above the threshold, or below it. missing: what no data means.
+  # Each alarm watches one metric, or an expression of several. Of the last `periods` periods of `seconds` (by default
+  # 60), `alarming` must be above or below the threshold, in a row or not. missing: what no data means.
   alarms = merge({
     no-healthy-task = {
       says      = "No task answers its health check: the service is down (docs/operations.md#captionistdown)"
       namespace = "AWS/ApplicationELB", metric = "HealthyHostCount", stat = "Minimum"
-      below     = 1, periods = 3, alarming = 3, missing = "breaching" # of no target there is no metric
+      below     = 1, periods = 3, alarming = 3, missing = "breaching" # without a target there is no metric
       of        = local.of_target_group
     }
     missing-tasks = {
       says       = "Fewer tasks run than should: the service's events say why (docs/operations.md#captionistcrashloop)"
-      expression = "desired - FILL(running, 0)", label = "tasks that should run and do not"
+      expression = "desired - FILL(running, 0)", label = "tasks that should run but do not"
       namespace  = "ECS/ContainerInsights", stat = "Average"
       metrics    = { desired = "DesiredTaskCount", running = "RunningTaskCount" }
       above      = 0, periods = 15, missing = "breaching"
@@ -47,7 +47,7 @@ locals {
       of        = local.of_load_balancer
     }
     queue = {
-      says      = "Pictures wait although tasks were to be added: are all ${var.max_tasks} running? (docs/operations.md#captionistsaturated)"
+      says      = "Pictures wait although tasks should have been added: are all ${var.max_tasks} running? (docs/operations.md#captionistsaturated)"
       namespace = local.metrics, metric = "QueueDepth", stat = "Average"
       above     = 4 * var.queue_target, periods = 10, alarming = 10
       of        = local.of_captionist
@@ -132,7 +132,7 @@ resource "aws_cloudwatch_metric_alarm" "this" {
   }
 }
 
-# A deployment that the circuit breaker gave up.
+# A deployment that the circuit breaker stopped.
 resource "aws_cloudwatch_event_rule" "rolled_back" {
   name        = "${var.name}-rolled-back"
   description = "A deployment failed, and was rolled back"
@@ -150,7 +150,7 @@ resource "aws_cloudwatch_event_target" "rolled_back" {
 }
 
 resource "aws_sns_topic" "alarms" {
-  #checkov:skip=CKV_AWS_26:alarms' texts are no secrets, and CloudWatch cannot publish to a topic with SNS's own key
+  #checkov:skip=CKV_AWS_26:alarms' texts are not secret, and CloudWatch cannot publish to a topic with SNS's own key
   name = "${var.name}-alarms"
 }
 
@@ -168,7 +168,7 @@ resource "aws_sns_topic_policy" "alarms" {
           Condition = { StringEquals = { "aws:SourceAccount" = local.account } }
         },
         {
-          # EventBridge publishes nothing under a condition.
+          # With a condition, EventBridge could not publish.
           Effect    = "Allow"
           Action    = "sns:Publish"
           Resource  = aws_sns_topic.alarms.arn

@@ -1,6 +1,6 @@
-# What all buckets have in common. The load balancer's access logs; and, where wanted, exports: what people said of
-# captions, and the pictures that they left (`/v1/feedback/export`). The service keeps both in its database and has no
-# right to write here; an operator copies exports in, and training takes them out (docs/aws.md).
+# The buckets, and what they have in common: one for the load balancer's access logs and, if wanted, one for exports of
+# people's feedback and the pictures that they left (`/v1/feedback/export`). The service keeps both in its database and
+# may not write here; an operator copies exports in, and training takes them out (docs/aws.md).
 
 locals {
   buckets = merge(
@@ -16,19 +16,19 @@ resource "aws_s3_bucket" "access_logs" {
   #checkov:skip=CKV_AWS_145:load balancers write only with S3's own keys
   #checkov:skip=CKV2_AWS_6:aws_s3_bucket_public_access_block.this, by its key
   #checkov:skip=CKV2_AWS_61:aws_s3_bucket_lifecycle_configuration.this, by its key
-  #checkov:skip=CKV2_AWS_62:nothing waits for them
+  #checkov:skip=CKV2_AWS_62:nothing acts on new objects
   bucket_prefix = "${var.name}-access-logs-"
   force_destroy = !var.protect
 }
 
 resource "aws_s3_bucket" "exports" {
   #checkov:skip=CKV_AWS_18:few people have the right to read it; CloudTrail's data events say who did
-  #checkov:skip=CKV_AWS_21:what is deleted, since a user took it back, shall be gone
+  #checkov:skip=CKV_AWS_21:what is deleted because a user took it back must be gone
   #checkov:skip=CKV_AWS_144:an export can be made again
   #checkov:skip=CKV_AWS_145:S3 encrypts with its own key
   #checkov:skip=CKV2_AWS_6:aws_s3_bucket_public_access_block.this, by its key
   #checkov:skip=CKV2_AWS_61:aws_s3_bucket_lifecycle_configuration.this, by its key
-  #checkov:skip=CKV2_AWS_62:nothing waits for them
+  #checkov:skip=CKV2_AWS_62:nothing acts on new objects
   count         = var.exports ? 1 : 0
   bucket_prefix = "${var.name}-exports-"
   force_destroy = !var.protect

@@ -49,7 +49,7 @@ locals {
 }
 
 resource "aws_cloudwatch_dashboard" "this" {
-  dashboard_name = "${var.name}-${var.region}" # dashboards are the account's, of all regions
+  dashboard_name = "${var.name}-${var.region}" # dashboards belong to the account, across regions
   dashboard_body = jsonencode({
     widgets = concat(
       [{

@@ -1,4 +1,4 @@
-# PostgreSQL for feedback. Captions need none: while it is away, only feedback is refused.
+# PostgreSQL for feedback. Captions do not need it: while it is down, only feedback is refused.
 
 resource "aws_db_subnet_group" "this" {
   count      = local.database
@@ -7,18 +7,18 @@ resource "aws_db_subnet_group" "this" {
 }
 
 resource "aws_db_instance" "this" {
-  #checkov:skip=CKV_AWS_118:the usual metrics tell enough of a database this small
-  #checkov:skip=CKV_AWS_129:its log quotes what users wrote, which is nothing for a log
+  #checkov:skip=CKV_AWS_118:the usual metrics say enough about a database this small
+  #checkov:skip=CKV_AWS_129:its log quotes what users wrote, which does not belong in a log
   #checkov:skip=CKV_AWS_157:var.database_multi_az is the operator's choice; captions need no database
   #checkov:skip=CKV_AWS_161:the service logs in with a password that nobody knows
-  #checkov:skip=CKV_AWS_293:var.protect, which is on unless all is to be destroyed
-  #checkov:skip=CKV_AWS_353:the usual metrics tell enough of a database this small
-  #checkov:skip=CKV2_AWS_30:its log quotes what users wrote, which is nothing for a log
+  #checkov:skip=CKV_AWS_293:var.protect is on unless everything is to be destroyed
+  #checkov:skip=CKV_AWS_353:the usual metrics say enough about a database this small
+  #checkov:skip=CKV2_AWS_30:its log quotes what users wrote, which does not belong in a log
   #checkov:skip=CKV2_AWS_60:it is set below
   count                      = local.database
   identifier                 = var.name
   engine                     = "postgres"
-  engine_version             = "17" # from 15 on, RDS accepts nothing but TLS
+  engine_version             = "17" # from 15 on, RDS accepts only TLS
   instance_class             = var.database_class
   storage_type               = "gp3"
   allocated_storage          = var.database_storage
@@ -36,7 +36,7 @@ resource "aws_db_instance" "this" {
   backup_retention_period    = 7
   copy_tags_to_snapshot      = true
   deletion_protection        = var.protect
-  # The secret's random ending, so that a second final snapshot does not collide with a first.
+  # The secret's random ending keeps a second final snapshot from colliding with the first.
   final_snapshot_identifier = "${var.name}-final-${lower(substr(aws_secretsmanager_secret.made_up["database"].arn, -6, 6))}"
 }
 

@@ -1,4 +1,4 @@
-# How tasks reach AWS without a way to the internet. ECS itself needs none on Fargate.
+# How tasks reach AWS without internet access. On Fargate, ECS itself needs no endpoint.
 
 resource "aws_vpc_endpoint" "interface" {
   for_each = toset(concat(
@@ -14,7 +14,7 @@ resource "aws_vpc_endpoint" "interface" {
   tags                = { Name = "${var.name}-${each.key}" }
 }
 
-# ECR keeps the layers of images in a bucket of AWS's, and tasks need no other, unless they fetch pictures by URL.
+# ECR keeps images' layers in one of AWS's buckets. Tasks need no other bucket, unless they fetch pictures by URL.
 resource "aws_vpc_endpoint" "s3" {
   vpc_id          = aws_vpc.this.id
   service_name    = "com.amazonaws.${var.region}.s3"

@@ -1,4 +1,5 @@
-# Who may talk to whom: the world to the load balancer, it to the tasks, they to AWS's endpoints and the database.
+# Who may talk to whom: the world to the load balancer, the load balancer to the tasks, and the tasks to AWS's endpoints
+# and the database.
 
 resource "aws_security_group" "this" {
   for_each = {
@@ -7,7 +8,7 @@ resource "aws_security_group" "this" {
     endpoints     = "AWS services, from the tasks"
     database      = "PostgreSQL, from the tasks"
   }
-  #checkov:skip=CKV2_AWS_5:they are attached by their key, which checkov does not follow
+  #checkov:skip=CKV2_AWS_5:they are attached by key, which checkov cannot follow
   name        = "${var.name}-${each.key}"
   description = each.value
   vpc_id      = aws_vpc.this.id
@@ -17,7 +18,7 @@ resource "aws_security_group" "this" {
 locals {
   group = { for key, group in aws_security_group.this : key => group.id }
 
-  # from, to, port: between two groups, each flow needs a way out and a way in.
+  # Each flow between two groups needs a rule out and a rule in.
   flows = {
     service   = { from = "load-balancer", to = "tasks", port = 8000 }
     endpoints = { from = "tasks", to = "endpoints", port = 443 }

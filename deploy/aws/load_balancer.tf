@@ -1,12 +1,12 @@
 resource "aws_lb" "this" {
-  #checkov:skip=CKV2_AWS_76:AWSManagedRulesKnownBadInputsRuleSet is in waf.tf, in a loop that checkov does not follow
-  #checkov:skip=CKV2_AWS_28:WAF is a choice of the operator: var.waf
-  #checkov:skip=CKV_AWS_150:var.protect, which is on unless all is to be destroyed
+  #checkov:skip=CKV2_AWS_76:AWSManagedRulesKnownBadInputsRuleSet is in waf.tf, in a loop that checkov cannot follow
+  #checkov:skip=CKV2_AWS_28:WAF is the operator's choice: var.waf
+  #checkov:skip=CKV_AWS_150:var.protect is on unless everything is to be destroyed
   name                       = var.name
   load_balancer_type         = "application"
   subnets                    = values(aws_subnet.public)[*].id
   security_groups            = [local.group["load-balancer"]]
-  idle_timeout               = 60 # the service keeps connections for 75 seconds, so that it is never the one to hang up
+  idle_timeout               = 60 # the service keeps connections for 75 seconds, so that it never hangs up first
   drop_invalid_header_fields = true
   enable_deletion_protection = var.protect
 
@@ -16,14 +16,14 @@ resource "aws_lb" "this" {
   }
 
   depends_on = [
-    aws_s3_bucket_policy.access_logs, # before, the load balancer may not write there
-    aws_route.internet,               # before, its subnets have no way to the internet, and it is refused
+    aws_s3_bucket_policy.access_logs, # until then, the load balancer may not write there
+    aws_route.internet,               # until then, its subnets have no internet access, and it is refused
     aws_route_table_association.public,
   ]
 }
 
 resource "aws_lb_target_group" "this" {
-  #checkov:skip=CKV_AWS_378:TLS ends at the load balancer; from there on it is our own network
+  #checkov:skip=CKV_AWS_378:TLS ends at the load balancer; behind it is our own network
   name                          = var.name
   vpc_id                        = aws_vpc.this.id
   target_type                   = "ip"

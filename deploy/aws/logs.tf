@@ -1,13 +1,13 @@
 resource "aws_cloudwatch_log_group" "service" {
   #checkov:skip=CKV_AWS_158:CloudWatch encrypts with its own key
-  #checkov:skip=CKV_AWS_338:how long is the operator's choice: var.log_retention_days
+  #checkov:skip=CKV_AWS_338:the retention is the operator's choice: var.log_retention_days
   name              = "/captionist/${var.name}"
   retention_in_days = var.log_retention_days
 }
 
 locals {
-  metrics     = "Captionist"                  # where the service's own metrics go (CAPTIONIST_EMF_NAMESPACE)
-  log_metrics = "Captionist/Logs/${var.name}" # and those that are counted in its log
+  metrics     = "Captionist"                  # the service's own metrics (CAPTIONIST_EMF_NAMESPACE)
+  log_metrics = "Captionist/Logs/${var.name}" # metrics counted in its log
 }
 
 resource "aws_cloudwatch_log_metric_filter" "this" {
@@ -27,7 +27,7 @@ resource "aws_cloudwatch_log_metric_filter" "this" {
   }
 }
 
-# What the security groups turned away.
+# Traffic that the security groups rejected.
 resource "aws_flow_log" "rejected" {
   vpc_id          = aws_vpc.this.id
   traffic_type    = "REJECT"
@@ -37,7 +37,7 @@ resource "aws_flow_log" "rejected" {
 
 resource "aws_cloudwatch_log_group" "network" {
   #checkov:skip=CKV_AWS_158:CloudWatch encrypts with its own key
-  #checkov:skip=CKV_AWS_338:how long is the operator's choice: var.log_retention_days
+  #checkov:skip=CKV_AWS_338:the retention is the operator's choice: var.log_retention_days
   name              = "/captionist/${var.name}/network"
   retention_in_days = var.log_retention_days
 }
@@ -67,7 +67,7 @@ resource "aws_iam_role_policy" "flow_log" {
         Resource = "${aws_cloudwatch_log_group.network.arn}:*"
       },
       {
-        # It asks for all groups of the account.
+        # Flow logs list all of the account's groups.
         Effect   = "Allow"
         Action   = "logs:DescribeLogGroups"
         Resource = "*"

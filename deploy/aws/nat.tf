@@ -1,4 +1,4 @@
-# The way out for CAPTIONIST_FETCH_URLS; by default there is none.
+# Internet access for CAPTIONIST_FETCH_URLS; by default there is none.
 
 resource "aws_eip" "nat" {
   #checkov:skip=CKV2_AWS_19:it belongs to a NAT gateway, not to an instance

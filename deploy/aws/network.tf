@@ -1,9 +1,9 @@
-# A network over two zones: the load balancer's subnets reach the internet, the tasks' and the database's do not.
+# A network over two zones. The load balancer's subnets reach the internet; the tasks' and the database's do not.
 
 data "aws_availability_zones" "available" {
-  #checkov:skip=CKV_AWS_394:only the first two by name are taken, and a zone that AWS adds is the last
+  #checkov:skip=CKV_AWS_394:only the first two by name are used, and a zone that AWS adds comes last
   state = "available"
-  # Without Fargate or today's machines. Zones' names differ between accounts, these ids do not.
+  # Zones without Fargate or today's machines. Zones' names differ between accounts, these ids do not.
   exclude_zone_ids = ["use1-az3", "usw1-az2", "apne1-az3", "cac1-az3"]
 
   filter {
@@ -22,7 +22,7 @@ resource "aws_vpc" "this" {
   tags                 = { Name = var.name }
 }
 
-# Whoever forgets to name a security group gets one that lets nothing through.
+# Anything without a security group gets this one, which lets nothing through.
 resource "aws_default_security_group" "this" {
   vpc_id = aws_vpc.this.id
 }

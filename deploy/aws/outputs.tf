@@ -1,10 +1,10 @@
 output "load_balancer" {
-  description = "What the service's name shall point to: a CNAME to `name`, or an alias to both in Route 53"
+  description = "Where to point the service's domain name: a CNAME to `name`, or in Route 53 an alias to both"
   value       = { name = aws_lb.this.dns_name, zone = aws_lb.this.zone_id }
 }
 
 output "service" {
-  description = "The ECS service, as `aws ecs` wants it"
+  description = "The ECS service, under the names that `aws ecs` needs"
   value       = { cluster = aws_ecs_cluster.this.name, service = aws_ecs_service.this.name, task = aws_ecs_task_definition.this.arn }
 }
 
@@ -14,7 +14,7 @@ output "dashboard" {
 }
 
 output "log_group" {
-  description = "Where the service logs, for Logs Insights"
+  description = "The service's log group, for Logs Insights"
   value       = aws_cloudwatch_log_group.service.name
 }
 
@@ -24,7 +24,7 @@ output "alarm_topic" {
 }
 
 output "prometheus" {
-  description = "Amazon Managed Prometheus, as Grafana's data source wants it; null where it is off"
+  description = "Address of Amazon Managed Prometheus, for Grafana's data source; null if it is off"
   value       = one(aws_prometheus_workspace.this[*].prometheus_endpoint)
 }
 
@@ -34,6 +34,6 @@ output "buckets" {
 }
 
 output "final_snapshot" {
-  description = "What the database's snapshot will be called that stays when all is destroyed; null where there is no database"
+  description = "Name of the database snapshot that will remain after `terraform destroy`; null if there is no database"
   value       = one(aws_db_instance.this[*].final_snapshot_identifier)
 }

@@ -1,4 +1,4 @@
-# Amazon Managed Prometheus, with the rules of deploy/prometheus, and the collector beside each task that feeds it.
+# Amazon Managed Prometheus, with the rules of deploy/prometheus; a collector in each task feeds it.
 
 locals {
   prometheus = var.collector_image != null
@@ -6,7 +6,7 @@ locals {
 }
 
 resource "aws_prometheus_workspace" "this" {
-  #checkov:skip=CKV_AWS_342:the log would name rules that fail, which promtool has tested
+  #checkov:skip=CKV_AWS_342:the log would name failing rules, but promtool has tested them
   count = local.prometheus ? 1 : 0
   alias = var.name
 }
@@ -18,7 +18,7 @@ resource "aws_prometheus_rule_group_namespace" "this" {
   data         = file("${path.module}/../prometheus/rules/${each.value}")
 }
 
-# As deploy/container/alertmanager.yml has it, with the topic of the other alarms as the receiver.
+# As in deploy/container/alertmanager.yml, with the other alarms' topic as the receiver.
 resource "aws_prometheus_alert_manager_definition" "this" {
   count        = local.prometheus ? 1 : 0
   workspace_id = aws_prometheus_workspace.this[0].id
@@ -54,7 +54,7 @@ locals {
   collector = [for image in var.collector_image[*] : {
     name                   = "collector"
     image                  = image
-    essential              = false # captions go on without it
+    essential              = false # captions work without it
     user                   = "10001:10001"
     readonlyRootFilesystem = true
     memoryReservation      = 128
@@ -71,7 +71,7 @@ locals {
       prometheus = {
         config = {
           scrape_configs = [{
-            job_name        = "captionist" # the rules' and the dashboards'
+            job_name        = "captionist" # as in the rules and dashboards
             scrape_interval = "30s"
             # The containers of a task share its loopback, where /metrics needs no key.
             static_configs = [{ targets = ["127.0.0.1:${local.port}"] }]
@@ -79,7 +79,7 @@ locals {
         }
       }
     }
-    # All tasks have the same loopback: what tells their series apart is the task's ARN, as the label `instance`.
+    # All tasks have the same loopback address; the task's ARN, as the label `instance`, tells their series apart.
     processors = {
       memory_limiter    = { check_interval = "5s", limit_mib = 100 }
       resourcedetection = { detectors = ["ecs"] }
@@ -91,7 +91,7 @@ locals {
         endpoint    = "${local.prometheus ? aws_prometheus_workspace.this[0].prometheus_endpoint : ""}api/v1/remote_write"
         auth        = { authenticator = "sigv4auth" }
         target_info = { enabled = false }
-        # The names are Prometheus's already.
+        # The names already follow Prometheus's conventions.
         add_metric_suffixes = false
       }
     }

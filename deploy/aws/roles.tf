@@ -1,5 +1,5 @@
-# Two roles: ECS's own for starting a task (execution), and what the task itself may do. Roles are the account's, of all
-# regions, and so have the region in their names.
+# Two roles: ECS's own for starting a task (execution), and the task's. Roles belong to the account, across regions, so
+# their names contain the region.
 
 locals {
   ecr_image = "/^([0-9]+)\\.dkr\\.ecr\\.([^.]+)\\.amazonaws\\.com/(.+)@sha256:.*$/"
@@ -29,7 +29,7 @@ resource "aws_iam_role_policy" "execution" {
   policy = jsonencode({
     Version = "2012-10-17"
     Statement = [
-      { Effect = "Allow", Action = "ecr:GetAuthorizationToken", Resource = "*" }, # it knows no resources
+      { Effect = "Allow", Action = "ecr:GetAuthorizationToken", Resource = "*" }, # this action has no resources
       {
         Effect   = "Allow"
         Action   = ["ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"]
@@ -54,7 +54,7 @@ resource "aws_iam_role" "task" {
   assume_role_policy = local.taken_by_tasks
 }
 
-# With neither of the two the task may do nothing at all.
+# With neither of the two, the task has no rights at all.
 resource "aws_iam_role_policy" "protection" {
   count = var.scale_in_protection ? 1 : 0
   name  = "protect-itself"

@@ -1,5 +1,5 @@
-# Three signals, each of which may add tasks; tasks are taken away when processors and queue both allow it. Requests have
-# no say in that: where none come, the load balancer counts none, and for want of data nothing would be taken away.
+# Any of three signals may add tasks; tasks are removed when processors and queue both allow it. Requests do not count
+# for that: without any, the load balancer has no data, and without data nothing would be removed.
 
 resource "aws_appautoscaling_target" "this" {
   service_namespace  = "ecs"
@@ -40,7 +40,7 @@ resource "aws_appautoscaling_policy" "this" {
       }
     }
 
-    # The service's own: the mean over tasks of the pictures that wait in each.
+    # The service's own metric: the number of pictures waiting in a task, as the mean over tasks.
     dynamic "customized_metric_specification" {
       for_each = each.key == "queue" ? [1] : []
 

@@ -1,5 +1,5 @@
-# Secrets that AWS makes up, and that are written without passing through the state (write-only arguments). revision:
-# another number makes another secret. They are of a provider of their own: see versions.tf.
+# Secrets that AWS generates. They never pass through the state (write-only arguments). A new `revision` makes a new
+# secret. They have their own provider: see versions.tf.
 
 locals {
   recovery_days = var.protect ? 30 : 0
@@ -8,7 +8,7 @@ locals {
     { signing = { is = "CAPTIONIST_SECRET: signs the ids of captions", revision = var.signing_secret_version } },
     var.database ? { database = { is = "The password of the database", revision = var.database_password_version } } : {},
   )
-  # What an ECS task definition calls each: ARN:KEY:STAGE:VERSION. A new version makes new tasks.
+  # Each secret as an ECS task definition names it: ARN:KEY:STAGE:VERSION. A new version makes new tasks.
   made_up_from = {
     for key, version in aws_secretsmanager_secret_version.made_up : key => "${version.arn}:::${version.version_id}"
   }
@@ -23,7 +23,7 @@ ephemeral "aws_secretsmanager_random_password" "made_up" {
 
 resource "aws_secretsmanager_secret" "made_up" {
   #checkov:skip=CKV_AWS_149:Secrets Manager encrypts with its own key
-  #checkov:skip=CKV2_AWS_57:tasks read it when they start; its revision makes a new one, and new tasks with it
+  #checkov:skip=CKV2_AWS_57:tasks read it when they start; a new revision makes a new one, and new tasks
   for_each                = local.made_up
   provider                = aws.secrets
   name_prefix             = "${var.name}-${each.key}-"
@@ -39,7 +39,7 @@ resource "aws_secretsmanager_secret_version" "made_up" {
   secret_string_wo_version = each.value.revision
 }
 
-# Read back, so that the database gets what was kept, also where an apply failed between the two.
+# Read back, so that the database gets the stored password, even if an apply failed between the two.
 ephemeral "aws_secretsmanager_secret_version" "database" {
   count      = local.database
   provider   = aws.secrets
@@ -55,7 +55,7 @@ resource "aws_secretsmanager_secret" "api_keys" {
   recovery_window_in_days = local.recovery_days
 }
 
-# Not write-only: these are only the keys' SHA-256, and so a change of them is seen and applied.
+# Not write-only: these are only the keys' SHA-256, and this way Terraform sees and applies a change.
 resource "aws_secretsmanager_secret_version" "api_keys" {
   secret_id = aws_secretsmanager_secret.api_keys.id
   secret_string = jsonencode([

@@ -3,7 +3,7 @@ resource "aws_ecs_cluster" "this" {
 
   setting {
     name  = "containerInsights"
-    value = "enabled" # the counts of running and desired tasks are among its metrics
+    value = "enabled" # its metrics include the counts of running and desired tasks
   }
 }
 
@@ -38,10 +38,10 @@ resource "aws_ecs_service" "this" {
   }
 
   lifecycle {
-    ignore_changes = [desired_count] # scaling's
+    ignore_changes = [desired_count] # scaling sets it
   }
 
-  # Without these the first tasks cannot start, or nobody can reach them.
+  # Without these, the first tasks cannot start, or nobody can reach them.
   depends_on = [
     aws_iam_role_policy.execution,
     aws_lb_listener.https,

@@ -1,19 +1,20 @@
-# What one task is: the service, and perhaps the collector beside it.
+# What a task consists of: the service, and optionally the collector.
 
 locals {
   port         = 8000
-  stop_timeout = var.grace_period + 10 # five for ECS's agent to take protection back, two for the last traces
+  stop_timeout = var.grace_period + 10 # five seconds for ECS's agent to end protection, two for the last traces
 
   environment = merge(
     {
-      CAPTIONIST_ENGINES             = max(1, floor(var.cpu / 1024)) # the processors it sees are the machine's, not its share
+      CAPTIONIST_ENGINES             = max(1, floor(var.cpu / 1024)) # it sees the machine's processors, not its share
       CAPTIONIST_GRACE_PERIOD        = var.grace_period
       CAPTIONIST_EMF_INTERVAL        = var.emf_interval
       CAPTIONIST_SERVICE_NAME        = var.name
       CAPTIONIST_SCALE_IN_PROTECTION = var.scale_in_protection
       CAPTIONIST_LOG_FORMAT          = "json"
     },
-    # The password is libpq's PGPASSWORD. `require` encrypts; RDS's own authority is in no system's list of those to trust.
+    # libpq takes the password from PGPASSWORD. `require` encrypts without checking the certificate, as no system trusts
+    # RDS's own authority.
     { for database in aws_db_instance.this : "CAPTIONIST_DATABASE_URL" => "postgresql://${database.username}@${database.endpoint}/${database.db_name}?sslmode=require" },
     var.settings,
   )
@@ -51,7 +52,7 @@ locals {
     options = {
       awslogs-group   = aws_cloudwatch_log_group.service.name
       awslogs-region  = var.region
-      mode            = "non-blocking" # a log that cannot be written must not hold up captions
+      mode            = "non-blocking" # a blocked log must not hold up captions
       max-buffer-size = "8m"
     }
   }

@@ -1,4 +1,4 @@
-# What must be set
+# Required
 
 variable "image" {
   description = "The service's image in ECR, by digest: ACCOUNT.dkr.ecr.REGION.amazonaws.com/NAME@sha256:DIGEST"
@@ -15,7 +15,7 @@ variable "image" {
 }
 
 variable "certificate_arn" {
-  description = "ACM certificate of the name under which the service will be reached, in the same region"
+  description = "ACM certificate for the service's domain name, in the same region"
   type        = string
 
   validation {
@@ -29,7 +29,7 @@ variable "certificate_arn" {
 }
 
 variable "api_keys" {
-  description = "Clients' keys, by their SHA-256; `rate` is as 60/minute, and `admin` may export feedback"
+  description = "Clients' keys, as SHA-256; `rate` is a limit such as 60/minute, and `admin` may export feedback"
   type = list(object({
     name   = string
     sha256 = string
@@ -55,14 +55,14 @@ variable "api_keys" {
   }
   validation {
     condition     = alltrue([for key in var.api_keys : can(regex("^[1-9][0-9]*/(second|minute|hour|day)$", key.rate)) if key.rate != null])
-    error_message = "A rate is as 60/minute; the units are second, minute, hour and day."
+    error_message = "A rate is given as 60/minute; the units are second, minute, hour and day."
   }
 }
 
-# What it is called and where it runs
+# Name and place
 
 variable "name" {
-  description = "Begins the name of everything that is made; the metrics' dimension Service"
+  description = "Prefix of every resource's name; also the dimension Service of the metrics"
   type        = string
   default     = "captionist"
 
@@ -83,7 +83,7 @@ variable "region" {
   }
   validation {
     condition     = !can(regex("^(cn|us-gov|us-iso|eu-iso)", var.region))
-    error_message = "This is for AWS's public regions: in China, GovCloud and the isolated ones, ARNs and addresses are others."
+    error_message = "This is for AWS's public regions: in China, GovCloud and the isolated ones, ARNs and addresses differ."
   }
 }
 
@@ -94,7 +94,7 @@ variable "tags" {
 }
 
 variable "protect" {
-  description = "Refuse to delete the load balancer, the database and buckets that hold something; false before `terraform destroy`"
+  description = "Refuse to delete the load balancer, the database and buckets that are not empty; set to false before `terraform destroy`"
   type        = bool
   default     = true
 }
@@ -102,7 +102,7 @@ variable "protect" {
 # Network
 
 variable "vpc_cidr" {
-  description = "Addresses of the network"
+  description = "Address range of the network"
   type        = string
   default     = "10.20.0.0/20"
 
@@ -140,7 +140,7 @@ variable "waf" {
 }
 
 variable "waf_rate" {
-  description = "Requests that WAF allows to one address in five minutes"
+  description = "Requests that WAF allows from one address in five minutes"
   type        = number
   default     = 3000
 }

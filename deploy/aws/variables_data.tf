@@ -18,7 +18,7 @@ variable "database_class" {
 }
 
 variable "database_storage" {
-  description = "GiB of storage to begin with; it grows up to five times that"
+  description = "GiB of storage at the start; it grows up to five times that"
   type        = number
   default     = 20
 
@@ -29,13 +29,13 @@ variable "database_storage" {
 }
 
 variable "database_multi_az" {
-  description = "Keep a second database in the other zone; captions need none"
+  description = "Keep a standby database in the other zone; captions need no database"
   type        = bool
   default     = false
 }
 
 variable "database_password_version" {
-  description = "Add one to make a new password"
+  description = "Add 1 to make a new password"
   type        = number
   default     = 1
 }
@@ -47,7 +47,7 @@ variable "exports" {
 }
 
 variable "exports_days" {
-  description = "Days until exports are deleted, and with them what users have taken back since"
+  description = "Days until exports are deleted, including what users have since taken back"
   type        = number
   default     = 30
 
@@ -57,16 +57,16 @@ variable "exports_days" {
   }
 }
 
-# Watching
+# Monitoring
 
 variable "log_retention_days" {
-  description = "Days until logs are deleted, the load balancer's included"
+  description = "Days until logs are deleted, including the load balancer's"
   type        = number
   default     = 90
 }
 
 variable "emf_interval" {
-  description = "Seconds between the service's own metrics in CloudWatch"
+  description = "Seconds between data points of the service's own metrics in CloudWatch"
   type        = number
   default     = 10
 
@@ -77,7 +77,7 @@ variable "emf_interval" {
 }
 
 variable "alarm_emails" {
-  description = "Addresses that are told of alarms, after each has confirmed it"
+  description = "Mail addresses that alarms are sent to, once each has confirmed the subscription"
   type        = set(string)
   default     = []
 
@@ -88,7 +88,7 @@ variable "alarm_emails" {
 }
 
 variable "collector_image" {
-  description = "A copy of the ADOT collector in ECR, by digest, turns Amazon Managed Prometheus on"
+  description = "A copy of the ADOT collector in ECR, by digest; setting it turns Amazon Managed Prometheus on"
   type        = string
   default     = null
 

@@ -1,13 +1,13 @@
 # Tasks
 
 variable "cpu_architecture" {
-  description = "X86_64 or ARM64; the image must be for it"
+  description = "X86_64 or ARM64; the image must be built for it"
   type        = string
   default     = "X86_64"
 }
 
 variable "cpu" {
-  description = "CPU units of a task: 1024 are one vCPU, and each whole vCPU runs batches of its own"
+  description = "CPU units per task: 1024 are one vCPU, and each whole vCPU runs its own batches"
   type        = number
   default     = 1024
 
@@ -18,12 +18,12 @@ variable "cpu" {
 }
 
 variable "memory" {
-  description = "Memory of a task in MiB; a vCPU needs some 1,000 (docs/service.md), and the collector 200"
+  description = "Memory per task in MiB; a vCPU needs about 1,000 (docs/service.md), and the collector 200"
   type        = number
   default     = 2048
 
   validation {
-    # An unknown number of CPU units has a message of its own.
+    # An unknown number of CPU units has its own message.
     condition = contains(try({
       256   = [512, 1024, 2048]
       512   = range(1024, 4097, 1024)
@@ -81,7 +81,7 @@ variable "settings" {
 }
 
 variable "signing_secret_version" {
-  description = "Add one to make a new CAPTIONIST_SECRET; the ids of captions written before are then unknown"
+  description = "Add 1 to make a new CAPTIONIST_SECRET; ids of earlier captions then become invalid"
   type        = number
   default     = 1
 }
@@ -89,7 +89,7 @@ variable "signing_secret_version" {
 # Scaling
 
 variable "min_tasks" {
-  description = "Fewest tasks; two, so that one zone may fail"
+  description = "Minimum number of tasks; two, so that one zone may fail"
   type        = number
   default     = 2
 
@@ -100,7 +100,7 @@ variable "min_tasks" {
 }
 
 variable "max_tasks" {
-  description = "Most tasks: what the bill can come to"
+  description = "Maximum number of tasks; it limits the bill"
   type        = number
   default     = 10
 
@@ -109,14 +109,14 @@ variable "max_tasks" {
     error_message = "max_tasks must be a whole number and not below min_tasks."
   }
   validation {
-    # A sixteenth of the network, less what AWS, the endpoints and the database take.
+    # A sixteenth of the network, minus the addresses of AWS, the endpoints and the database.
     condition     = var.max_tasks <= pow(2, 28 - tonumber(split("/", var.vpc_cidr)[1])) - 16
     error_message = "Each zone's subnet must have addresses for max_tasks, since a deployment doubles them, or the other zone may fail: 48 in a /22, 240 in a /20, 4080 in a /16. Give vpc_cidr more room."
   }
 }
 
 variable "cpu_target" {
-  description = "Mean CPU use of the tasks to keep to, in percent"
+  description = "Target for the tasks' mean CPU use, in percent"
   type        = number
   default     = 60
 
@@ -127,7 +127,7 @@ variable "cpu_target" {
 }
 
 variable "requests_target" {
-  description = "Requests a minute to each vCPU to keep to; 280 are 55 % of what docs/service.md measured"
+  description = "Target for requests per minute and vCPU; 280 are 55 % of what docs/service.md measured"
   type        = number
   default     = 280
 
@@ -138,19 +138,20 @@ variable "requests_target" {
 }
 
 variable "queue_target" {
-  description = "Mean number of pictures waiting in each task to keep to"
+  description = "Target for the mean number of pictures waiting in each task"
   type        = number
   default     = 2
 
   validation {
-    # The alarm is at four times the target, and what is in the engine waits no more: a quarter could never be reached.
+    # The alarm is at four times the target. Pictures in the engine no longer wait, so with a target of a quarter of the
+    # queue, the alarm could never go off.
     condition     = var.queue_target > 0 && 8 * var.queue_target <= try(tonumber(lookup(var.settings, "CAPTIONIST_MAX_QUEUE", "64")), 64)
     error_message = "The target is above 0 and at most an eighth of CAPTIONIST_MAX_QUEUE in `settings`, which is 64 by default."
   }
 }
 
 variable "scale_in_protection" {
-  description = "Let tasks with pictures in them refuse to be scaled in; under steady load that also holds up deployments"
+  description = "Protect tasks with pictures in them from scale-in; under steady load, this also holds up deployments"
   type        = bool
   default     = false
 }

@@ -17,7 +17,7 @@ provider "aws" {
   }
 }
 
-# The same once more, for what is made with ephemeral resources: Terraform's tests cannot mock those, and so mock all but
+# The same provider again, for ephemeral resources. Terraform's tests cannot mock those, so they mock everything except
 # this one.
 provider "aws" {
   alias  = "secrets"

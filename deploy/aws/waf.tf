@@ -1,9 +1,9 @@
 locals {
   waf = var.waf ? 1 : 0
 
-  # AWS's rules, each with those of them that only count: they find what looks like an attack in any large body, and ours are
-  # pictures, megabytes of them. KnownBadInputs reads bodies, too, but for whole phrases of attacks, which no picture has by
-  # chance: it blocks.
+  # AWS's rule groups, each with the rules that only count. These would take any large body for an attack, and ours are
+  # megabytes of pictures. KnownBadInputs reads bodies, too, but looks for whole phrases of attacks, which no picture has
+  # by chance: it blocks.
   waf_groups = {
     AWSManagedRulesAmazonIpReputationList = []
     AWSManagedRulesKnownBadInputsRuleSet  = []
@@ -40,7 +40,7 @@ resource "aws_wafv2_web_acl" "this" {
     visibility_config {
       metric_name                = "${var.name}-rate"
       cloudwatch_metrics_enabled = true
-      sampled_requests_enabled   = false # samples would show headers, keys among them
+      sampled_requests_enabled   = false # samples would show headers, including keys
     }
   }
 
@@ -96,9 +96,9 @@ resource "aws_wafv2_web_acl_association" "this" {
 
 resource "aws_cloudwatch_log_group" "waf" {
   #checkov:skip=CKV_AWS_158:CloudWatch encrypts with its own key
-  #checkov:skip=CKV_AWS_338:how long is the operator's choice: var.log_retention_days
+  #checkov:skip=CKV_AWS_338:the retention is the operator's choice: var.log_retention_days
   count             = local.waf
-  name              = "aws-waf-logs-${var.name}" # WAF writes only to groups of such names
+  name              = "aws-waf-logs-${var.name}" # WAF writes only to groups with this prefix
   retention_in_days = var.log_retention_days
 }
 
@@ -113,7 +113,7 @@ resource "aws_wafv2_web_acl_logging_configuration" "this" {
     }
   }
 
-  # What passed is in the load balancer's own log; nearly every picture counts as too large a body.
+  # Requests that passed are in the load balancer's own log; nearly every picture is counted as too large a body.
   logging_filter {
     default_behavior = "DROP"
 

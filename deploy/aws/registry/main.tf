@@ -1,5 +1,5 @@
-# Where the images are. On its own, since they must be there before the service, and outlive it: for rolling back, and
-# for several services (staging, production) that run the same image.
+# The images' repositories. They are separate, since images must exist before the service and outlive it: for rolling
+# back, and for several services (staging, production) that run the same image.
 
 terraform {
   required_version = ">= 1.11"
@@ -21,7 +21,7 @@ provider "aws" {
 }
 
 variable "name" {
-  description = "The service's repository; the collector's has -collector added"
+  description = "Name of the service's repository; the collector's ends in -collector"
   type        = string
   default     = "captionist"
 
@@ -77,9 +77,9 @@ resource "aws_ecr_lifecycle_policy" "this" {
   policy = jsonencode({
     rules = [
       {
-        # Images of an index (one for each architecture) have no tag, but ECR keeps them for as long as the index.
+        # The images in an index (one per architecture) have no tag, but ECR keeps them as long as the index.
         rulePriority = 1
-        description  = "what has lost its tag"
+        description  = "images that lost their tag"
         selection    = { tagStatus = "untagged", countType = "sinceImagePushed", countUnit = "days", countNumber = 14 }
         action       = { type = "expire" }
       },
@@ -94,6 +94,6 @@ resource "aws_ecr_lifecycle_policy" "this" {
 }
 
 output "repositories" {
-  description = "Where to push images to"
+  description = "Where to push images"
   value       = { for key, repository in aws_ecr_repository.this : key => repository.repository_url }
 }

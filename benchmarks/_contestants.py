@@ -1,4 +1,4 @@
-"""What captions are made by: Captionist, and transformers in torch as a user would write it."""
+"""What makes captions: Captionist, and transformers in torch as a user would write it."""
 
 import contextlib
 import logging
@@ -30,26 +30,26 @@ from captionist.model.vision import VitEncoder
 from captionist.training.recipe import load_recipe
 
 STEPS = 11
-"""Tokens that models with random weights write, about as many as the embedded model's captions have."""
+"""Tokens that models with random weights write: about as many as in the embedded model's captions."""
 
 _VIT_B = ViTConfig()
 _GPT2_SMALL = GPT2Config()
 
 
 class Search(Enum):
-    """How captions are searched for: greedily, or as each contestant does by itself, others with five beams."""
+    """How captions are searched for: greedily, or by each contestant's default; those without one take five beams."""
 
     GREEDY = "greedy"
     DEFAULT = "default"
 
     @property
     def beams(self) -> int:
-        """Of whom has no default of its own."""
+        """The beams of a contestant without a default of its own."""
         return 1 if self is Search.GREEDY else 5
 
 
 class Kind(Enum):
-    """Whom a worker plays."""
+    """Which contestant a worker is."""
 
     OURS = auto()
     TRANSFORMERS = auto()
@@ -59,7 +59,7 @@ class Kind(Enum):
 
 
 class Worker:
-    """A contestant in a process of its own, which ends with this one."""
+    """A contestant in its own process, which ends with this one."""
 
     def __init__(self, kind: Kind, model: Path | None = None) -> None:
         spawn = multiprocessing.get_context("spawn")
@@ -68,7 +68,7 @@ class Worker:
         self._process.start()
 
     def seconds(self, pictures: Sequence[bytes], search: Search) -> float:
-        """How long it takes to caption these."""
+        """How long it takes to caption these pictures."""
         self._pipe.send((list(pictures), search))
         seconds: float = self._pipe.recv()
         return seconds
@@ -77,7 +77,7 @@ class Worker:
 def _work(pipe: Connection, kind: Kind, model: Path | None) -> None:
     torch.set_num_threads(available_cores())
     contestant = _contestant(kind, model)
-    with contextlib.suppress(EOFError):  # who asked has ended
+    with contextlib.suppress(EOFError):  # the process that asked has ended
         while True:
             pictures, search = pipe.recv()
             begun = time.perf_counter()
@@ -115,7 +115,7 @@ class Ours:
         return self.run(pictures, **({"num_beams": search.beams} if self._fixed else {}))
 
     def run(self, pictures: Sequence[bytes], **changes: int) -> list[str]:
-        """With some options of the search changed."""
+        """Caption with some options of the search changed."""
         options = self._fixed | changes
         if len(pictures) == 1:
             return [self.captioner.caption(pictures[0], **options).text]  # type: ignore[arg-type]
@@ -126,7 +126,7 @@ class Ours:
 class Transformers:
     """The bundle's own weights in float32: the encoder in eager torch, the decoder as GPT2LMHeadModel.generate.
 
-    Its detector, which torch has no weights of, is the bundle's: it costs them what it costs us.
+    The detector is the bundle's, since there are no torch weights for it: it costs both sides the same.
     """
 
     def __init__(self, captioner: Captioner, compiled: bool = False) -> None:
@@ -203,8 +203,8 @@ def _pixels(prepared: Sequence[Prepared]) -> Tensor:
 
 
 def write_base_bundle(directory: Path, tokenizer: str) -> None:
-    """`base_model` as a bundle in int8, which is what a user would export for speed."""
+    """`base_model` as a bundle in int8, as a user would export it for speed."""
     model, recipe = base_model(tokenizer), load_recipe(Path("recipes/flickr8k-base.yaml"))
     directory.mkdir(parents=True)
-    logging.disable(logging.INFO)  # the exporter tells of every step
+    logging.disable(logging.INFO)  # the exporter logs every step
     write_unscored(model, recipe, directory, "base", "int8")

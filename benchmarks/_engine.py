@@ -1,6 +1,7 @@
-"""The engine alone, in a process of its own: captions the pictures of a folder whenever a line asks for some seconds.
+"""The engine alone, in its own process: captions the pictures of a folder for as many seconds as a line asks for.
 
-A line of standard input is the number of seconds; a line of standard output is {"moments": [...]}: when each was done.
+A line of standard input is the number of seconds; a line of standard output is {"moments": [...]}: when each picture
+was done.
 """
 
 import argparse
@@ -35,7 +36,7 @@ def _run(captioner: Captioner, pictures: list[bytes], batch: int, loops: int, se
     begun = time.monotonic()
 
     def loop(number: int) -> None:
-        # Each begins elsewhere, so that they do not do the same pictures at once.
+        # Each loop begins elsewhere, so that they do not all caption the same pictures at once.
         offset = number * len(pictures) // loops
         ordered = pictures[offset:] + pictures[:offset]
         while True:

@@ -1,4 +1,4 @@
-"""The same model behind LitServe with batching, for comparison; needs an environment of its own:
+"""The same model behind LitServe with batching, for comparison; needs its own environment:
 
 python3 -m venv /tmp/litserve && /tmp/litserve/bin/pip install litserve python-multipart .
 """

@@ -1,4 +1,4 @@
-"""A bundle's model in eager torch, and its decoder as transformers' own GPT-2, to be run there as others would."""
+"""A bundle's model in eager torch, and its decoder as transformers' own GPT-2, to run as others would."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from captionist.model.fusion import VisionPrefixLM
 from captionist.model.restore import load_bundle
 from captionist.training.recipe import load_recipe
 
-_RECIPE = Path("recipes/captionist-small.yaml")  # which describes the embedded model
+_RECIPE = Path("recipes/captionist-small.yaml")  # describes the embedded model
 
 
 def restore(bundle: Bundle) -> VisionPrefixLM:

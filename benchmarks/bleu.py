@@ -1,6 +1,6 @@
 """A model's captions under each well-known mistake in scoring BLEU: python -m benchmarks.bleu CORPUS.
 
-Whoever meets a "BLEU-2 of 87" on Flickr8k finds here what makes one; docs/bleu.md tells the story.
+If you have met a "BLEU-2 of 87" on Flickr8k, this shows how such figures come about; docs/bleu.md tells the story.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from captionist.evaluation.words import Words
 from captionist.inference.encoding import Encoding
 from harness.report import circumstances, show, write
 
-_PADDED_LENGTH = 34  # the longest caption of Flickr8k with its start and end tokens, to which much code pads
+_PADDED_LENGTH = 34  # the longest caption of Flickr8k with its start and end tokens; much code pads to it
 _MEMORISED = 0.9  # share of captions that a split by caption row leaves in training
 _BATCH = 16
 _WEIGHTS = [(1.0,), (1 / 2,) * 2, (1 / 3,) * 3, (1 / 4,) * 4]  # of n-grams, for BLEU-1 to BLEU-4
@@ -51,7 +51,8 @@ def main() -> None:
 
 def score(examples: Sequence[Example], candidates: Sequence[str], captioner: Captioner) -> dict[str, Bleu]:
     """Captions scored correctly and under each mistake. candidates [N]: what the captioner wrote for the examples [N],
-    whose pictures can be read."""
+    whose pictures can be read.
+    """
     references = [[tokenize(text) for text in example.references] for example in examples]
     words = [tokenize(text) for text in candidates]
     forced = [tokenize(text) for text in teacher_forced(examples, captioner)]
@@ -69,9 +70,9 @@ def score(examples: Sequence[Example], candidates: Sequence[str], captioner: Cap
 
 
 def teacher_forced(examples: Sequence[Example], captioner: Captioner) -> list[str]:
-    """What the model thinks most likely after each beginning of a picture's first reference, joined to a text.
+    """The model's likeliest token after each beginning of a picture's first reference, joined to a text.
 
-    That is how training measures a model, and no caption: every word is right up to the one that is predicted.
+    Training measures a model this way, but it is no caption: every word before the predicted one is right.
     """
     texts = []
     for start in range(0, len(examples), _BATCH):
@@ -85,7 +86,7 @@ def teacher_forced(examples: Sequence[Example], captioner: Captioner) -> list[st
 
 
 def _predicted(captioner: Captioner, encoding: Encoding, tokens: Sequence[list[int]]) -> list[list[int]]:
-    """The likeliest token in the place of each given one. Rows are run to the longest; what is too much is dropped."""
+    """The likeliest token in place of each given one. Rows are padded to the longest; what is too much is dropped."""
     decoder, length = captioner.decoder, max(map(len, tokens))
     padded = np.array([row + [decoder.eos_id] * (length - len(row)) for row in tokens], dtype=np.int64)
     step = decoder.prefill(encoding.visual_tokens)
@@ -111,7 +112,7 @@ def _special_tokens(references: Sequence[Sequence[Words]], candidates: Sequence[
 
 
 def _memorised(references: Sequence[Sequence[Words]], candidates: Sequence[Words]) -> Bleu:
-    """Nine captions of ten are a reference of the picture: what a model says that has learnt it by heart."""
+    """Nine captions in ten are a reference of the picture: the output of a model that has learnt them by heart."""
     drawn = random.Random(0)
     said = [
         drawn.choice(group) if drawn.random() < _MEMORISED else words

@@ -1,7 +1,7 @@
-"""Pictures a second into a table: this process, and one and two actors on Ray, turn by turn, from a folder.
+"""Pictures per second into a table, from a folder: this process, and one and two actors on Ray, in turn.
 
-Counted from the first rows on, so that it is what a long run comes to; how long these took is told beside it. Ray
-listens on all interfaces: run it with a network of its own, as in
+The count starts after the first rows, so that it holds for a long run; the time until then is given beside it. Ray
+listens on all interfaces, so run this in a network of its own, as in
 unshare --net sh -c 'ip link set lo up && exec "$@"' sh python -m benchmarks.collections
 """
 
@@ -13,7 +13,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-# Ray would give way to all else that runs, which the process that captions locally does not.
+# By default, Ray gives way to everything else that runs; the process that captions locally does not.
 os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0"}
 
 import ray
@@ -27,7 +27,7 @@ from harness.report import circumstances, show, write
 
 
 def measure(runner: Runner, addresses: Sequence[Address]) -> dict[str, float]:
-    """Pictures a second after the first rows, and the seconds until these."""
+    """Pictures per second after the first rows, and the seconds until those."""
     times: list[float] = []
     with tempfile.TemporaryDirectory() as folder, Table(f"{folder}/t", {}) as table:
         begun = time.monotonic()

@@ -1,7 +1,7 @@
 """Kills the service with SIGKILL at random moments while feedback comes in: what was acknowledged must be there.
 
-Requests that got no answer are sent again with their Idempotency-Key, and so are some that had one. In the end the
-export must hold every acknowledged feedback once, with its picture where that was to be kept, and nothing twice.
+Requests that got no answer are sent again with their Idempotency-Key, and so are some that got one. In the end, the
+export must hold every acknowledged feedback once, with its picture if that was to be kept, and nothing twice.
 
 SIGKILL ends a process, not the machine: what the kernel has not yet written survives it.
 """
@@ -32,19 +32,19 @@ _POSTERS = 6
 
 @dataclass(slots=True)
 class Ledger:
-    """What the clients know. Each feedback is told apart by its comment, a number."""
+    """What the clients know. Each feedback is identified by its comment, a number."""
 
     acknowledged: dict[str, str] = field(default_factory=dict)
-    """The id that was given for each comment."""
+    """The id that was returned for each comment."""
     with_picture: set[str] = field(default_factory=set)
     keyed: list[tuple[str, bytes]] = field(default_factory=list)
-    """Comment and request of what was acknowledged and may be sent again."""
+    """Comments and requests that were acknowledged and may be sent again."""
     unanswered: list[tuple[str, bytes]] = field(default_factory=list)
-    """Of what must be sent again."""
+    """Comments and requests that must be sent again."""
     sent: int = 0
     replayed: int = 0
     changed: int = 0
-    """Replays that were answered with another id than at first."""
+    """Replays that were answered with another id than the first time."""
     other: Counter[int] = field(default_factory=Counter)
     """Statuses other than 201."""
 
@@ -105,14 +105,14 @@ class Poster:
 
 
 def _kill(service: Service) -> None:
-    """SIGKILL; it is started again at once, with the same data, and not waited for."""
+    """SIGKILL; the service is started again at once, with the same data, and not waited for."""
     service.kill()
     service.start()
 
 
 async def _lives(service: Service, ledger: Ledger, kills: int, chance: random.Random, start_seconds: float) -> None:
     for _ in range(kills):
-        if chance.random() < 0.1:  # as it starts
+        if chance.random() < 0.1:  # while it starts
             await asyncio.sleep(chance.random() * start_seconds)
             _kill(service)
             continue
@@ -123,7 +123,7 @@ async def _lives(service: Service, ledger: Ledger, kills: int, chance: random.Ra
             _kill(service)
             await asyncio.gather(*posters)
     service.wait_until_ready()
-    while ledger.unanswered:  # those of the last life
+    while ledger.unanswered:  # from the last life
         comment, request = ledger.unanswered[-1]
         async with client(service.port) as connections:
             answer = await connections.send(request)

@@ -1,8 +1,8 @@
-"""A round of feedback without users: pictures that a model never saw become an export, references as corrections.
+"""A round of feedback without users: pictures that a model never saw become an export, references become corrections.
 
-`python -m benchmarks.feedback_round --data flickr8k --about snow --out round` writes `round/original`,
-the corpus without those pictures, and `round/feedback`, the export; it prints the commands that run the round, and
-trains nothing itself. docs/feedback.md tells what they do.
+`python -m benchmarks.feedback_round --data flickr8k --about snow --out round` writes `round/original`, the corpus
+without those pictures, and `round/feedback`, the export. It prints the commands that run the round, and trains nothing
+itself. docs/feedback.md describes them.
 """
 
 import argparse
@@ -27,11 +27,11 @@ captionist compare {out}/old {out}/new --data {out}/original --corrections {out}
 
 
 def prepare(data: Path, out: Path, pictures: int, about: str | None = None, seed: int = 0) -> tuple[Path, Path]:
-    """Write both corpora into `out`, a new folder, and return where they are: the original one and the export.
+    """Write both corpora into `out`, a new folder, and return their paths: the original one and the export.
 
-    Args: data: a corpus with a train and a dev split; pictures: how many are corrected, drawn at random of the train
-    split; about: a word, so that only pictures of which most references say it are drawn, and none of them is left in
-    the original. Raises DataError where there is no such picture, or where none would be left.
+    Args: data: a corpus with a train and a dev split; pictures: how many are corrected, drawn at random from the train
+    split; about: a word, so that only pictures are drawn for which most references say it, and none of them stays in
+    the original. Raises DataError if there is no such picture, or none would be left.
     """
     corpus = open_corpus(data)
     train, dev = corpus.split("train"), corpus.split("dev")

@@ -1,10 +1,10 @@
-"""One picture at a time, JPEG bytes to sentence: Captionist, and what a user would run instead, turn by turn.
+"""One picture at a time, JPEG bytes to sentence: Captionist, and what a user would run instead, in turn.
 
-Every contestant is a process of its own. In each turn it gets five pictures, one after the other, and the next
-contestant the same five, so that ratios are of moments near each other, and nobody starts each picture with caches that
-hold somebody else's weights; told are the medians of the pictures' ratios. "Same weights" are those of the embedded
-model. ViT-B/16 + GPT-2 small have random ones and write a fixed number of tokens: only their cost means anything.
-By default ours searches as its bundle says, and lets sentences of other pictures compete; all others take five beams.
+Every contestant is its own process. In each turn, it gets five pictures, one after the other, and the next contestant
+gets the same five. So ratios compare moments close to each other, and nobody starts each picture with somebody else's
+weights in the caches. The results are medians of the pictures' ratios. "Same weights" are the embedded model's.
+ViT-B/16 + GPT-2 small has random weights and writes a fixed number of tokens: only its cost means anything. By default,
+ours searches as its bundle says, with sentences about other pictures competing; all others take five beams.
 """
 
 import argparse
@@ -23,9 +23,9 @@ _TARGETS = (
     ("ViT-B/16 + GPT-2 small in transformers", "ours", Search.GREEDY, 30.0),
     ("ViT-B/16 + GPT-2 small in transformers", "ViT-B/16 + GPT-2 small in ours", Search.GREEDY, 4.0),
 )
-_TO_GREEDY = 1.4  # times what it costs, the default search may cost at most
+_TO_GREEDY = 1.4  # the default search may cost at most this many times as much
 _TURN = 5  # pictures
-_PAUSE = 0.03  # seconds, in which the threads of whoever was before fall asleep
+_PAUSE = 0.03  # seconds for the previous contestant's threads to fall asleep
 
 
 def main() -> None:

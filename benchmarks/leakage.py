@@ -1,7 +1,7 @@
 """How well copies of evaluation pictures are told from other pictures: python -m benchmarks.leakage FLICKR8K.
 
-On the corpus's own split, where train and dev are known to be different pictures: how near they come to one another,
-how many captions they share, and how many changed copies of dev pictures are recognised.
+On the corpus's own split, where train and dev are known to be different pictures: how near they come to each other, how
+many captions they share, and how many changed copies of dev pictures are recognised.
 """
 
 import argparse
@@ -65,7 +65,7 @@ def hash_all(examples: Sequence[Example]) -> Hashes:
 
 
 def shared_captions(train: Sequence[Example], dev: Sequence[Example]) -> Counter[int]:
-    """How many train pictures share 0, 1, ... captions with the dev picture with which they share most."""
+    """How many train pictures share 0, 1, ... captions with the dev picture that they share most with."""
     texts = [{clean_caption(text, lowercase=True) for text in example.references} for example in dev]
     counts: Counter[int] = Counter()
     for example in train:
@@ -75,7 +75,7 @@ def shared_captions(train: Sequence[Example], dev: Sequence[Example]) -> Counter
 
 
 def copies_found(examples: Sequence[Example], hashes: Hashes) -> dict[str, float]:
-    """The share of pictures that are recognised after each change."""
+    """The share of pictures recognised after each change."""
 
     def resized(height: int, width: int) -> Callable[[Pixels], Pixels]:
         return lambda rgb: images.squeeze(rgb, (height, width))

@@ -1,8 +1,8 @@
-"""Public captioners in full size: the bundle that `captionist model import` makes, beside transformers in eager torch.
+"""Public captioners at full size: the bundle that `captionist model import` makes, and transformers in eager torch.
 
 Weights are random and the same on both sides, ours in int8, theirs in float32, and captions have a fixed number of
-tokens: only the cost means anything. Contestants are processes of their own and take turns with the same pictures, so
-that ratios are of moments near each other, also on a machine that others use.
+tokens: only the cost means anything. Contestants are separate processes and take turns with the same pictures, so that
+ratios compare moments close to each other, even on a machine that others use.
 """
 
 import argparse
@@ -36,11 +36,11 @@ _CLASSES: dict[str, Any] = {
     "blip": BlipForConditionalGeneration,
     "vit-gpt2": VisionEncoderDecoderModel,
 }
-_BATCH = 8  # pictures that transformers gets at once, as ours
+_BATCH = 8  # pictures that transformers gets at a time, as many as ours
 
 
 class Transformers:
-    """The checkpoint as its card on the hub says: image processor, model, `generate`."""
+    """The checkpoint as its card on the hub describes: image processor, model, `generate`."""
 
     def __init__(self, hub: Path, family: str) -> None:
         self._model = _CLASSES[family].from_pretrained(hub, attn_implementation="eager").eval()
@@ -60,7 +60,7 @@ class Transformers:
 
 
 def _peak() -> int:
-    """Bytes of memory that this process has had at most; what getrusage says, a child has from its parent."""
+    """The most memory, in bytes, that this process has had. A child inherits its parent's figure in getrusage."""
     lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
 
@@ -80,7 +80,7 @@ def _work(pipe: Connection, folder: Path, family: str, ours: bool) -> None:
 
 
 def _measured(arguments: Sequence[str], given: bytes = b"") -> dict[str, float]:
-    """Seconds and peak memory of the command line, called with these arguments."""
+    """Seconds and peak memory of the command line with these arguments."""
     script = (
         "import sys\nfrom captionist.cli import main\n"
         "try: main(sys.argv[1:])\nexcept SystemExit: pass\n"
@@ -138,7 +138,7 @@ def main() -> None:
     given = parser.parse_args()
     pictures = photographs(given.pictures, given.count)
     result: dict[str, Any] = circumstances() | {"pictures": len(pictures), "folder": given.folder, "families": {}}
-    del result["model"]  # which takes no part in it
+    del result["model"]  # it takes no part in it
     for family in given.families:
         with tempfile.TemporaryDirectory() as folder:
             result["families"][family] = _compare(Path(folder), family, pictures, given.folder, given.tiny)

@@ -1,8 +1,8 @@
-"""How near each stage of a caption comes to what this machine can do.
+"""How close each stage of a caption comes to what this machine can do.
 
 Measured: the rates of large matrix products in float32 and in int8 through the same ONNX Runtime, and of copying
-memory. Counted: the multiplications and additions of each graph's convolutions and matrix products, and the bytes of
-its weights. A stage's limit is what takes longer, computing at those rates or reading at that one.
+memory. Counted: the multiplications and additions in each graph's convolutions and matrix products, and the bytes of
+its weights. A stage's limit is whichever takes longer at these rates: computing, or reading.
 """
 
 import argparse
@@ -28,9 +28,9 @@ from captionist.inference.engine import Engine
 from captionist.inference.sessions import session_options
 from harness.report import circumstances, show, verdict, write
 
-_TARGET = 0.5  # of the limit, by the encoder
+_TARGET = 0.5  # of the limit, for the encoder
 _SIDE = 1024  # of the square matrices whose product is measured
-_HEAD = 4096  # columns; a wider product is the output layer, which reads the last token alone
+_HEAD = 4096  # columns; a wider product is the output layer, which reads only the last token
 _OPSETS = [helper.make_opsetid("", 20), helper.make_opsetid("com.microsoft", 1)]
 
 
@@ -79,7 +79,7 @@ def main() -> None:
 
 
 def _product_rate(operator: str, dtype: Any, threads: int) -> float:
-    """Operations a second of a square matrix product, a multiplication and an addition counted each."""
+    """Operations per second of a square matrix product; a multiplication and an addition count as one each."""
     kind = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
     result = TensorProto.FLOAT if dtype == np.float32 else TensorProto.INT32
     other = kind if dtype == np.float32 else TensorProto.INT8
@@ -101,7 +101,7 @@ def _product_rate(operator: str, dtype: Any, threads: int) -> float:
 
 
 def _stream_rate() -> float:
-    """Bytes a second that one thread reads and writes in copying what no cache holds."""
+    """Bytes per second that one thread reads and writes when copying more than any cache holds."""
     source = np.ones(64 << 20, np.float32)
     target = np.empty_like(source)
     return 2 * source.nbytes / _median(lambda: np.copyto(target, source), 7)
@@ -141,7 +141,7 @@ def _stage(graph: str, given: argparse.Namespace, rates: dict[str, float]) -> di
 def _operations(graph: onnx.GraphProto, rows: int) -> dict[str, float]:
     """Multiplications and additions of the products with constant weights, by the arithmetic that they are done in.
 
-    rows: how many tokens the matrix products are given. What attention multiplies is left out: it is a percent or two.
+    rows: how many tokens go into the matrix products. Attention's own products are left out: they are a percent or two.
     """
     shapes = {tensor.name: list(tensor.dims) for tensor in graph.initializer}
     inferred = onnx.shape_inference.infer_shapes(onnx.helper.make_model(graph, opset_imports=_OPSETS)).graph
@@ -153,7 +153,7 @@ def _operations(graph: onnx.GraphProto, rows: int) -> dict[str, float]:
         eight = stored.get(weights, "").endswith("_quantized")
         shape = shapes.get(weights) or shapes.get(stored.get(weights, ""))
         if node.op_type == "Conv" and shape:
-            # Each weight is used once at each place of the output, whether the convolution is grouped or not.
+            # Each weight is used once at each output position, whether the convolution is grouped or not.
             operations["int8" if eight else "fp32"] += 2 * prod(shape) * prod(outputs[node.output[0]][2:])
         elif node.op_type == "MatMulNBits":
             sizes = {attribute.name: attribute.i for attribute in node.attribute}
@@ -165,7 +165,9 @@ def _operations(graph: onnx.GraphProto, rows: int) -> dict[str, float]:
 
 
 def _bytes(path: Path) -> int:
-    """Bytes of a graph's weights as they are read: in eight bits, or in float32; of tables, which give rows, none."""
+    """Bytes of a graph's weights as they are read, in 8 bits or in float32; none for tables, of which only rows are
+    read.
+    """
     graph = onnx.load(path).graph
     tables = {node.input[0] for node in graph.node if node.op_type == "Gather"}
     total = 0
@@ -178,7 +180,7 @@ def _bytes(path: Path) -> int:
 
 
 def _feeds(bundle: Bundle) -> dict[str, tuple[dict[str, Any], int]]:
-    """What each graph gets in the middle of a caption, and how many tokens that is."""
+    """Each graph's inputs in the middle of a caption, and how many tokens those are."""
     config, engine = bundle.config, Engine(bundle, threads=1)
     pixels = np.random.default_rng(0).normal(size=(1, 3, config.image.height, config.image.width)).astype(np.float32)
     scene = None if config.detector is None else np.zeros((256, 256, 3), np.uint8)

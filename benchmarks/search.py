@@ -1,4 +1,4 @@
-"""Exact search over many random vectors: the file, loading it, a search, and memory, in a process of their own."""
+"""Exact search over many random vectors: the file, loading it, a search, and memory, in a separate process."""
 
 import argparse
 import json

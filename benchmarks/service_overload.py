@@ -1,7 +1,7 @@
-"""The service under five times its capacity, with hostile clients among the others, and at 70 % load.
+"""The service at five times its capacity, with hostile clients among the others, and at 70 % load.
 
 Capacity is what 32 clients get that each wait for their answer (closed loop), measured before and after; the higher
-figure counts. Overload and 70 % are open loops: requests come at random (Poisson), however the service keeps up.
+figure counts. Overload and 70 % are open loops: requests come at random (Poisson), whether or not the service keeps up.
 """
 
 import argparse
@@ -25,7 +25,7 @@ from harness.requests import caption_request
 _PHOTOGRAPHS = Path("../shared/data/flickr8k/Images")
 _DEADLINE = 10.0  # seconds: the service's default
 _CLIENTS = 32
-_FLAT = 1.05  # the last quarter's memory to the second one's
+_FLAT = 1.05  # memory in the last quarter, relative to the second
 
 
 def main() -> None:
@@ -91,7 +91,7 @@ def _arguments() -> argparse.Namespace:
 
 
 def _capacity(service: Service, requests: list[bytes]) -> tuple[float, float]:
-    """Pictures a second, and the cores that others took meanwhile."""
+    """Pictures per second, and the cores that others used meanwhile."""
     elsewhere = Elsewhere(service)
     load = uvloop.run(closed_loop(service.port, requests, _CLIENTS, 12, warm_up=1.5))
     if set(load.statuses) != {200}:
@@ -102,9 +102,9 @@ def _capacity(service: Service, requests: list[bytes]) -> tuple[float, float]:
 async def _overload(
     service: Service, requests: list[bytes], rate: float, seconds: float, memory: list[float]
 ) -> tuple[Load, Tally]:
-    """Of 200 requests one is a bomb: refused by its size, or as large as the service allows and slow to decode.
+    """One request in 200 is a bomb: refused for its size, or as large as the service allows and slow to decode.
 
-    memory: gets the service's resident megabytes, twice a second.
+    memory: receives the service's resident megabytes, twice a second.
     """
     bombs = [caption_request(png_of_zeros(30_000, 30_000)), caption_request(png_of_zeros(7000, 7000))]
     port, tally, until = service.port, Tally(), time.monotonic() + seconds

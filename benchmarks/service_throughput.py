@@ -1,7 +1,8 @@
-"""Throughput at saturation: the service, the engine alone, and the same model behind LitServe, turn by turn.
+"""Throughput at saturation: the service, the engine alone, and the same model behind LitServe, in turn.
 
-All of them get the same pictures. Whose turn it is not is stopped (SIGSTOP), so that no idle process takes time. Ratios
-are taken within each round and their median is told, since a shared machine is now faster, now slower.
+All of them get the same pictures. The others are stopped (SIGSTOP) meanwhile, so that no idle process takes time.
+Ratios are taken within each round, and the result is their median, since a shared machine is sometimes faster,
+sometimes slower.
 """
 
 import argparse
@@ -24,7 +25,7 @@ from harness.report import circumstances, show, verdict, write
 from harness.requests import caption_request
 
 _PHOTOGRAPHS = Path("../shared/data/flickr8k/Images")
-_TARGETS = {"engine": 0.9, "LitServe": 1.5}  # of the service's throughput to theirs
+_TARGETS = {"engine": 0.9, "LitServe": 1.5}  # ratios of the service's throughput to theirs
 _COLUMNS = {
     "throughput": "pictures/s",
     "p50_ms": "p50 ms",
@@ -45,7 +46,7 @@ class Engine(Measured):
         self.measure(1)
 
     def measure(self, seconds: float) -> dict[str, float]:
-        """What it does in so many seconds."""
+        """Its throughput for so many seconds."""
         assert self.process.stdin
         before, told, elsewhere = self.cpu_seconds(), self.log.stat().st_size, Elsewhere(self)
         self.process.stdin.write(f"{seconds}\n".encode())
@@ -135,7 +136,7 @@ def _start(stack: ExitStack, given: argparse.Namespace, pictures: Sequence[bytes
 
     contestants = {
         "engine": engine(),
-        # The harder mark: caption_many leaves a core idle while it decodes, two of them side by side do not.
+        # The harder mark: caption_many leaves a core idle while it decodes, but two of them in parallel do not.
         "engine, a thread a core": engine("--threads", "1", "--side-by-side", cores),
         "service": server(Service(max_batch=given.batch, log_format="json")),
     }
@@ -148,7 +149,7 @@ def _start(stack: ExitStack, given: argparse.Namespace, pictures: Sequence[bytes
 def _litserve(given: argparse.Namespace, options: str) -> HttpProcess:
     port = free_port()
     app = str(Path(__file__).with_name("_litserve_app.py"))
-    # -P: beside the app is a collections.py, which is not Python's.
+    # -P: the folder of the app has a collections.py that is not Python's.
     command = [given.litserve, "-P", app, "--port", str(port), "--batch", str(given.batch), *options.split()]
     return HttpProcess(command, port, "/health", environment={"PYTHONPATH": str(Path("src").resolve())})
 

@@ -1,5 +1,6 @@
-"""What the first caption costs: `captionist caption` as a whole process, the library in one; and what the service keeps
-in memory, at rest and after half a minute of as many clients as it will take in."""
+"""The cost of the first caption: `captionist caption` as a whole process, the library in one; and the memory of the
+service, at rest and after half a minute with as many clients as it accepts.
+"""
 
 import argparse
 import json
@@ -53,7 +54,7 @@ def main() -> None:
         whole.append(time.perf_counter() - begun)
         told = subprocess.run([sys.executable, "-c", _LIBRARY, picture], check=True, capture_output=True).stdout
         library.append(json.loads(told))
-    whole, library = whole[1:], library[1:]  # the first finds nothing in the disk's cache
+    whole, library = whole[1:], library[1:]  # the first does not find the files in the disk's cache
     middle = {name: statistics.median(told[name] for told in library) for name in library[0]}
     seconds = statistics.median(whole)
     rows = [["captionist caption, the whole process, s", f"{seconds:.2f}", f"{_TARGET:g}", verdict(seconds < _TARGET)]]

@@ -1,6 +1,6 @@
-"""Writes the tables that benchmarks printed into the documents, from the results that `make bench` has left.
+"""Writes benchmarks' tables into the documents, from the results that `make bench` has left.
 
-A place for one is between two comments: <!-- latency: One picture --> and <!-- end -->. There is a table for each kind
+A table's place is between two comments: <!-- latency: One picture --> and <!-- end -->. There is a table for each kind
 of processor in benchmarks/results.
 
 python -m benchmarks.tables
@@ -19,17 +19,17 @@ _PLACE = re.compile(r"(<!-- (\w+): (.+?) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def documents() -> list[Path]:
-    """All that have places for tables."""
+    """All documents that have places for tables."""
     return [path for path in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))) if _PLACE.search(_read(path))]
 
 
 def filled(document: str) -> str:
-    """A document with the tables of the results. Raises ValueError for a place that no result has a table for."""
+    """A document with the tables of the results. Raises ValueError for a place without a table in any result."""
     return _PLACE.sub(lambda place: place[1] + _tables(place[2], place[3]) + place[4], document)
 
 
 def stale() -> list[str]:
-    """Results that were measured with another embedded model; those without `model` are of other models."""
+    """Results that were measured with another embedded model; those without `model` are about other models."""
     results = {path: json.loads(_read(path)) for path in sorted(RESULTS.rglob("*.json"))}
     return [
         str(path.relative_to(ROOT)) for path, each in results.items() if each.get("model", model_hash()) != model_hash()

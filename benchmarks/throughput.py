@@ -1,7 +1,7 @@
-"""Pictures a second from a folder: `caption_many`, and transformers in batches, turn by turn, with the same weights.
+"""Pictures per second from a folder: `caption_many`, and transformers in batches, in turn, with the same weights.
 
 Ours searches as its bundle says, transformers with five beams.
-Ratios are taken within each round; told is their median.
+Ratios are taken within each round; the result is their median.
 """
 
 import argparse
@@ -41,10 +41,10 @@ def main() -> None:
 
 
 def _rounds(ours: Worker, theirs: Worker, pictures: Sequence[bytes], count: int, batch: int) -> list[dict[str, float]]:
-    """Pictures a second, of both, in each round."""
+    """Pictures per second, for both, in each round."""
     rounds = []
     for number in range(count + 1):
-        part = pictures if number else pictures[: 2 * batch]  # the first is to warm up
+        part = pictures if number else pictures[: 2 * batch]  # the first is for warming up
         batches = [part[start : start + batch] for start in range(0, len(part), batch)]
         slow = sum(theirs.seconds(each, Search.DEFAULT) for each in batches)
         rounds.append({"ours": len(part) / ours.seconds(part, Search.DEFAULT), "transformers": len(part) / slow})

@@ -1,7 +1,7 @@
-"""What a training step costs: docs/training.md tells what that means for COCO and for a billion pairs.
+"""The cost of a training step; docs/training.md says what that means for COCO and for a billion pairs.
 
 Counted: parameters, bytes, and the floating-point operations of a forward pass (two for each multiplication with its
-addition); a backward pass is taken for two of these. Measured: processor seconds, the size of a checkpoint, the time
+addition); a backward pass counts as two forward passes. Measured: processor seconds, the size of a checkpoint, the time
 to decode a picture. The weights are random, which changes none of these.
 """
 
@@ -32,7 +32,7 @@ from captionist.training.recipe import Recipe, load_recipe
 from captionist.training.stage import Rates, Stage
 from harness.report import circumstances, show, write
 
-_TOKENS = 12  # of a caption, about Flickr8k's mean
+_TOKENS = 12  # per caption, about Flickr8k's mean
 _OBJECTIVE = Objective(losses=(Captioning(),))
 _RATES = Rates(encoder=1e-5, neck=1e-5, projection=1e-5, decoder=1e-5)
 
@@ -56,7 +56,7 @@ def main() -> None:
 
 
 def _model(recipe: Recipe) -> VisionPrefixLM:
-    """The recipe's shapes, on random weights; the small one's vocabulary is the embedded model's."""
+    """The recipe's shapes, with random weights; the small one's vocabulary is the embedded model's."""
     config = recipe.model.model_copy(update={"alignment": None})
     tokenizer = Tokenizer.from_file(str(embedded() / TOKENIZER))
     if config.encoder.family == "hybrid":
@@ -87,17 +87,17 @@ def _cost(model: VisionPrefixLM, batch: int, repeat: int) -> dict[str, float]:
         stage = Stage(name="s", epochs=1, batch_size=1, rates=_RATES, frozen="backbone" if frozen else 0)
         optimizer = prepare_stage(model, stage)
         trained = sum(p.numel() for group in optimizer.param_groups for p in group["params"])
-        # The counter takes the backward pass of a depthwise convolution for that of a whole one.
+        # The counter takes a depthwise convolution's backward pass for that of a full one.
         with torch.no_grad(), FlopCounterMode(display=False) as counter:
             model(_OBJECTIVE, given)
-        _step(model, optimizer, given)  # which makes the optimizer's state
+        _step(model, optimizer, given)  # makes the optimizer's state
         seconds = min(_seconds(partial(_step, model, optimizer, given)) for _ in range(repeat))
         found |= {
             f"{name}: parameters trained, millions": trained / 1e6,
             f"{name}: GFLOP a picture": 3 * counter.get_total_flops() / batch / 1e9,
             f"{name}: seconds a picture": seconds / batch,
         }
-    # Of the last stage, which trains everything, without a moving average, which is as large as the model.
+    # For the last stage, which trains everything, without a moving average, which is as large as the model.
     with tempfile.TemporaryDirectory() as folder:
         save_checkpoint(Path(folder), Progress(), model, {"optimizer": optimizer.state_dict()})
         size = sum(path.stat().st_size for path in Path(folder).rglob("*") if path.is_file())
@@ -111,7 +111,7 @@ def _step(model: VisionPrefixLM, optimizer: torch.optim.Optimizer, given: Batch)
 
 
 def _seconds(work: Callable[[], object]) -> float:
-    """Of the processor."""
+    """Seconds of processor time."""
     begun = time.process_time()
     work()
     return time.process_time() - begun

@@ -1,1 +1,1 @@
-"""What tests, benchmarks and deploy share: real services, load, pictures; it imports none of the three."""
+"""What tests, benchmarks and deploy share: real services, load, pictures. It imports none of the three."""

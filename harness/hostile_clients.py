@@ -1,4 +1,4 @@
-"""Clients that no service wishes for: they dawdle, hang up and send bombs. All on loopback, all bounded in time."""
+"""Clients that no service wants: they dawdle, hang up and send bombs. All on loopback, all limited in time."""
 
 import asyncio
 import random
@@ -11,7 +11,7 @@ from harness.load import Connection, connect
 
 @dataclass(slots=True)
 class Tally:
-    """What became of the hostile clients. answered: those that dawdled with their body and got a status for it."""
+    """The results of hostile clients. answered: those that dawdled with their body and got a status for it."""
 
     slow_headers: int = 0
     cut_off: int = 0
@@ -50,13 +50,13 @@ async def slow_bodies(port: int, until: float, tally: Tally, announced: int = 50
         else:
             answer.cancel()
         connection.close()
-        await asyncio.sleep(0.2)  # refused at once, it would else come back at once
+        await asyncio.sleep(0.2)  # if refused at once, it would be back at once
 
 
 async def hang_ups(
     port: int, until: float, tally: Tally, requests: Sequence[bytes], rate: float, chance: random.Random
 ) -> None:
-    """So many clients a second that send their request, or half of it, and hang up within 300 ms."""
+    """This many clients per second that send their request, or half of it, and hang up within 300 ms."""
     async with asyncio.TaskGroup() as group:
         while time.monotonic() < until:
             request = chance.choice(requests)

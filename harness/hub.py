@@ -1,6 +1,6 @@
 """Checkpoints of public captioners in the layout of the hub, saved by transformers itself, with random weights.
 
-What the weights would say cannot be had here; that they are read as transformers reads them, can.
+The real weights cannot be had here, but this shows that weights are read as transformers reads them.
 """
 
 import math
@@ -44,7 +44,7 @@ _CHARACTERS = "abcdefghijklmnopqrstuvwxyz0123456789.,'!-"
 
 
 def save(directory: Path, family: Family, *, full: bool = False, seed: int = 0, **generation: Any) -> PreTrainedModel:
-    """Save a checkpoint into a new directory; returns its model. full: of the size of the base models on the hub.
+    """Save a checkpoint into a new directory; returns its model. full: as large as the base models on the hub.
 
     generation: settings of generation_config.json.
     """
@@ -106,7 +106,8 @@ def _git(full: bool) -> PreTrainedModel:
 
 
 def _blip(full: bool) -> PreTrainedModel:
-    vocabulary = len(_bert_vocabulary(full)) + 2  # as on the hub, the model has [DEC] and [ENC], its tokenizer has not
+    # As on the hub, the model has [DEC] and [ENC], but its tokenizer does not.
+    vocabulary = len(_bert_vocabulary(full)) + 2
     text = {"vocab_size": vocabulary, "bos_token_id": vocabulary - 2} | (
         {"num_attention_heads": 12} if full else _SMALL_BERT
     )
@@ -138,7 +139,9 @@ def _encoder_decoder(family: Family, full: bool) -> PreTrainedModel:
 
 
 def _liven(model: PreTrainedModel, mute: slice, end: int) -> None:
-    """Weights with which captions differ from picture to picture, and end. mute: tokens that are hardly written."""
+    """Set weights with which captions differ from picture to picture, and end. mute: tokens that are hardly ever
+    written.
+    """
     for name, parameter in model.named_parameters():
         if parameter.ndim >= 2:
             table = "embedding" in name or ".wte" in name or ".wpe" in name
@@ -154,7 +157,7 @@ def _liven(model: PreTrainedModel, mute: slice, end: int) -> None:
         if output.bias is None:
             output.weight /= math.sqrt(output.weight.shape[1] / 4)
             output.weight[mute] *= 0.1
-            # No bias says how likely the end is, but the last norm's, in the direction of its row, can.
+            # There is no bias for the end token, but the last norm's, in the direction of its row, serves.
             model.decoder.transformer.ln_f.bias += 0.8 * nn.functional.normalize(output.weight[end], dim=0)
         else:
             output.bias[mute], output.bias[end] = -30, 9.0 if hasattr(model, "text_decoder") else 2.5

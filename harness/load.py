@@ -1,7 +1,7 @@
 """A load generator that costs little time itself, since it shares the machine with what it measures.
 
-Requests are bytes made beforehand, answers are looked at no further than needed; `Load.cpu_seconds` tells what it cost.
-Everything goes to loopback.
+Requests are bytes made in advance, and answers are looked at no further than needed; `Load.cpu_seconds` says what it
+cost. Everything goes to loopback.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ import numpy as np
 from harness.processes import HOST, own_cpu_seconds
 
 UNANSWERED = 0
-"""Stands for the status of a request whose connection ended, or that waited too long, without a whole answer."""
+"""The status of a request whose connection ended, or that waited too long, without a whole answer."""
 _TOGETHER = 0.03  # seconds within which the answers of one batch arrive
 _PATIENCE = 60.0  # seconds for an answer; longer than any deadline
 
@@ -45,7 +45,7 @@ class Answer:
 
 @dataclass(slots=True)
 class Load:
-    """What came of a load. begun, ended: time.monotonic() of what counts; requests outside were for warming up."""
+    """The results of a load. begun, ended: time.monotonic() of what counts; requests outside were for warming up."""
 
     begun: float = 0.0
     ended: float = 0.0
@@ -60,21 +60,21 @@ class Load:
 
     @property
     def goodput(self) -> float:
-        """Answers of 200 a second."""
+        """Answers with status 200 per second."""
         done = (answer.sent + answer.seconds for answer in self.answers if answer.status == 200)
         return throughput([moment for moment in done if self.begun <= moment < self.ended])
 
     def milliseconds(self, quantile: float, statuses: Sequence[int] = (200,)) -> float:
-        """A quantile of the time that requests with these statuses took; nan where there are none."""
+        """A quantile of the time that requests with these statuses took; nan if there are none."""
         times = [answer.seconds for answer in self.answers if answer.status in statuses and answer.sent >= self.begun]
         return 1000 * float(np.quantile(times, quantile)) if times else float("nan")
 
 
 def throughput(moments: Sequence[float]) -> float:
-    """How often a second something was done that was done at these moments, several of them at once.
+    """How often per second something was done, given the moments at which it was done, several at a time.
 
-    Batches end together, so a count over a fixed time would jump by a batch: time runs from the end of the first batch
-    to the end of the last one, and the first one is not counted.
+    Batches end together, so a count over a fixed time would jump by a batch. Instead, time runs from the end of the
+    first batch to the end of the last, and the first one is not counted.
     """
     if len(moments) < 2:
         return 0.0
@@ -125,7 +125,7 @@ class Connection(asyncio.Protocol):
         return Answer(status, head, body, sent, time.monotonic() - sent)
 
     def write(self, data: bytes) -> None:
-        """Send bytes and wait for nothing."""
+        """Send bytes without waiting for anything."""
         if self._transport and self.open:
             self._transport.write(data)
 
@@ -144,7 +144,7 @@ async def connect(port: int) -> Connection:
 
 @asynccontextmanager
 async def connected(port: int) -> AsyncIterator[Connection]:
-    """A new connection, hung up on in the end."""
+    """A new connection, closed at the end."""
     connection = await connect(port)
     try:
         yield connection
@@ -153,13 +153,13 @@ async def connected(port: int) -> AsyncIterator[Connection]:
 
 
 class Client:
-    """Sends requests over connections that it keeps, as many as there are requests at once."""
+    """Sends requests over connections that it keeps open, as many as there are simultaneous requests."""
 
     def __init__(self, port: int) -> None:
         self._port, self._idle, self._all = port, list[Connection](), list[Connection]()
 
     async def send(self, request: bytes) -> Answer:
-        """One request. A kept connection that the server has closed is no failure of the request: it gets a new one."""
+        """Send one request. If the server closed a kept connection, that is no failure: the request gets a new one."""
         while self._idle:
             connection = self._idle.pop()
             if connection.open:
@@ -182,7 +182,7 @@ class Client:
 
 @asynccontextmanager
 async def client(port: int) -> AsyncIterator[Client]:
-    """A client whose connections are closed in the end."""
+    """A client whose connections are closed at the end."""
     made = Client(port)
     try:
         yield made
@@ -191,7 +191,7 @@ async def client(port: int) -> AsyncIterator[Client]:
 
 
 async def closed_loop(port: int, requests: Sequence[bytes], clients: int, seconds: float, warm_up: float = 1.0) -> Load:
-    """So many clients, each sending its next request when the last one was answered."""
+    """This many clients, each sending its next request when the last one was answered."""
     load = Load(begun=time.monotonic() + warm_up)
     load.ended = load.begun + seconds
 
@@ -210,7 +210,7 @@ async def closed_loop(port: int, requests: Sequence[bytes], clients: int, second
 async def open_loop(
     port: int, choose: Callable[[random.Random], bytes], rate: float, seconds: float, seed: int = 0
 ) -> Load:
-    """Requests that come at random (Poisson) at so many a second, however the server keeps up."""
+    """Requests at random moments (Poisson), at this rate per second, whether or not the server keeps up."""
     chance = random.Random(seed)
     load = Load(begun=time.monotonic())
     load.ended = load.begun + seconds

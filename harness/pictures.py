@@ -1,4 +1,4 @@
-"""Photographs, and files that a captioner meets in the wild and must refuse, each with one clear error."""
+"""Photographs, and bad files as a captioner meets them, each of which it must refuse with one clear error."""
 
 import struct
 import zlib
@@ -11,7 +11,7 @@ EXAMPLES = Path(__file__).parents[1] / "examples"
 
 
 def photographs(folder: Path, count: int = 64) -> list[bytes]:
-    """The examples (large), filled up with photographs of a folder (small) where there is one, taken in turn."""
+    """The examples (large), followed by photographs from a folder (small) if there is one, alternating."""
     large = [path.read_bytes() for path in sorted(EXAMPLES.glob("*.jpg"))[:count]]
     small = [path.read_bytes() for path in sorted(folder.glob("*.jpg"))[: count - len(large)]]
     if not small:

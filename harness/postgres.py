@@ -1,4 +1,4 @@
-"""A real PostgreSQL on loopback, for as long as it is needed; it can be stopped and started again meanwhile."""
+"""A real PostgreSQL on loopback, for as long as it is needed; meanwhile, it can be stopped and started again."""
 
 import os
 import pwd
@@ -12,14 +12,14 @@ from harness.processes import free_port
 
 
 def binaries() -> Path | None:
-    """Where initdb and pg_ctl are; None where PostgreSQL is not installed."""
+    """Where initdb and pg_ctl are; None if PostgreSQL is not installed."""
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
     on_path = shutil.which("initdb")
     return found[-1].parent if found else Path(on_path).parent if on_path else None
 
 
 class Postgres:
-    """A cluster of its own, with durability as it comes (fsync on)."""
+    """A cluster of its own, with default durability (fsync on)."""
 
     def __init__(self) -> None:
         programs = binaries()
@@ -40,7 +40,7 @@ class Postgres:
         self._run("pg_ctl", "-D", str(self._data), "-w", "-l", str(self._folder / "log"), "-o", options, "start")
 
     def stop(self, mode: str = "fast") -> None:
-        """Stop it; mode: fast breaks its connections in good order, immediate does not."""
+        """Stop it; mode: "fast" closes its connections in good order, "immediate" does not."""
         self._run("pg_ctl", "-D", str(self._data), "-w", "-m", mode, "stop")
 
     def __enter__(self) -> Self:
@@ -52,13 +52,13 @@ class Postgres:
         shutil.rmtree(self._folder)
 
     def _run(self, program: str, *arguments: str) -> None:
-        # What it starts goes on in the background, and would keep a pipe open.
+        # The server that it starts runs on, and would keep a pipe open.
         command = [str(self._programs / program), *arguments]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **self._user)
 
 
 def _unprivileged(folder: Path) -> dict[str, Any]:
-    """PostgreSQL does not run as root: then another user owns the folder."""
+    """PostgreSQL does not run as root: if we are root, another user owns the folder."""
     if os.getuid() != 0:
         return {}
     users = {entry.pw_name: entry for entry in pwd.getpwall()}

@@ -1,4 +1,4 @@
-"""Real processes: started on loopback, paused between their turns, their memory and time read in /proc."""
+"""Real processes: started on loopback, paused between their turns, with memory and time read from /proc."""
 
 import contextlib
 import http.client
@@ -25,7 +25,7 @@ _START_TIMEOUT = 120  # seconds
 
 
 def free_port() -> int:
-    """A port of loopback that nobody listens on."""
+    """A port on loopback that nobody listens on."""
     with socket.socket() as probe:
         probe.bind((HOST, 0))
         port: int = probe.getsockname()[1]
@@ -36,7 +36,7 @@ class Measured:
     """A process and the workers that it starts, as one group.
 
     log, errors: files with its standard output and standard error.
-    environment: beside this process's own variables, of which the service's settings are left out.
+    environment: added to this process's own variables, of which the service's settings are left out.
     """
 
     def __init__(self, command: Sequence[str], *, environment: Mapping[str, str] | None = None) -> None:
@@ -73,12 +73,12 @@ class Measured:
         return self.process.pid
 
     def signal(self, number: int) -> None:
-        """To the process and all of its workers."""
+        """Send a signal to the process and all its workers."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.pid, number)
 
     def pause(self) -> None:
-        """Take no time from those whose turn it is: an idle server polls, and a thread pool spins."""
+        """Take no time from others during their turn: an idle server polls, and a thread pool spins."""
         self.signal(signal.SIGSTOP)
 
     def resume(self) -> None:
@@ -92,20 +92,20 @@ class Measured:
             self.process.stdin.close()
 
     def terminate(self, timeout: float) -> int:
-        """SIGTERM to the process itself; its exit code. Raises subprocess.TimeoutExpired."""
+        """Send SIGTERM to the process itself; returns its exit code. Raises subprocess.TimeoutExpired."""
         self.process.terminate()
         return self.process.wait(timeout)
 
     def cpu_seconds(self) -> float:
-        """Processor time used so far, by all of the group that are alive."""
+        """Processor time used so far by all living processes of the group."""
         return sum((int(fields[11]) + int(fields[12])) / _TICK for fields in self._stats())
 
     def rss(self) -> int:
-        """Resident bytes, of all of the group; pages that its processes share are counted for each."""
+        """Resident bytes of the whole group; pages shared by its processes count once for each."""
         return sum(int(fields[21]) * _PAGE for fields in self._stats())
 
     def _stats(self) -> list[list[str]]:
-        """The fields of /proc/PID/stat from the state on, which proc(5) numbers 3."""
+        """The fields of /proc/PID/stat from the state on, which is number 3 in proc(5)."""
         found = []
         for path in Path("/proc").glob("[0-9]*/stat"):
             with contextlib.suppress(OSError):  # it may have ended meanwhile
@@ -115,19 +115,19 @@ class Measured:
         return found
 
     def fail(self, what: str) -> RuntimeError:
-        """An error that shows the end of what it wrote."""
+        """An error that shows the end of its output."""
         written = "".join(path.read_text(errors="replace")[-3000:] for path in (self.log, self.errors))
         return RuntimeError(f"{what}:\n{written}")
 
 
 class Elsewhere:
-    """How busy the machine was with what neither a measured process nor this one did."""
+    """How busy the machine was with other processes than the measured ones and this one."""
 
     def __init__(self, process: Measured) -> None:
         self._process, self._begun, self._before = process, time.monotonic(), self._seconds(process)
 
     def cores(self) -> float:
-        """Cores' worth of time since the beginning."""
+        """Other processes' time since the beginning, in cores."""
         return (self._seconds(self._process) - self._before) / (time.monotonic() - self._begun)
 
     @staticmethod
@@ -156,7 +156,7 @@ class HttpProcess(Measured):
         self.wait_until_ready()
 
     def wait_until_ready(self) -> None:
-        """Raises RuntimeError where it ends, or does not serve in time."""
+        """Raises RuntimeError if it ends, or does not serve in time."""
         give_up = time.monotonic() + _START_TIMEOUT
         while time.monotonic() < give_up:
             if self.process.poll() is not None:
@@ -179,7 +179,7 @@ class HttpProcess(Measured):
 
 
 class Service(HttpProcess):
-    """The real `captionist serve`, on a free port, with a data directory of its own."""
+    """The real `captionist serve`, on a free port, with its own data directory."""
 
     def __init__(
         self,
@@ -190,9 +190,9 @@ class Service(HttpProcess):
         environment: Mapping[str, str] | None = None,
         **settings: Any,
     ) -> None:
-        """settings: those of the service, lower case. command: what to run instead of `captionist serve`.
+        """settings: the service's, in lower case. command: what to run instead of `captionist serve`.
 
-        arguments: of the command. environment: variables that are no setting of the service.
+        arguments: the command's. environment: variables that are not settings of the service.
         """
         port = port or free_port()
         own = tempfile.mkdtemp(prefix="captionist-data-") if data_dir is None else None

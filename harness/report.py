@@ -18,7 +18,7 @@ _shown: list[dict[str, Any]] = []
 
 
 def circumstances() -> dict[str, Any]:
-    """Machine, embedded model, commit and date: a figure without them means little."""
+    """Machine, embedded model, commit and date: without them, a figure means little."""
 
     def git(*arguments: str) -> str:
         return subprocess.run(["git", *arguments], capture_output=True, text=True, check=False).stdout.strip()
@@ -35,7 +35,7 @@ def circumstances() -> dict[str, Any]:
 
 
 def model_hash() -> str:
-    """Of what the embedded model runs on, the first 12 digits: not of its scores and its card."""
+    """The first 12 digits of a hash of what the embedded model runs on, without its scores and card."""
     checksums = json.loads(next(_BUNDLES.glob("*/checksums.json")).read_text(encoding="utf-8"))
     runs = {name: checksum for name, checksum in checksums.items() if name not in ("MODEL_CARD.md", "scores.json")}
     return hashlib.sha256(json.dumps(runs, sort_keys=True).encode()).hexdigest()[:12]
@@ -53,14 +53,14 @@ def show(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> N
 
 
 def write(path: Path | None, result: Mapping[str, Any]) -> None:
-    """Write the figures as JSON, where that was asked for, and the tables that were printed of them."""
+    """Write the figures and the tables that were printed as JSON, if a path is given."""
     if path:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(_rounded({**result, "tables": _shown}), indent=1) + "\n", encoding="utf-8")
 
 
 def _rounded(value: Any) -> Any:
-    """With six digits of each number: the rest is chance."""
+    """Each number with six digits: the rest is chance."""
     if isinstance(value, Mapping):
         return {key: _rounded(each) for key, each in value.items()}
     if isinstance(value, list | tuple):
@@ -73,7 +73,7 @@ def verdict(holds: bool) -> str:
 
 
 def _processor() -> str:
-    """Its name, and the best that it has for 8-bit integers."""
+    """Its name, and its best instructions for 8-bit integers."""
     lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     told = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
     flags = told.get("flags", "").split()

@@ -1,7 +1,7 @@
-"""Captions for pictures of which only labels are known: python -m recipes.label_captions LABELLED OUT [--model BUNDLE]
+"""Captions for pictures that have only labels: python -m recipes.label_captions LABELLED OUT [--model BUNDLE]
 
-LABELLED/metadata.jsonl has a line for each picture, with `file_name` and `labels`. A bundle with a bank chooses, among
-its sentences, those that fit a picture, agree with each other, and name its first label. OUT becomes a corpus of the
+LABELLED/metadata.jsonl has a line for each picture, with `file_name` and `labels`. From its sentences, a bundle with a
+bank chooses those that fit a picture, agree with each other, and name its first label. OUT becomes a corpus of the
 pictures for which it is sure enough, with weights, which a recipe's `data.sources` can name; all of it is for training.
 """
 
@@ -41,9 +41,9 @@ class Captioned(NamedTuple):
 
 
 def caption_labelled(labelled: Path, out: Path, model: Path | str | None = None) -> Captioned:
-    """Write the corpus `out`, of pictures that are copied.
+    """Write the corpus `out`; its pictures are copied.
 
-    Raises DataError where `labelled` has no labels or `out` is there already, BundleError where the model has no bank.
+    Raises DataError if `labelled` has no labels or `out` exists, BundleError if the model has no bank.
     """
     captioner = Captioner(model)
     bank = _bank(captioner)
@@ -68,7 +68,9 @@ def caption_labelled(labelled: Path, out: Path, model: Path | str | None = None)
 
 
 def words_for(label: str) -> set[str]:
-    """The words of which a caption must have one: the label's last, or its others for some, and their plurals."""
+    """The words of which a caption must have one: the label's last word, for some labels other words, and their
+    plurals.
+    """
     words = words_of(label)
     found = _SEVERAL.get(" ".join(words), set()) | set(words[:1] if words[-1:] == ["room"] else words[-1:])
     return found | {f"{word}s" for word in found}
@@ -95,7 +97,9 @@ def _labelled(directory: Path) -> list[tuple[str, str]]:
 
 
 def _choose(captioner: Captioner, bank: Bank, picture: Path, places: Sequence[int]) -> list[str]:
-    """Of the sentences at these places those that fit best; none where they do not agree, or it cannot be read."""
+    """Those of the sentences with these indices that fit best; none if they do not agree, or the picture cannot be
+    read.
+    """
     try:
         encoding = captioner.encode([captioner.prepare(picture)])
     except ImageError:

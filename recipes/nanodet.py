@@ -1,9 +1,9 @@
 """NanoDet-g as ONNX: COCO's 80 classes; 3.8 million parameters.
 
-Its weights come as a TensorFlow.js model, which is RangiLyu/nanodet's NanoDet-g (Apache-2.0; 22.9 mAP on COCO's
-pictures at 416 x 416) by way of onnx-tf: convolutions on [B, H, W, C] between transpositions from and to [B, C, H, W],
-paddings and biases on their own. Here each transposition is only noted (`_View`) until something needs it, which
-nothing does before the outputs; paddings and biases join the convolutions.
+Its weights come as a TensorFlow.js model: RangiLyu/nanodet's NanoDet-g (Apache-2.0; 22.9 mAP on COCO's pictures at 416
+x 416), converted by onnx-tf, with convolutions on [B, H, W, C] between transpositions from and to [B, C, H, W], and
+separate paddings and biases. Here each transposition is only noted (`_View`) until something needs it, which nothing
+does before the outputs; paddings and biases are merged into the convolutions.
 """
 
 import base64
@@ -23,7 +23,7 @@ FILES = "nanodet.json", "nanodet.bin"
 _OUTPUTS = [*(f"scores_{stride}" for stride in STRIDES), *(f"boxes_{stride}" for stride in STRIDES)]
 _NAMES = dict(zip(["Identity", *(f"Identity_{k}" for k in range(1, 6))], _OUTPUTS, strict=True))
 _CHANNELS_FIRST, _CHANNELS_LAST = (0, 3, 1, 2), (0, 2, 3, 1)
-# The neck goes up from stride 32 to 16 and 8, and down again.
+# The neck goes from stride 32 up to 16 and 8, and down again.
 _SHRINKING = {f"PartitionedCall/resize_{k}/ResizeBilinear" for k in (2, 3)}
 
 Array = NDArray[Any]
@@ -32,15 +32,15 @@ Array = NDArray[Any]
 def convert(folder: Path) -> onnx.ModelProto:
     """NanoDet-g from `FILES` in a folder.
 
-    The graph's input is "image": float32 [B, 3, H, W], sides that 32 divides; BGR, 0 to 255, (x - (103.53, 116.28,
-    123.675)) / (57.375, 57.12, 58.395). Outputs for the strides 8, 16 and 32, cells row by row: "scores_*" float32
-    [B, cells, 80], probabilities; "boxes_*" float32 [B, cells, 44], logits of the distances from the cell's centre to
-    left, top, right and bottom in strides, as distributions over 0 to 10 each. Raises ValueError for another model.
+    The graph's input is "image": float32 [B, 3, H, W], sides divisible by 32; BGR, 0 to 255, (x - (103.53, 116.28,
+    123.675)) / (57.375, 57.12, 58.395). Outputs for the strides 8, 16 and 32, cells row by row: "scores_*" float32 [B,
+    cells, 80], probabilities; "boxes_*" float32 [B, cells, 44], logits of the distances from the cell's centre to left,
+    top, right and bottom in strides, as distributions over 0 to 10 each. Raises ValueError for another model.
     """
     model, blob = json.loads((folder / FILES[0]).read_text()), (folder / FILES[1]).read_bytes()
     writer = _Writer(_constants(model, blob))
     todo = [node for node in model["modelTopology"]["node"] if node["op"] not in ("Const", "Placeholder")]
-    while todo:  # the file's nodes are in no order
+    while todo:  # the file's nodes are in no particular order
         node = next(node for node in todo if writer.can(node))
         todo.remove(node)
         writer.write(node)
@@ -65,7 +65,7 @@ def _constants(model: dict[str, Any], blob: bytes) -> dict[str, Array]:
 
 @dataclass(frozen=True)
 class _View:
-    """A tensor of the new graph, its axes in another order; around it, what the next convolution has to pad."""
+    """A tensor of the new graph with its axes in another order, and the padding that the next convolution must add."""
 
     tensor: str
     axes: tuple[int, ...] | None = None
@@ -84,11 +84,11 @@ class _Writer:
     initializers: list[TensorProto] = field(default_factory=list)
 
     def can(self, node: dict[str, Any]) -> bool:
-        """Whether all that the node needs is there."""
+        """Whether all inputs of the node exist."""
         return all(_name(source) in self.known or _name(source) in self.views for source in node["input"])
 
     def write(self, node: dict[str, Any]) -> None:
-        """Add a node of TensorFlow's to the graph. Raises ValueError for one that NanoDet-g does not have."""
+        """Add one of TensorFlow's nodes to the graph. Raises ValueError for one that NanoDet-g does not have."""
         name, kind, inputs = node["name"], node["op"], [_name(source) for source in node["input"]]
         if all(source in self.known for source in inputs):
             self.known[name] = self._folded(kind, [self.known[source] for source in inputs])
@@ -97,7 +97,7 @@ class _Writer:
         if kind == "Transpose" and view:
             self.views[name] = view.turned(tuple(int(axis) for axis in self.known[inputs[1]]))
         elif kind in ("Pad", "PadV2") and view:
-            # By zeros before a convolution, and by the least number before the maximum, which is ONNX's padding, too.
+            # With zeros before a convolution, and with the least number before the maximum: the same as ONNX's padding.
             before, after = self.known[inputs[1]].T.tolist()
             self.views[name] = _View(view.tensor, view.axes, (*before[2:], *after[2:]))
         elif kind == "Conv2D":
@@ -141,7 +141,7 @@ class _Writer:
             raise ValueError(f"NanoDet-g has no {kind} such as {name}: this is another model")
 
     def _folded(self, kind: str, values: list[Array]) -> Array:
-        """A node of constants alone, which are sizes: of all of them, what is used are channels."""
+        """A node with only constant inputs, which are sizes; of all of them, only channels are used."""
         if kind == "AddV2":
             return np.asarray(values[0] + values[1])
         _expect(kind == "SparseToDense", f"a constant {kind}")
@@ -150,7 +150,7 @@ class _Writer:
         return dense
 
     def _on_channels_first(self, kind: str, source: str, name: str, more: list[str], **attributes: Any) -> None:
-        """What TensorFlow does on [B, H, W, C] and ONNX on [B, C, H, W]."""
+        """What TensorFlow does on [B, H, W, C], on [B, C, H, W] for ONNX."""
         view = self.views[source].turned(_CHANNELS_FIRST)
         _expect(view.axes is None, "a map of other axes")
         if view.pads:

@@ -58,7 +58,7 @@ def vit(onnx_bytes: bytes, out: pathlib.Path) -> None:
         for name in node.input:
             users.setdefault(name, []).append(node)
     state = {k.removeprefix("backbone."): v for k, v in arrays.items() if k.startswith("backbone.")}
-    for node in graph.node:  # the exporter lost the names of the matrices: each is known by the bias added after it
+    for node in graph.node:  # the exporter lost the matrices' names: each is known by the bias added after it
         if node.op_type == "MatMul" and node.input[1].startswith("onnx::"):
             (add,) = [n for n in users[node.output[0]] if n.op_type == "Add"]
             (bias,) = [name for name in add.input if name in arrays]
@@ -166,7 +166,7 @@ def efficientnet(pth: bytes, out: pathlib.Path) -> None:
 
 
 def minilm(files: dict[str, bytes], out: pathlib.Path) -> None:
-    """all-MiniLM-L6-v2, a sentence encoder, as it was published."""
+    """all-MiniLM-L6-v2, a sentence encoder, as published."""
     out.mkdir(parents=True, exist_ok=True)
     for name, content in files.items():
         (out / name).write_bytes(content)

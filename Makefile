@@ -1,13 +1,13 @@
 # make caption [IMAGE=...]   set up what captioning needs, and caption a photograph (or those in examples/)
 # make serve                 set up and start the service on http://127.0.0.1:8000
 # make test                  set up everything and run the tests: a few minutes
-# make test-all              the slow ones, too: every export, kills of training runs, every benchmark
-# make test-load             load and faults on a real service, and on containers behind haproxy: minutes long
-# make test-collections      captions on Ray and from a stand-in for S3: a minute or more
-# make test-deploy           container, dashboards, Terraform, workflows with the real tools: minutes long
-# make test-container        of these, only the container: built and run
+# make test-all              also the slow tests: every export, kills of training runs, every benchmark
+# make test-load             load and faults on a real service, and on containers behind haproxy: takes minutes
+# make test-collections      captions on Ray and from a stand-in for S3: takes a minute or more
+# make test-deploy           container, dashboards, Terraform, workflows with the real tools: takes minutes
+# make test-container        only the container, built and run
 # make check                 lint, types, import rules
-# make bench                 speed and memory beside what others do: minutes long, on a quiet machine
+# make bench                 speed and memory, compared with others: takes minutes, on a quiet machine
 # make docs                  the documents as a site, in .site
 # make release               whether this commit can be released
 PYTHON ?= $(or $(shell command -v python3.11),python3)
@@ -51,7 +51,7 @@ check: $(VENV)/all
 	$(BIN)/mypy
 	$(BIN)/python -m pytest tests/test_imports.py
 
-# What a processor has for 8-bit integers decides its speed; its results stand beside those of other kinds.
+# A processor's instructions for 8-bit integers decide its speed, so each kind has its own results.
 PROCESSOR = $(firstword $(foreach kind,amx_int8 avx512_vnni avx_vnni,$(shell grep -om1 $(kind) /proc/cpuinfo)) avx2)
 RESULTS = benchmarks/results/$(PROCESSOR)
 bench: $(VENV)/all weights/gpt2-4l-384
@@ -79,7 +79,7 @@ format: $(VENV)/all
 clean:
 	rm -rf $(VENV)
 
-# Each of these files stands for an environment that has been set up.
+# Each of these files marks an environment that has been set up.
 $(VENV)/core: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(PIP) --editable .

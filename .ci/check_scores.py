@@ -1,4 +1,4 @@
-"""Fail where an evaluation is below a bar: check_scores.py EVALUATION.json METRIC=BAR..."""
+"""Fail if an evaluation is below a bar: check_scores.py EVALUATION.json METRIC=BAR..."""
 
 import json
 import sys

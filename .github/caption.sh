@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs an image as Fargate would, and fails unless it captions a photograph and stops in time. Usage: caption.sh IMAGE
+# Runs an image as Fargate would; fails unless it captions a photograph and stops in time. Usage: caption.sh IMAGE
 set -euo pipefail
 cd "$(dirname "$0")/.."
 name=captionist-$$

@@ -1,6 +1,6 @@
 """Whether this commit can be released: `make release`. Needs no network and changes nothing.
 
-`python -m deploy.release notes VERSION` prints what CHANGELOG.md says of a version.
+`python -m deploy.release notes VERSION` prints what CHANGELOG.md says about a version.
 """
 
 import re
@@ -19,7 +19,7 @@ from captionist.errors import CaptionistError
 
 ROOT = Path(__file__).parents[1]
 DOCKERFILE = "deploy/container/Dockerfile"
-# README's columns of an embedded model's row, as scores.json calls them.
+# README's columns in an embedded model's row, as named in scores.json.
 _SCORES = ("bleu_4", "meteor", "cider")
 
 
@@ -28,14 +28,14 @@ class ReleaseError(Exception):
 
 
 def tree(root: Path) -> str:
-    """Nothing that is released may differ from what is committed."""
+    """What is released does not differ from what is committed."""
     if changed := _git(root, "status", "--porcelain"):
         raise ReleaseError(f"commit or remove what is not committed: {', '.join(line[3:] for line in changed)}")
     return f"clean at {_git(root, 'rev-parse', 'HEAD')[0][:12]}"
 
 
 def versions(root: Path) -> str:
-    """One version everywhere, of three numbers."""
+    """The version is the same everywhere, and has three numbers."""
     stated = _version(root)
     if not re.fullmatch(r"(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)", stated):
         raise ReleaseError(f"pyproject.toml: version {stated} is not MAJOR.MINOR.PATCH (semver.org)")
@@ -47,7 +47,7 @@ def versions(root: Path) -> str:
 
 
 def changelog(root: Path) -> str:
-    """Its newest section is this version's, and nothing waits for another."""
+    """The newest section is this version's, and nothing is left for another."""
     stated = _version(root)
     found = _changes(root)
     if found.pop("[Unreleased]", ""):
@@ -60,7 +60,7 @@ def changelog(root: Path) -> str:
 
 
 def tag(root: Path) -> str:
-    """The version's tag is still to come, or marks this very commit, which has no other version's."""
+    """The version's tag does not exist yet, or marks this very commit, which has no other version's tag."""
     name = f"v{_version(root)}"
     here = _git(root, "tag", "--points-at", "HEAD", "--list", "v*")
     if wrong := [other for other in here if other != name]:
@@ -98,7 +98,7 @@ def readme(root: Path) -> str:
 
 
 def packages(root: Path) -> str:
-    """Wheel and source archive build, please PyPI, and hold what git tracks, byte by byte, and nothing else."""
+    """Wheel and source archive build, satisfy PyPI, and hold what git tracks, byte by byte, and nothing else."""
     tracked = {name: (root / name).read_bytes() for name in _git(root, "ls-files")}
     modules = {name.removeprefix("src/"): held for name, held in tracked.items() if name.startswith("src/captionist/")}
     name = f"captionist-{_version(root)}"
@@ -129,7 +129,7 @@ CHECKS: tuple[Callable[[Path], str], ...] = (tree, versions, changelog, tag, bun
 
 
 def notes(root: Path, version: str) -> str:
-    """What changed in a version, as Markdown. Raises ReleaseError where CHANGELOG.md does not say."""
+    """What changed in a version, as Markdown. Raises ReleaseError if CHANGELOG.md does not say."""
     for heading, body in _changes(root).items():
         if re.fullmatch(rf"\[{re.escape(version)}\] - \d{{4}}-\d\d-\d\d", heading) and body:
             return body
@@ -163,7 +163,7 @@ def _compare(package: Path, held: dict[str, bytes], expected: dict[str, bytes]) 
 
 
 def _git(root: Path, *arguments: str) -> list[str]:
-    """The lines that a git command prints. Raises ReleaseError where it fails."""
+    """The lines that a git command prints. Raises ReleaseError if it fails."""
     ended = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True)
     if ended.returncode:
         raise ReleaseError(f"git {arguments[0]} failed: {ended.stderr.strip()}")
@@ -171,7 +171,7 @@ def _git(root: Path, *arguments: str) -> list[str]:
 
 
 def main(arguments: list[str]) -> int:
-    """Run every check, also after one has failed, a line each; or print notes. Returns the exit code."""
+    """Run every check, even after one has failed, a line each; or print notes. Returns the exit code."""
     if arguments[:1] == ["notes"] and len(arguments) == 2:
         try:
             sys.stdout.write(notes(ROOT, arguments[1]) + "\n")

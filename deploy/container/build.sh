@@ -12,7 +12,7 @@ trap 'rm -rf "$work"' EXIT
 
 "$here/base.sh" "$work"
 
-# pip's settings, without those that name files of this machine: the certificates and wheels come in on their own.
+# pip's settings, without those that name files on this machine: certificates and wheels are passed separately.
 {
   echo '[global]'
   for key in index-url extra-index-url trusted-host timeout; do
@@ -26,6 +26,6 @@ options=(--secret "id=pip,src=$work/pip.conf" --secret "id=ca,src=$ca")
 if [ -d "${PIP_FIND_LINKS:-}" ]; then options+=(--build-context "wheels=$PIP_FIND_LINKS"); fi
 revision=$(git -C "$root" rev-parse HEAD 2>/dev/null || echo unknown)
 
-# The label a second time: buildah 1.28 takes the last commit's from its cache, though the argument has changed.
+# Set the label again: buildah 1.28 takes the last commit's from its cache, even if the argument has changed.
 buildah bud --isolation chroot --format docker --pull-never --layers --build-arg "REVISION=$revision" \
   --label "org.opencontainers.image.revision=$revision" "${options[@]}" --file "$here/Dockerfile" --tag "$image" "$root"

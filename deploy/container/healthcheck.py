@@ -1,6 +1,5 @@
 #!/opt/captionist/bin/python -IS
-"""Ends with 0 where the service of this container is ready, with 1 where it is not. Not through urllib, which would
-ask a proxy."""
+"""Ends with 0 if the service of this container is ready, with 1 if not. urllib would ask a proxy."""
 
 import http.client
 import os

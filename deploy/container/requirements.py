@@ -1,5 +1,6 @@
-"""Prints what a project requires with its extras: `requirements.py pyproject.toml EXTRA...`. So that what is installed
-from it need not be installed again when only the project's own code has changed."""
+"""Prints what a project requires with its extras: `requirements.py pyproject.toml EXTRA...`. That way, its requirements
+need not be installed again when only the project's own code has changed.
+"""
 
 import sys
 import tomllib

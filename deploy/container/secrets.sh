@@ -1,5 +1,5 @@
 #!/bin/sh
-# Prints what compose.yaml needs in deploy/container/.env: made up, different each time, and not to be committed.
+# Prints what compose.yaml needs in deploy/container/.env: generated anew each time, and not to be committed.
 set -eu
 key=$(openssl rand -hex 32)
 echo "# The operator's API key, for clients and for the page. Only its SHA-256 reaches the service."

@@ -1,8 +1,8 @@
-"""Takes out of an environment what the service never runs: `slim.py SITE_PACKAGES`. Needs binutils and gcc.
+"""Removes from an environment what the service never runs: `slim.py SITE_PACKAGES`. Needs binutils and gcc.
 
-OpenCV's wheel brings FFmpeg and a BLAS of its own, 75 MB that the service never calls: pictures are decoded by other
-libraries, and no matrix is inverted. cv2 is linked to them and would not load without, so each is replaced by a
-library with the same names, which ends the process with a message if one of them is called after all.
+OpenCV's wheel brings FFmpeg and its own BLAS, 75 MB that the service never calls: other libraries decode pictures, and
+no matrix is inverted. cv2 is linked to them and would not load without them, so each is replaced by a library with the
+same names, which ends the process with a message if one of them is called after all.
 """
 
 import re
@@ -12,7 +12,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-# Folders and files that are imported only by tests, by builds against the package, or by tools beside it.
+# Folders and files that only tests, builds against the package, or tools import.
 UNUSED = (
     "*/tests",
     "numpy/*/tests",
@@ -23,7 +23,7 @@ UNUSED = (
     "onnxruntime/quantization",
     "onnxruntime/tools",
     "onnxruntime/transformers",
-    "onnxruntime/capi/libonnxruntime.so*",  # for programs in C: Python's module is linked with all of it
+    "onnxruntime/capi/libonnxruntime.so*",  # for C programs: Python's module contains all of it
     "sqlalchemy/testing",
 )
 STUBBED = re.compile(r"lib(av(codec|device|filter|format|util)|swscale|openblas)\w*-")
@@ -46,7 +46,7 @@ def main(packages: Path) -> None:
 
 
 def strip(packages: Path) -> None:
-    """Drop symbols, but not those of wheels that bring libraries: they were changed in a way that strip breaks."""
+    """Drop symbols, except in wheels that bring libraries: they were changed in a way that strip breaks."""
     patched = tuple(path.name.removesuffix(".libs") for path in packages.glob("*.libs"))
     patched += "cv2", "PIL", "_pi_heif"
     for path in packages.rglob("*.so"):
@@ -55,7 +55,7 @@ def strip(packages: Path) -> None:
 
 
 def stub(binary: Path, libraries: Path) -> None:
-    """Replace those libraries that a binary is linked to but never calls; drop those that only they needed."""
+    """Replace the libraries that a binary is linked to but never calls; drop those that only they needed."""
     for name in needed(binary):
         if STUBBED.match(name):
             build_stub(libraries / name, undefined(binary) & defined(libraries / name))
@@ -72,7 +72,7 @@ def stub(binary: Path, libraries: Path) -> None:
 
 
 def build_stub(library: Path, symbols: set[str]) -> None:
-    """A library in another's place with some of its symbols, each `name` or `name@VERSION`."""
+    """A library that takes another's place, with some of its symbols, each `name` or `name@VERSION`."""
     versions: dict[str, list[str]] = {}
     for symbol in sorted(symbols):
         name, _, version = symbol.partition("@")

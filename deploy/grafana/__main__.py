@@ -1,4 +1,4 @@
-"""Write dashboards/*.json: `python -m deploy.grafana`, after changing what they are written from."""
+"""Write dashboards/*.json: run `python -m deploy.grafana` after changing their sources."""
 
 from deploy.grafana.written import BOARDS, FOLDER, text
 

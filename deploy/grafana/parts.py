@@ -20,7 +20,7 @@ from grafana_foundation_sdk.models import dashboard as d
 from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 
 SOURCE = d.DataSourceRef(type_val="prometheus", uid="${datasource}")
-DOCS = "/public/captionist/docs"  # where Grafana itself serves docs/ if it is mounted below its own public files
+DOCS = "/public/captionist/docs"  # Grafana itself serves docs/ here, if it is mounted below its public files
 RUNBOOK = "${docs:raw}/operations.md"
 GREEN, YELLOW, ORANGE, RED, BLUE = "green", "yellow", "orange", "red", "blue"
 
@@ -31,7 +31,7 @@ _Panel = TypeVar("_Panel", heatmap.Panel, stat.Panel, statetimeline.Panel, table
 
 @dataclass(frozen=True)
 class Query:
-    """A query, and the legend of what it answers, where {{label}} stands for a label's value."""
+    """A query, and the legend of its result, where {{label}} stands for a label's value."""
 
     expr: str
     legend: str = ""
@@ -76,7 +76,7 @@ def number(
     none: str = "none",
     runbook: str = "",
 ) -> stat.Panel:
-    """One large number: what the query says now. levels: a color from each value on. none: shown without data."""
+    """One large number: the query's current value. levels: a color from each value on. none: shown without data."""
     panel = _common(stat.Panel(), title, description, [Query(expr)], width, 4, runbook)
     panel.unit(unit).thresholds(_thresholds(levels)).no_value(none)
     panel.reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]))
@@ -147,7 +147,7 @@ def listing(
 
 
 def board(uid: str, title: str, description: str, rows: Mapping[str, Sequence[Panel]]) -> dashboard.Dashboard:
-    """A dashboard with these rows of panels, and the variables, links and marks that all of them have."""
+    """A dashboard with these rows of panels, and the variables, links and marks that all dashboards have."""
     boards = dashboard.DashboardLink("Captionist").type(d.DashboardLinkType.DASHBOARDS).tags(["captionist"])
     runbook = dashboard.DashboardLink("Runbook").type(d.DashboardLinkType.LINK).icon("doc").url(RUNBOOK)
     alerts = dashboard.AnnotationQuery().name("Alerts").datasource(SOURCE).enable(True).icon_color(RED)
@@ -167,7 +167,7 @@ def board(uid: str, title: str, description: str, rows: Mapping[str, Sequence[Pa
 def _variables() -> list[dashboard.DatasourceVariable | dashboard.QueryVariable | dashboard.TextBoxVariable]:
     job = dashboard.QueryVariable("job").label("Job").query("label_values(captionist_ready, job)")
     job.current(d.VariableOption(text="captionist", value="captionist"))
-    # Tasks come and go: "all" is a pattern, and no list of those that are there at the moment.
+    # Tasks come and go, so "all" is a pattern and not a list of the present ones.
     task = dashboard.QueryVariable("instance").label("Task").multi(True).include_all(True).all_value(".*")
     task.query('label_values(captionist_ready{job="$job"}, instance)')
     task.current(d.VariableOption(text="All", value="$__all"))

@@ -1,4 +1,4 @@
-"""Are the captions any good? Their length, confidence and repetition, what people say of them, model by model."""
+"""Are the captions any good? Their length, confidence and repetition, what people say about them, model by model."""
 
 from collections.abc import Sequence
 

@@ -13,7 +13,7 @@ _DONE = f'{ROUTES}, status="200"'
 _FAILED = f'{CAPTIONS}, status=~"5.."'
 _ERRORS, _SLOW = "job:captionist_caption_errors:ratio_rate", "job:captionist_slow_captions:ratio_rate"
 _ERRORS_ALLOWED, _SLOW_ALLOWED, _SLOW_SECONDS = 0.005, 0.05, 2.5  # as in deploy/prometheus/rules/objectives.yml
-_BURN_LEVELS = ((1, YELLOW), (6, ORANGE), (14.4, RED))  # as the alerts have it
+_BURN_LEVELS = ((1, YELLOW), (6, ORANGE), (14.4, RED))  # as in the alerts
 
 
 def _burn(rule: str, window: str, allowed: float) -> str:

@@ -12,8 +12,8 @@ BOARDS = {"service": service.build, "quality": quality.build, "fleet": fleet.bui
 
 
 def text(name: str) -> str:
-    """What dashboards/NAME.json should hold."""
+    """What dashboards/NAME.json should contain."""
     made = BOARDS[name]().build()
     for number, panel in enumerate(made.panels or [], 1):
-        panel.id_val = number  # links to a panel name its number
+        panel.id_val = number  # links to a panel use its number
     return json.dumps(made, cls=JSONEncoder, indent=2, ensure_ascii=False) + "\n"

@@ -15,7 +15,7 @@ from tests.pictures import write_png
 if TYPE_CHECKING:
     from captionist import Captioner
 
-# A job in the background ignores Ctrl-C, and so would every process that it starts, those that tests interrupt, too.
+# A background job ignores Ctrl-C, and so would every process that it starts, including those that tests interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 

@@ -17,7 +17,7 @@ from tests.training.corpus import write_corpus
 ROOT = Path(__file__).parents[1]
 pytestmark = pytest.mark.slow
 
-# What each is called with, and the title of a table or what else it says.
+# How each is called, and the title of a table or other output of it.
 SMALLEST = {
     "bleu": ("corpus", "teacher forcing"),
     "collections": ("--pictures examples --count 3 --rounds 1", "3 pictures"),

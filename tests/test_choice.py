@@ -1,4 +1,4 @@
-"""Captions of a tiny model against sentences of other pictures: who wins, and what is told of the winner."""
+"""Captions of a tiny model against sentences of other pictures: which one wins, and what the caption says about it."""
 
 from pathlib import Path
 
@@ -111,7 +111,7 @@ def test_confidence_follows_from_the_evidence(for_others: Captioner) -> None:
 
 
 def test_no_alternative_is_surer_than_the_caption(tmp_path: Path) -> None:
-    """Ranked by how much they agree, and sure by how near they are: the order of the one is not that of the other."""
+    """Ranked by how much they agree, but confident by how near they are: the two orders differ."""
     captioner = Captioner(bundle_with(tmp_path / "tiny", linear(agreement=1.0)))
     turned = 0
     for picture in PICTURES:

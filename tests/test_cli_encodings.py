@@ -1,4 +1,4 @@
-"""What the command line prints and is told, in every encoding."""
+"""What the command line prints and receives, in every encoding."""
 
 import os
 from pathlib import Path

@@ -44,7 +44,7 @@ def test_sentences_are_ranked_by_how_well_they_fit(run: Run, model: Path, photos
 
 
 def test_names_and_sentences_are_printed_in_one_line_each(run: Run, model: Path, photos: Path) -> None:
-    """Of a sentence alone there is no probability."""
+    """For a single sentence, there is no probability."""
     cosine, sentence = run("match", photos / "00.png", "a\tdog\x1b[2J", "--model", model).out.rstrip("\n").split("\t")
     assert (sentence, -1 <= float(cosine) <= 1) == ("a\\tdog\\x1b[2J", True)
     (record,) = run("match", photos / "00.png", "a dog", "--model", model, "--json").records

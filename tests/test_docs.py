@@ -1,4 +1,4 @@
-"""The documents keep their word: the commands' help is what docs/cli.md says, and README's Python runs."""
+"""The documents are true: docs/cli.md is the commands' help, and README's Python runs."""
 
 import json
 import re

@@ -11,7 +11,7 @@ from captionist.inference.engine import Engine
 
 EXAMPLES = sorted((Path(__file__).parents[1] / "examples").glob("*.jpg"))
 KNOWN = [path for path in EXAMPLES if path.stem in ("dog", "palace", "river")]
-"""Such as the captioned photographs are that it has learnt from; the others are of other worlds."""
+"""Photographs like those with captions that it has learnt from; the others are different."""
 MEGABYTE = 1_000_000
 
 
@@ -57,9 +57,9 @@ def test_it_ranks_by_what_it_sees(captions: dict[str, str]) -> None:
 
 
 def test_pictures_do_not_change_each_others_captions() -> None:
-    """In eight bits a scale for a whole batch would: a folder would be described otherwise than its pictures alone.
+    """A scale in 8 bits for a whole batch would break this: pictures in a folder would get other captions than alone.
 
-    Sums of floats may be made in another order, and then, for some, a number rounds to the next of 255 steps.
+    Sums of floats may be made in another order, and then some numbers round to the next of 255 steps.
     """
     captioner = Captioner()
     engine = Engine(captioner.bundle)

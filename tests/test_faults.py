@@ -1,4 +1,4 @@
-"""The engine fails, for a batch or for one picture: through Python, the command line, an index and a table alike."""
+"""The engine fails on a batch or on one picture: through Python, the command line, an index and a table alike."""
 
 import json
 import threading
@@ -18,7 +18,7 @@ from tests.conftest import Run
 from tests.pictures import write_png
 
 FATAL = np.zeros((48, 64, 3), np.uint8)
-"""At this picture the engine fails, whatever comes with it."""
+"""The engine fails on this picture, whatever comes with it."""
 PLACE = 5
 ERRORS = [RuntimeException("[ONNXRuntimeError] : 6 : out of luck"), MemoryError("no room")]
 Fail = Callable[..., None]
@@ -26,7 +26,7 @@ Fail = Callable[..., None]
 
 @pytest.fixture(params=[1, 4], autouse=True)
 def _threads(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of every captioner that is not told, also those of the command line."""
+    """For every captioner that is given no number of threads, including the command line's."""
     monkeypatch.setattr("captionist.captioner.available_cores", lambda: request.param)
 
 

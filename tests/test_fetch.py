@@ -117,7 +117,7 @@ def test_a_name_is_resolved_once_and_all_of_its_addresses_are_judged(
 
     async def getaddrinfo(_: object, host: str, port: int, **__: object) -> list[Any]:
         asked.append(host)
-        # Whoever asks a second time is told an address inside.
+        # The second lookup gets an address inside.
         found = answers if len(asked) == 1 else ["::1"]
         return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port)) for address in found]
 

@@ -1,4 +1,4 @@
-"""Who may import whom: the rules of the house, held against the source and against a running interpreter."""
+"""Who may import whom: the rules, checked against the source and a running interpreter."""
 
 import ast
 import subprocess
@@ -10,8 +10,8 @@ import pytest
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "captionist"
 
-# What may stand at the top of the modules of each part, or inside their functions, from the package itself. A part is
-# a module or a package directly below captionist.
+# What modules of each part may import from the package itself, at the top or inside functions. A part is a module or a
+# package directly below captionist.
 ALLOWED = {
     "alt": {"errors", "files", "paths"},
     "__init__": {"bundle", "captioner", "captions", "errors", "images", "index", "options"},
@@ -45,7 +45,7 @@ ALLOWED = {
     "model": {"bundle", "errors", "images", "inference"},
     "training": {"bundle", "data", "errors", "evaluation", "faults", "images", "inference", "model", "options", "paths"}
     | {"system"},
-    # Where the trained model meets everything that a bundle is made and checked with.
+    # Here the trained model meets everything that makes and checks a bundle.
     "exporting": {"bundle", "captioner", "data", "errors", "evaluation", "images", "inference", "model", "options"}
     | {"paths", "training"},
     "server": {"bundle", "captioner", "captions", "errors", "faults", "fetch", "images", "inference", "options"}
@@ -55,7 +55,7 @@ ALLOWED = {
 
 # Only the extra `serve` installs these.
 SERVING_ONLY = {"fastapi", "uvicorn", "starlette", "sqlalchemy", "alembic", "prometheus_client", "structlog", "limits"}
-SERVING_ONLY |= {"opentelemetry"}  # its SDK is of the extra `otel`
+SERVING_ONLY |= {"opentelemetry"}  # its SDK belongs to the extra `otel`
 
 # Only the extra `train` installs these.
 TRAINING_ONLY = {"torch", "transformers", "accelerate", "safetensors", "huggingface_hub", "nltk", "pycocoevalcap"}
@@ -66,7 +66,7 @@ COLLECTIONS_ONLY = {"filelock", "pyarrow", "ray"}
 
 
 def imports(path: Path) -> set[str]:
-    """Every module that a file imports, wherever in it."""
+    """Every module that a file imports, wherever in the file."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):

@@ -302,7 +302,7 @@ with Captioner(model, providers=["openvino"]) as captioner:
 
 @pytest.mark.slow
 def test_openvino_computes_the_same(model: Path, picture: Path, captioner: Captioner, tmp_path: Path) -> None:
-    """Its ONNX Runtime is a package of its own, here before the usual one; where it cannot be had, nothing is shown."""
+    """Its ONNX Runtime is a separate package, put before the usual one; without it, the test is skipped."""
     pip = [sys.executable, "-m", "pip", "install", "--no-deps", f"--target={tmp_path}", "onnxruntime-openvino"]
     if subprocess.run(pip, capture_output=True).returncode:
         pytest.skip("onnxruntime-openvino cannot be installed here")

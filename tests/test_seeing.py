@@ -74,7 +74,7 @@ def test_encodings_are_joined_in_their_order(captioner: Captioner) -> None:
 
 
 def test_attention_to_words_seen_is_attention_to_their_boxes(captioner: Captioner) -> None:
-    """All attention on the surest class, a blue patch in a corner: so does the heat map."""
+    """All attention is on the surest class, a blue patch in a corner; so the heat map is, too."""
     scene = np.zeros((256, 256, 3), np.uint8)
     scene[192:, :64, 2] = 255
     encoding = captioner.encode([Prepared(captioner.prepare(patchwork(0)).pixels, scene)])

@@ -1,4 +1,4 @@
-"""What not every operating system has: with it, and without."""
+"""What some operating systems lack: with it, and without."""
 
 import os
 import resource

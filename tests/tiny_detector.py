@@ -1,4 +1,4 @@
-"""What a tiny bundle with a detector has more: one that sees how red, green and blue each patch of a picture is."""
+"""A detector for a tiny bundle, with what goes with it: it sees how red, green and blue each patch of a picture is."""
 
 from typing import Any
 

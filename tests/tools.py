@@ -28,13 +28,13 @@ COMMAND = (sys.executable, "-m", "captionist.cli")
 
 
 def command(*arguments: str | bytes | Path, script: str = '"$@"', **options: Any) -> subprocess.CompletedProcess[Any]:
-    """captionist as a process of its own; script: how the shell starts it, such as `"$@" >&-`."""
+    """captionist as a separate process; script: how the shell starts it, such as `"$@" >&-`."""
     shell = ["sh", "-c", script, "sh", *COMMAND, *arguments]
     return subprocess.run(shell, capture_output=True, **options)
 
 
 def unprivileged() -> list[str]:
-    """The beginning of a command that must keep to permissions, although root runs these tests."""
+    """The start of a command that must obey permissions, although root runs these tests."""
     if os.geteuid() != 0:
         return []
     if shutil.which("setpriv") is None:
@@ -43,7 +43,7 @@ def unprivileged() -> list[str]:
 
 
 def wait_until(condition: Callable[[], object], patience: float = 120) -> None:
-    """Return as soon as it holds; raise TimeoutError where it does not come, after far longer than it can take."""
+    """Return as soon as it holds; raise TimeoutError if it does not, after far longer than it can take."""
     give_up = time.monotonic() + patience
     while not condition():
         if time.monotonic() > give_up:

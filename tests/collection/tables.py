@@ -13,7 +13,7 @@ from typing import Any
 
 from pyarrow import parquet
 
-# The command, writing what it has after every eight rows, not only after seconds.
+# The command, which here writes after every eight rows, and not only after some seconds.
 COMMAND = [
     sys.executable,
     "-c",
@@ -50,7 +50,7 @@ def start(
 
 
 def is_pending(process: "subprocess.Popen[str]", number: int) -> bool:
-    """Whether a signal was sent that has not arrived yet; once it has, Python does nothing else before."""
+    """Whether a sent signal has not arrived yet; once it has, Python handles it before anything else."""
     if process.poll() is not None or number == signal.SIGKILL:
         return process.poll() is None
     status = Path(f"/proc/{process.pid}/status").read_text()
@@ -59,14 +59,14 @@ def is_pending(process: "subprocess.Popen[str]", number: int) -> bool:
 
 
 class Pipe:
-    """A picture that comes through a named pipe: whoever reads it is held up in the middle of its work."""
+    """A picture that comes through a named pipe: reading it blocks its reader in the middle of the work."""
 
     def __init__(self, path: Path) -> None:
         os.mkfifo(path)
         self.path = path
 
     def wait_for_reader(self, seconds: float) -> int:
-        """The pipe's other end, open; closed, it is the end of the picture. Raises TimeoutError."""
+        """The pipe's other end, opened; closing it ends the picture. Raises TimeoutError."""
         give_up = time.monotonic() + seconds
         while time.monotonic() < give_up:
             try:

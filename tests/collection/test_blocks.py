@@ -21,7 +21,7 @@ SAME, OTHER = "5" * 64, "0" * 64
 
 
 def result(tmp_path: Path, runner_rows: Sequence[Row], addresses: Sequence[Address]) -> dict[str, Any]:
-    """What the table has in the end: caption or error, by path."""
+    """The final content of the table: caption or error, by path."""
 
     def runner(_: Sequence[Address], __: Iterable[str]) -> Iterator[Row]:
         yield from runner_rows

@@ -36,7 +36,7 @@ def is_reading(process: str, pipe: Pipe) -> bool:
 
 
 def reader(pipe: Pipe, *others: int) -> int:
-    """The actor that reads the pipe; not this process, nor those others, which may take a while to die."""
+    """The actor that reads the pipe: not this process, nor earlier actors, which may take a while to die."""
     give_up = time.monotonic() + PATIENCE
     while time.monotonic() < give_up:
         for process in {path.name for path in Path("/proc").glob("[0-9]*")} - {*map(str, others), str(os.getpid())}:
@@ -78,7 +78,7 @@ def test_a_killed_actor_loses_nothing_and_doubles_nothing(model: Path, photos: P
         assert [row[name] for name in ("sha256", "caption", "error")] == [
             other[name] for name in ("sha256", "caption", "error")
         ]
-    # Ray goes on with what this machine's own process began, and the other way round.
+    # Ray continues what this process began, and the other way round.
     with start([*arguments[:1], *arguments[2:]]) as process:
         out, _ = process.communicate(timeout=PATIENCE)
     assert "142 pictures, 2 of them with an error; 0 were new" in out
@@ -87,7 +87,7 @@ def test_a_killed_actor_loses_nothing_and_doubles_nothing(model: Path, photos: P
 def test_a_block_that_kills_its_actors_is_given_up_and_tried_again_by_another_run(
     model: Path, photos: Path, tmp_path: Path
 ) -> None:
-    """As a picture would that crashes whoever opens it."""
+    """Like a picture that crashes whoever opens it."""
     pipe, table = Pipe(tmp_path / "pipe.png"), tmp_path / "t.parquet"
     arguments = [photos, pipe.path, "--model", model, "--out", table]
     with start([*arguments, "--engine", "ray", "--actors", 1], NAMESPACE, RAY_worker_niceness="0") as process:

@@ -57,7 +57,7 @@ def test_a_file_is_brought_and_its_progress_told(server: FileServer, target: Pat
     assert steps[-1] == ("checking", SIZE, SIZE)
 
 
-# What the server does, what another run has left, what is known, and the ranges that are asked for.
+# What the server does, what an earlier run has left, what is known, and the ranges that are requested.
 FROM_200K = [None, "bytes=200000-"]
 BROUGHT: dict[str, tuple[list[Fault], bytes, dict[str, Any], list[str | None]]] = {
     "nothing is known of it": ([], b"", {"checksum": None}, [None]),

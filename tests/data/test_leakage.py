@@ -1,4 +1,4 @@
-"""What scores a model is found again in what it learns from: copies by their looks, and captions word by word."""
+"""What scores a model is recognised in what it learns from: copies by their looks, and captions word by word."""
 
 from collections.abc import Callable
 from pathlib import Path

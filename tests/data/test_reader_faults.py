@@ -1,4 +1,4 @@
-"""What is wrong with a corpus: every fault is listed, and the rest is read; what is no corpus at all is told why."""
+"""What is wrong with a corpus: every fault is listed, and the rest is read; if nothing can be, an error says why."""
 
 import json
 from collections.abc import Mapping
@@ -82,7 +82,7 @@ FAULTS: dict[str, Faults] = {
          ("picture_without_captions", "uncaptioned.jpg")},
         PLAIN,
     ),
-    # As in files that were joined. The same picture twice is one; another file has ids of its own.
+    # As in files that were joined. The same picture twice is one picture; another file has its own ids.
     "coco, an id of several pictures": (
         pictures("train2017", "9.jpg", "good.jpg", "other.jpg") | pictures("val2017", "139.jpg") | {
             COCO_TRAIN: coco({9: "9.jpg", 25: "good.jpg"}, [(25, "A dog ."), (9, "A plate .")],

@@ -187,14 +187,14 @@ def test_every_layout_is_read(
 
 
 def test_a_picture_is_looked_for_in_its_own_file_s_folder(tmp_path: Path) -> None:
-    """Where each of COCO's splits counts from one, pictures without captions have the names of others."""
+    """If each of COCO's splits counts from one, pictures without captions have the names of others."""
     write_files(tmp_path, published("2017") | pictures("train2017", "139.jpg"))
     (example,) = open_corpus(tmp_path).split("dev")
     assert example.image == tmp_path / "val2017" / "139.jpg"
 
 
 def hashed(root: Path, rows: list[str]) -> dict[str, str]:
-    """Each picture's split where these rows are a corpus without any."""
+    """Each picture's split if these rows are a corpus without splits."""
     (root / "captions.txt").write_text("image,caption\n" + "".join(f"{name},A dog .\n" for name in rows))
     return splits(open_corpus(root))
 

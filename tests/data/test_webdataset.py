@@ -100,7 +100,7 @@ def test_without_names_a_key_decides_whatever_its_shard(tmp_path: Path) -> None:
 
 
 def test_every_fault_is_listed(tmp_path: Path) -> None:
-    """Names are no places on the disk here, but others make some of them."""
+    """Here, names are not paths on disk, but other programs would turn some of them into such."""
     (tmp_path / "x.jpg").write_bytes(PALACE)
     shard = write_tar(
         tmp_path / "corpus" / "train-0.tar",
@@ -162,7 +162,7 @@ def test_every_fault_is_listed(tmp_path: Path) -> None:
 
 
 def test_names_that_share_a_dotted_stem_are_samples_of_their_own(tmp_path: Path) -> None:
-    """But what belongs to a picture that is called by the stem alone, such as a mask, is no sample."""
+    """But what belongs to a picture named after the stem alone, such as a mask, is no sample."""
     members = [(f"img.{n:04}.{end}", DOG if end == "jpg" else f"Dog {n}.") for n in range(50) for end in ("jpg", "txt")]
     beside = (("1.jpg", RIVER), ("1.txt", "A river."), ("1.mask.png", PALACE), ("1.mask.txt", "A mask."))
     write_tar(tmp_path / "train-0.tar", *members, ("2024.05.01/3.7.JPEG", PALACE), ("2024.05.01/3.7.json", '["Old."]'))
@@ -177,7 +177,7 @@ def test_names_that_share_a_dotted_stem_are_samples_of_their_own(tmp_path: Path)
 
 
 def test_a_name_that_is_not_utf_8_is_as_good_as_another(tmp_path: Path) -> None:
-    """In whatever order: two of them are two names."""
+    """In whatever order: the two of them are two names."""
     members = (
         ("caf\xe8.jpg", PALACE),
         ("caf\xe9.jpg", DOG),
@@ -207,7 +207,7 @@ def overwrite(offset: int) -> Callable[[Path], None]:
 
 
 def go_back(shard: Path) -> None:
-    """The second picture's length is below zero, and leads to the first one."""
+    """The second picture has a negative length, which leads back to the first one."""
     header = tarfile.TarInfo("2.jpg")
     header.size = -SECOND - 512
     with shard.open("r+b") as file:

@@ -1,4 +1,4 @@
-"""The service with every option on, as Terraform made it in a cloud of ours."""
+"""The service with every option on, as made by Terraform in a cloud of our own."""
 
 import hashlib
 import json
@@ -11,7 +11,7 @@ NAME = "captionist"
 ACCOUNT = "123456789012"
 REGISTRY = f"{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com"
 KEYS = [{"name": "operator", "sha256": hashlib.sha256(b"key").hexdigest(), "admin": True, "rate": "60/minute"}]
-# moto forgets these, or gives no answer about them: the plan after an apply wants them once more. Nothing else.
+# moto forgets these, or cannot tell them: a plan after an apply wants to change them again. Nothing else.
 DRIFT_OF_MOTO = {
     "aws_ecs_service.this": {
         "availability_zone_rebalancing", "enable_ecs_managed_tags", "health_check_grace_period_seconds",

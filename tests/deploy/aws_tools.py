@@ -1,4 +1,4 @@
-"""Terraform, and tools in environments of their own, since their dependencies clash with each other's and with ours."""
+"""Terraform, and tools in their own environments, since their dependencies clash with each other's and with ours."""
 
 import json
 import os
@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 AWS = ROOT / "deploy" / "aws"
 PINNED = {"checkov": "checkov==3.3.30", "moto": "moto[server]==5.2.5"}
 REGION = "us-east-1"
-# What Terraform and boto3 shall find of a cloud: nothing but what the tests give them.
+# All that Terraform and boto3 may find of a cloud: what the tests give them.
 FAKE = {
     "AWS_ACCESS_KEY_ID": "testing",
     "AWS_SECRET_ACCESS_KEY": "testing",
@@ -38,14 +38,14 @@ def environment(**more: str) -> dict[str, str]:
 
 
 def run(*command: object, cwd: Path, expect: int | None = 0, **more: str) -> subprocess.CompletedProcess[str]:
-    """Run a command. Fails with all it has said where it does not end as expected."""
+    """Run a command. Fails with all its output unless it ends as expected."""
     ended = subprocess.run([*map(str, command)], cwd=cwd, env=environment(**more), capture_output=True, text=True)
     assert expect is None or ended.returncode == expect, ended.stdout + ended.stderr
     return ended
 
 
 def tool(name: str) -> Path:
-    """The Python of an environment that has nothing but a tool and what it needs; made on first use."""
+    """The Python of an environment with only a tool and its requirements; made on first use."""
     folder = ROOT / ".venv" / "tools" / name
     made = folder / "pinned.txt"
     python = folder / "bin" / "python"
@@ -93,7 +93,7 @@ class Terraform:
 
     @property
     def state(self) -> str:
-        """All that Terraform remembers."""
+        """Everything in Terraform's state."""
         return (self._folder / "terraform.tfstate").read_text(encoding="utf-8")
 
 
@@ -108,7 +108,7 @@ class Cloud:
         assert self.address.startswith("http://127.0.0.1:"), "moto did not start"
 
     def ask(self, service: str, operation: str, **parameters: Any) -> Any:
-        """What boto3 answers, all pages of it; {"Error": ...} where it refuses."""
+        """boto3's answer, all pages of it; {"Error": ...} if it refuses."""
         question = {"service": service, "operation": operation, "parameters": parameters}
         self._questions.write(json.dumps(question) + "\n")
         self._questions.flush()

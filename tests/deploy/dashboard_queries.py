@@ -46,7 +46,7 @@ class Window:
 
 
 def result(prometheus: HttpProcess, kind: str, **parameters: Any) -> Any:
-    """What Prometheus answers. kind: query or query_range. Raises ValueError where it refuses the query."""
+    """Prometheus's answer. kind: query or query_range. Raises ValueError if it refuses the query."""
     status, body = prometheus.get(f"/api/v1/{kind}?{urlencode(parameters)}")
     answer = json.loads(body)
     if status != 200:

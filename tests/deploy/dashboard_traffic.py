@@ -1,4 +1,4 @@
-"""Traffic of every kind to two real tasks of different models, one of which crashes, under a real Prometheus's eyes."""
+"""Traffic of every kind to two real tasks with different models, one of which crashes, watched by a real Prometheus."""
 
 import asyncio
 import hashlib
@@ -28,7 +28,7 @@ _PICTURES = [path.read_bytes() for path in sorted(EXAMPLES.glob("*.jpg"))]
 
 @dataclass
 class Stage:
-    """A Prometheus that has seen it all. begun, ended: UNIX seconds, by its clock; statuses: of all answers."""
+    """A Prometheus that has seen everything. begun, ended: UNIX seconds, by its clock; statuses: of all answers."""
 
     prometheus: HttpProcess
     begun: float = 0.0
@@ -38,7 +38,7 @@ class Stage:
 
 @contextmanager
 def watched(folder: Path) -> Iterator[Stage]:
-    """Let it all happen, then leave everything running to be asked. folder: for what is written."""
+    """Let everything happen, then leave it running, to be queried. folder: for files."""
     targets = folder / "targets.json"
     with ExitStack() as stack:
         stage = Stage(stack.enter_context(_prometheus(folder, targets)))

@@ -1,7 +1,7 @@
-"""The Terraform of deploy/aws, looked at from outside: written well and refusing what is wrong.
+"""The Terraform of deploy/aws, checked without a cloud: well written, and refusing what is wrong.
 
-Tests marked `deploy` need terraform and a copy of its AWS provider, and pip to install checkov and moto with. Without
-them they are skipped; in CI they fail.
+Tests marked `deploy` need terraform and a copy of its AWS provider, and pip, to install checkov and moto. Without them,
+these tests are skipped; in CI they fail.
 """
 
 import json

@@ -161,7 +161,7 @@ def test_roles_may_do_no_more_than_they_must(stack: Stack) -> None:
 
 
 def as_list(value: str | list[str]) -> list[str]:
-    """IAM writes a list of one as what is in it."""
+    """IAM writes a list of one as its only item."""
     return [value] if isinstance(value, str) else value
 
 
@@ -260,7 +260,7 @@ def test_destroying_it_leaves_nothing_but_the_last_snapshot(stack: Stack) -> Non
     (kept,) = stack.ask("rds", "describe_db_snapshots")["DBSnapshots"]
     assert kept["DBSnapshotIdentifier"] == snapshot
     assert json.loads(stack.terraform.state)["resources"] == []
-    # What AWS would keep, or hold for a time, unless it was told otherwise.
+    # Things that AWS would otherwise keep, at least for a time.
     assert stack.ask("secretsmanager", "list_secrets")["SecretList"] == []
     assert stack.ask("s3", "list_buckets")["Buckets"] == []
     assert stack.ask("logs", "describe_log_groups")["logGroups"] == []

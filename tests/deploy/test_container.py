@@ -237,7 +237,7 @@ def test_it_is_compiled_and_pinned(image: str, installed: dict[str, str]) -> Non
 
 @pytest.mark.deploy
 def test_what_was_left_out_fails_loudly(image: str) -> None:
-    """slim.py took OpenCV's BLAS away. Our pictures need none, but nobody shall get a wrong answer."""
+    """slim.py removed OpenCV's BLAS. Our pictures do not need it, but nobody may get a wrong answer."""
     code = "import cv2, numpy; cv2.invert(numpy.eye(500))"
     ended = run(
         tool("podman"), "run", "--rm", *FARGATE, "--entrypoint=tini", image, "--", "python", "-c", code, expect=None

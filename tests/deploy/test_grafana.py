@@ -45,7 +45,7 @@ def named(of: tuple[Any, ...]) -> str:
 
 
 def metrics() -> set[str]:
-    """The names of all series that a task, a scrape, or a recording rule brings about."""
+    """The names of all series that a task, a scrape or a recording rule produces."""
     telemetry = Telemetry(Bundle.open().config, "0")
     idle = SimpleNamespace(waiting=0, admitted=0, ready=True, max_queue=64, max_batch=8)
     telemetry.watch(idle)  # type: ignore[arg-type]
@@ -116,6 +116,6 @@ def test_a_query_is_answered(stage: Stage, query: tuple[str, dict[str, Any], dic
 
 @pytest.mark.parametrize("name", BOARDS)
 def test_the_marks_of_alerts_can_be_asked_for(stage: Stage, name: str) -> None:
-    """No alert need have fired; Prometheus must understand the question."""
+    """No alert need have fired; Prometheus must only understand the query."""
     for annotation in json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))["annotations"]["list"]:
         ask(stage.prometheus, annotation, Window(stage.begun, stage.ended))

@@ -42,7 +42,7 @@ def test_the_rules_are_sound() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("days", [False, True])
 def test_alerts_fire_when_they_should_and_only_then(tmp_path: Path, days: bool) -> None:
-    """Where the story is one of days, rules are evaluated less often."""
+    """If a story lasts days, rules are evaluated less often."""
     tests = [
         {
             "name": case.name,

@@ -41,7 +41,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
         yield service
 
 
-# No longer than this package: while Playwright lives, a loop runs in this thread, and asyncio.run works nowhere.
+# Not beyond this package: while Playwright lives, a loop runs in this thread, and asyncio.run works nowhere.
 @pytest.fixture(scope="package")
 def playwright() -> Iterator[Playwright]:
     if not CHROMIUM.exists():

@@ -70,7 +70,7 @@ def test_the_keyboard_alone_is_enough(page: Page, service: Service) -> None:
                 return
         raise AssertionError(f"{selector} cannot be reached")
 
-    # From the start: a chooser that opens before the browser knows that somebody wants it is lost.
+    # From the start: a chooser that opens before the browser expects it is lost.
     page.on("filechooser", lambda chooser: chooser.set_files(DOG))
     tab_to("#choose")
     page.keyboard.press("Enter")

@@ -1,4 +1,4 @@
-"""Whatever goes wrong is said where it happened, and does not end the visit."""
+"""Whatever goes wrong is reported where it happened, and does not end the visit."""
 
 import hashlib
 import json

@@ -16,7 +16,7 @@ from tests.pictures import write_png
 
 @pytest.fixture(scope="module")
 def examples(unaligned: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Example]:
-    """Pictures of whose captions people agree with the surer half."""
+    """Pictures for which people agree with the surer half of the captions."""
     folder = tmp_path_factory.mktemp("pictures")
     paths = [write_png(folder / f"{seed}.png", seed) for seed in range(320)]
     captions = [result.caption for result in Captioner(unaligned).caption_many(paths)]
@@ -44,7 +44,7 @@ def test_it_learns_which_captions_people_accept(unaligned: Path, examples: list[
     assert Bundle.open(copy).verify()
     before, after = ([c.caption(e.image).confidence for e in examples[:9]] for c in map(Captioner, (unaligned, copy)))
     assert before != after
-    # Once more, from the tokens' probability again and not from the confidence that it has now.
+    # Once more: it must start from the tokens' probability again, not from the present confidence.
     fitted = Bundle.open(copy).config.calibration
     calibrate_model(Bundle.open(copy), examples)
     assert Bundle.open(copy).config.calibration == fitted

@@ -1,4 +1,4 @@
-"""Confidence: the fit finds what made the data, and keeps its word on the half that it has not seen."""
+"""Confidence: the fit finds the law behind the data, and holds on the half that it has not seen."""
 
 import math
 

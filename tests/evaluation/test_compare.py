@@ -36,7 +36,7 @@ def embedded() -> Captioner:
 
 @pytest.fixture(scope="module")
 def corpus(embedded: Captioner, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """27 parts of photographs, in dev, of which people are taken to have said what the embedded model says."""
+    """27 parts of photographs, in dev, for which the references are what the embedded model says."""
     root = tmp_path_factory.mktemp("corpora") / "photos"
     (root / "Images").mkdir(parents=True)
     rows, names = [], []
@@ -129,7 +129,7 @@ def test_the_intervals_are_those_of_scoring_every_resample_anew() -> None:
 
 
 def test_a_word_that_all_corrections_share_is_worth_what_it_is_among_others() -> None:
-    """All snow: by their own frequencies alone, "snow" would carry no weight, whoever says it."""
+    """All snow: by their own frequencies alone, the word "snow" would carry no weight."""
     snow = {name: [f"the {name} in the snow"] for name in ("dog", "man", "girl")}
     without, with_it = ({name: f"the {name} in the {end}" for name in snow} for end in ("water", "snow"))
     alone = compare_captions(snow, without, with_it).cider

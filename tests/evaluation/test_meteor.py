@@ -16,7 +16,7 @@ WORDS = [[tokenize(text) for text in group] for group in REFERENCES.values()]
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("java") is None, reason="METEOR needs java on the PATH")
 def test_the_score_of_the_sum_is_pycocoevalcaps_score() -> None:
-    # One candidate is a reference word for word, which METEOR adds up in a way of its own; one is empty.
+    # One candidate equals a reference word for word, which METEOR counts differently when adding up; one is empty.
     candidates = [tokenize(text) for text in CANDIDATES.values()]
     candidates[1], candidates[2] = WORDS[1][1], []
 

@@ -1,4 +1,4 @@
-"""Rankers are fitted towards what candidates are worth."""
+"""Rankers learn what candidates are worth."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ NOTHING = Hypothesis((), 0.0, 0.0, np.zeros((0, 1), np.float32))
 
 
 def contest(number: int, corpus: str, *, by_agreement: bool, size: int = 6) -> Contest:
-    """Candidates at random, the first two of them written; what they are worth follows from one of two features."""
+    """Random candidates, the first two of them written; one of the two features decides what they are worth."""
     drawn = np.random.default_rng(number)
     cosine, agreement, support = drawn.random((3, size)).astype(np.float32)
     candidates = Candidates(
@@ -51,7 +51,9 @@ def test_contests_of_different_size_do_not_disturb_each_other() -> None:
 
 
 def test_a_small_corpus_has_more_than_its_share() -> None:
-    """Two corpora of opposite laws: with as many pictures neither wins; a few count more than their number."""
+    """Two corpora with opposite laws: with equally many pictures, neither wins; a few pictures count more than their
+    share.
+    """
     few = [contest(n, "few", by_agreement=True) for n in range(20)]
     many = [contest(n, "many", by_agreement=False) for n in range(100, 180)]
     apart = fit_ranker([*few, *many], FEATURES, Setting())

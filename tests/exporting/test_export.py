@@ -1,4 +1,4 @@
-"""From a run to a bundle: the graphs say what the model says, whatever the precision."""
+"""From a run to a bundle: the graphs compute what the model computes, whatever the precision."""
 
 import re
 import shutil
@@ -49,7 +49,7 @@ REPOSITORY = Path(__file__).parents[2]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 Bundles = dict[Precision, Bundle]
 
-pytestmark = pytest.mark.slow  # all of it waits for a model that is trained and exported three times
+pytestmark = pytest.mark.slow  # everything here waits for a model that is trained and exported three times
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +84,7 @@ def torch_model(run: Path, precision: Precision) -> VisionPrefixLM:
 def test_graphs_say_what_the_model_says(
     bundles: Bundles, overfitted: Path, examples: list[ImageFile], precision: Precision
 ) -> None:
-    """Prefill and every step along a caption; int8 only by its captions."""
+    """Prefill and every step along a caption; in int8, only the captions are compared."""
     model, engine = torch_model(overfitted, precision), Engine(bundles[precision], threads=1)
     pixels = np.stack([prepare(decode(path), model.preprocessing) for path in examples])
     with torch.inference_mode():
@@ -190,7 +190,7 @@ def test_a_run_whose_corpus_is_gone_is_exported_unscored(bundles: Bundles) -> No
 
 
 def test_prefill_and_step_share_their_weights(bundles: Bundles, overfitted: Path) -> None:
-    """weights.bin holds every weight once, where two graphs of their own would hold the decoder's twice."""
+    """weights.bin holds every weight once; two separate graphs would hold the decoder's twice."""
     model = torch_model(overfitted, "fp32")
     decoder, whole = (sum(p.nbytes for p in module.parameters()) for module in (model.decoder, model))
     size = (bundles["fp32"].path / WEIGHTS).stat().st_size
@@ -259,7 +259,7 @@ def hybrid_int8(hybrid: VisionPrefixLM, pixels: NDArray[np.float32], tmp_path_fa
 
 @pytest.mark.parametrize("graph", [ENCODER, PREFILL])
 def test_no_processor_can_overflow_in_int8(hybrid_int8: Path, graph: str) -> None:
-    """Without VNNI two neighbouring products of an unsigned byte and a weight are added in 16 bits."""
+    """Without VNNI, two neighbouring products of an unsigned byte and a weight are added up in 16 bits."""
     found = [numpy_helper.to_array(tensor) for tensor in onnx.load(hybrid_int8 / graph).graph.initializer]
     weights = [values for values in found if values.dtype == np.int8 and values.ndim > 1]
     assert len(weights) >= 8
@@ -278,7 +278,7 @@ def test_int8_convolutions_say_nearly_what_the_model_says(
     (ours,) = ort.InferenceSession(hybrid_int8 / ENCODER).run(None, {"pixels": pixels})
     with torch.inference_mode():
         theirs = hybrid.encode(torch.from_numpy(pixels)).numpy()
-    # Random weights make much of little: a trained model is within a tenth.
+    # With random weights, small errors grow: for a trained model, the difference is within a tenth.
     assert 0 < np.linalg.norm(ours - theirs) < 0.5 * np.linalg.norm(theirs - theirs.mean((0, 1)))
 
 

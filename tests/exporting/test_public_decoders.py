@@ -1,4 +1,4 @@
-"""The families' decoders, pixels, tokenizers and defaults against transformers' own, without a graph being written."""
+"""The families' decoders, pixels, tokenizers and defaults, compared with transformers' own without writing a graph."""
 
 from pathlib import Path
 from typing import Any

@@ -1,6 +1,6 @@
-"""Bundles of public checkpoints write what transformers' `generate` writes, and are taken by all that takes bundles.
+"""Bundles of public checkpoints write what transformers' `generate` writes, and work wherever bundles work.
 
-The weights are random, saved by transformers itself: they prove what the graphs compute, not what has been learnt.
+The weights are random, saved by transformers itself: they prove what the graphs compute, not what was learnt.
 """
 
 import json
@@ -66,8 +66,9 @@ def ours(captioner: Captioner, pictures: list[NDArray[np.uint8]], beams: int) ->
 
 
 def same_captions(model: PreTrainedModel, hub: Path, captioner: Captioner, count: int) -> None:
-    """Greedy and by 3 beams. Where a search runs into the longest length, transformers' leaves the end's probability
-    out of the score: such captions are compared in greedy search alone."""
+    """Greedy and with 3 beams. At the longest length, transformers leaves the end's probability out of the score: such
+    captions are compared only in greedy search.
+    """
     pictures, end = photographs(count), captioner.bundle.config.decoder.eos_id
     for beams in (1, 3):
         expected, written = theirs(model, hub, pictures, beams, end), ours(captioner, pictures, beams)
@@ -113,7 +114,7 @@ def test_integers_come_close(family: Family, tmp_path: Path) -> None:
     prepared = [exact.prepare(picture) for picture in photographs(20)]
     logits = [c.decoder.prefill(c.encode(prepared).visual_tokens).logits for c in (exact, small)]
     assert np.abs(logits[1] - logits[0]).mean() < 0.1 * logits[0].std()
-    # Output layers that are the embeddings turned are made of integers, too.
+    # Output layers that are transposed embeddings become integers, too.
     for name in (ENCODER, PREFILL, STEP):
         graph = onnx.load(small.bundle.path / name, load_external_data=False).graph
         weights = {tensor.name.removesuffix(".half") for tensor in graph.initializer if len(tensor.dims) == 2}
@@ -167,7 +168,7 @@ def test_it_cannot_match_and_says_so(git: Imported, run: Run) -> None:
 
 @pytest.mark.slow
 def test_weights_of_a_large_graph_are_kept_beside_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As if protobuf held next to nothing, where it holds 2 GiB."""
+    """As if protobuf could hold almost nothing, instead of 2 GiB."""
     monkeypatch.setattr(quantization, "_LARGE", 1000)
     save(tmp_path / "hub", "git")
     made = import_model(str(tmp_path / "hub"), tmp_path / "int8", "int8")

@@ -20,7 +20,7 @@ ENDINGS = ("today", "alone", "again", "slowly", "happily")
 
 
 def corpus(directory: Path, count: int) -> list[Example]:
-    """Pictures of which people say what the bank says, so that its sentences are worth more than any beam."""
+    """Pictures whose references are sentences of the bank, so that these are worth more than any beam."""
     return [
         Example(
             f"{directory.name}-{seed}.png",
@@ -77,7 +77,7 @@ def test_too_few_pictures_teach_nothing(tmp_path: Path, bundle: Path) -> None:
 
 
 def test_confidence_is_learnt_from_the_evidence_on_several_corpora() -> None:
-    """Captions are acceptable by a law of their cosine, and by nothing else."""
+    """Captions are acceptable by a law of their cosine, and nothing else."""
     drawn = np.random.default_rng(0)
     corpora = []
     for name in ("a", "b"):

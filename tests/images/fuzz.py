@@ -1,7 +1,7 @@
-"""Damages one sample in every way that comes to mind, and decodes it, for so many seconds: `fuzz KIND SECONDS [SEED]`.
+"""Damages one sample in all kinds of ways, and decodes it, for so many seconds: `fuzz KIND SECONDS [SEED]`.
 
-Prints what became of the files. Ends with an error where anything but an ImageError was raised; a crash ends the
-process, which is why this is one of its own.
+Prints what became of the files. Ends with an error if anything but an ImageError was raised. A crash ends the process,
+which is why this is a separate one.
 """
 
 import sys

@@ -55,7 +55,7 @@ def icc_profile(name: str) -> bytes:
 
 
 def in_space(name: str, srgb: tuple[int, int, int]) -> tuple[int, ...]:
-    """What stands in a file of that space where a colour of sRGB is meant."""
+    """What a file in that space contains for a colour of sRGB."""
     encoded = np.array(srgb) / 255
     linear = np.where(encoded <= 0.04045, encoded / 12.92, ((encoded + 0.055) / 1.055) ** 2.4)
     primaries = np.array([[x / y, 1, (1 - x - y) / y] for x, y in ((0.64, 0.33), (0.30, 0.60), (0.15, 0.06))]).T

@@ -53,7 +53,7 @@ def of_many_parts() -> dict[str, bytes]:
 
 @pytest.mark.parametrize("kind", of_many_parts())
 def test_a_header_of_very_many_parts_is_not_walked_through(kind: str) -> None:
-    """Each of them would cost seconds; what Pillow makes of the first 50,000 does not."""
+    """Each of these files would cost seconds; Pillow's first 50,000 reads do not."""
     with pytest.raises((UnsupportedImageError, CorruptImageError)):
         decode(of_many_parts()[kind])
 

@@ -92,5 +92,5 @@ def test_a_picture_is_squeezed_before_it_is_cut() -> None:
 
 @pytest.mark.parametrize("shape", [(1, 400_000), (400_000, 1)])
 def test_a_ribbon_takes_no_gigabytes(shape: tuple[int, int]) -> None:
-    """Its shorter side is made 224 pixels, which would make it 20 billion."""
+    """Resizing its shorter side to 224 pixels would make it 20 billion pixels in all."""
     assert prepare(np.full((*shape, 3), 255, np.uint8), cutting((224, 224), 224)).min() == 1

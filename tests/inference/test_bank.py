@@ -1,4 +1,4 @@
-"""Sentences of other pictures: which are near, what they name, whether they agree, and files that are damaged."""
+"""Sentences of other pictures: which ones are near, what they name, whether they agree, and damaged files."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -75,7 +75,7 @@ def test_one_beam_is_greedy() -> None:
 
 @pytest.mark.parametrize("num_beams", [1, 3])
 def test_log_probability_and_attention_belong_to_the_tokens(num_beams: int) -> None:
-    """Both are worked out again from the tokens alone, so a beam that lost its ancestry would show."""
+    """Both are computed again from the tokens alone, so that a beam that lost its ancestry shows."""
     toy = ToyDecoder(vocabulary=7, max_tokens=8)
     options = SearchOptions(num_beams=num_beams, num_captions=num_beams, repetition_penalty=1.3, length_penalty=0.8)
     numbers = range(12)

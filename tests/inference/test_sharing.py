@@ -1,4 +1,4 @@
-"""Work that fails, shared out among threads; tests/test_faults.py has what becomes of pictures."""
+"""Failing work, shared out among threads; tests/test_faults.py covers what happens to pictures."""
 
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -28,7 +28,7 @@ def test_ctrl_c_stops_at_once_and_nothing_takes_the_place_of_another(threads: in
 
 
 def test_work_that_loses_a_picture_has_failed() -> None:
-    """Else the last of its results would stand at the wrong pictures."""
+    """Otherwise its last results would go to the wrong pictures."""
     answers = each_or_error(lambda some: [one for one in some if one != 2], range(4))
     assert [answers[place] for place in (0, 1, 3)] == [0, 1, 3]
     assert isinstance(answers[2], RuntimeError)

@@ -29,7 +29,7 @@ def test_slow_headers_hinder_nobody_and_slow_bodies_are_cut_off(start: Start, ca
 
     tally, answers = asyncio.run(run())
     assert {answer.status for answer in answers} == {200}
-    assert tally.slow_headers == 40  # how long they may take is for whatever stands in front to say
+    assert tally.slow_headers == 40  # how long they may take is up to the proxy in front
     assert tally.answered >= 40
     assert service.metric("captionist_http_requests_total", status="408") >= 40
 

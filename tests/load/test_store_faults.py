@@ -1,4 +1,4 @@
-"""Faults of what keeps feedback. Captions go on all the while, and feedback comes back by itself."""
+"""Faults in what keeps feedback. Captions continue all the while, and feedback recovers by itself."""
 
 import asyncio
 import contextlib
@@ -41,7 +41,7 @@ def _post(service: Service, comment: str) -> Answer:
 
 
 def _posts_in_the_end(service: Service, comment: str) -> None:
-    """Feedback is taken again, within a minute."""
+    """Feedback is accepted again within a minute."""
     give_up = time.monotonic() + 60
     while (answer := _post(service, comment)).status != 201:
         problem(answer, 503, "store-unavailable")

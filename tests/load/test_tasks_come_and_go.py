@@ -22,8 +22,8 @@ from tests.tools import wait_until
 
 pytestmark = pytest.mark.load
 CLIENTS = 8
-# A request whose task dies before it answers is sent to another one, for which haproxy must hold all of it: hence the
-# large buffer. Twice does no harm: a caption changes nothing, and feedback has its Idempotency-Key.
+# A request whose task dies before it answers is sent to another one, so haproxy must hold all of it: hence the large
+# buffer. Sending it twice does no harm: a caption changes nothing, and feedback has its Idempotency-Key.
 CONFIG = """
 global
   tune.bufsize 1048576
@@ -84,7 +84,7 @@ def test_one_is_killed_and_one_replaced_under_load_and_nothing_is_lost(
     tasks, statuses, given, over = [start(port) for port in ports[:2]], list[int](), list[str](), threading.Event()
 
     async def send(connections: Client, request: bytes) -> None:
-        """A request; where it is refused for want of room, once more when the refusal says."""
+        """Send a request; if it is refused for lack of room, send it again when the refusal says."""
         while (answer := await connections.send(request)).status == 503:
             wait = int(answer.header("retry-after") or 0)
             assert wait >= 1
@@ -107,7 +107,7 @@ def test_one_is_killed_and_one_replaced_under_load_and_nothing_is_lost(
         return [row for row in rows if row["svname"].isdecimal()]
 
     def go_on(*up: int) -> None:
-        """Let the clients get some more answers once haproxy sends requests to these tasks and to no others."""
+        """Let the clients get some more answers once haproxy sends requests only to these tasks."""
         wait_until(lambda: [int(task["svname"]) for task in seen() if task["status"] == "UP"] == [*up])
         enough = len(statuses) + 5 * CLIENTS
         wait_until(lambda: len(statuses) >= enough)

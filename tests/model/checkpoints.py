@@ -121,7 +121,7 @@ def make_checkpoints(root: Path) -> Checkpoints:
     (root / "lite2").mkdir()
     save_file(lite2_weights(), root / "lite2" / "model.safetensors")
     save_nanodet(root / "nanodet")
-    # Last, as all are drawn from one stream, and what the others learn in tests depends on what they begin with.
+    # Last, since all are drawn from one stream, and what the others learn in tests depends on where they start.
     save_towers(root, shape | {"num_hidden_layers": 3, "intermediate_size": 64})
     return Checkpoints(root)
 
@@ -193,7 +193,7 @@ def lite2_weights() -> dict[str, Tensor]:
 
 
 def _varied(model: Any) -> Any:
-    """Biases and norms start as zeros and ones, with which a mixed-up one would not show."""
+    """Biases and norms start as zeros and ones, which would hide a mix-up."""
     with torch.no_grad():
         for parameter in model.parameters():
             parameter += 0.05 * torch.randn(parameter.shape)

@@ -1,4 +1,4 @@
-"""NanoDet-g as a bundle's detector, from the real weights where they are."""
+"""NanoDet-g as a bundle's detector, from the real weights if they exist."""
 
 from pathlib import Path
 
@@ -114,7 +114,7 @@ def test_pictures_of_any_shape_are_read(detector: Path, size: tuple[int, int]) -
 
 
 def test_in_eight_bits_it_sees_nearly_the_same(nanodet: Path, detector: Path, tmp_path: Path) -> None:
-    """With what is left of floating-point weights in half precision, as in a bundle."""
+    """Including the remaining floating-point weights in half precision, as in a bundle."""
     scenes = [scene_of(path) for path in PICTURES]
     path = tmp_path / "detector.onnx"
     write_detector(nanodet, path)

@@ -67,8 +67,8 @@ def tokens_of(captions: Tensor) -> int:
 def test_packed_captions_lose_what_separate_ones_do(model: VisionPrefixLM, smoothing: float) -> None:
     """However many and long they are.
 
-    The end of text and the filling are one token id: a mask made from the id would drop the end's label (the model
-    then never learns to stop), or keep the filling's (it learns to write ends for ever).
+    The end of text and the padding are the same token id. A mask made from the id would drop the end's label (the model
+    then never learns to stop), or keep the padding's (it learns to write ends forever).
     """
     rows = [tokens(model, *CAPTIONS[:3]), tokens(model, *CAPTIONS[1:])]
     pixels = pictures(model, 2)
@@ -206,7 +206,7 @@ def test_a_cache_gives_the_logits_of_the_full_forward(checkpoints: Checkpoints, 
 
 
 def test_the_attention_is_that_of_the_newest_token(model: VisionPrefixLM) -> None:
-    """Averaged over layers and heads; what is missing to 1 went to the text."""
+    """Averaged over layers and heads; the rest went to the text."""
     caption, pixels = tokens(model, CAPTIONS[0])[0][:3], pictures(model, 1)
     with torch.inference_mode():
         prefix = model.encode(pixels)

@@ -1,4 +1,4 @@
-"""From a bundle back to the model: whatever the precision, what was exported is what training goes on from."""
+"""From a bundle back to the model: whatever the precision, training continues from what was exported."""
 
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from captionist.training.stage import Rates, Stage
 from tests.model.checkpoints import CAPTIONS, Checkpoints
 
 ALIGNMENT = 12
-LOST = "encoder.positions"  # of which a hybrid's graph only holds the means over the pooled places
+LOST = "encoder.positions"  # a hybrid's graph holds only the means over the pooled places
 
 
 def write_bundle(model: VisionPrefixLM, folder: Path, precision: Precision) -> Bundle:
@@ -47,7 +47,7 @@ def test_a_bundle_gives_back_the_weights(
     model = checkpoints.model(checkpoints.hybrid() if hybrid else checkpoints.vit(family), 1 if hybrid else None)
     if aligned:
         model.align(ALIGNMENT)
-    for parameter in model.parameters():  # no two alike, as after training; what is alike the graphs hold once
+    for parameter in model.parameters():  # no two alike, as after training: the graphs hold equal ones only once
         parameter.data += 0.01 * torch.randn_like(parameter)
     model.cut_vocabulary(list(CAPTIONS))
     if precision != "fp32":

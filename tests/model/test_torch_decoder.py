@@ -26,7 +26,7 @@ def prefix(model: VisionPrefixLM) -> Tensor:
 
 
 def test_a_beam_reports_the_model_s_own_probabilities(model: VisionPrefixLM, prefix: Tensor) -> None:
-    """Rows are reordered at every step; a cache that went with the wrong caption would show in the sum."""
+    """Rows are reordered at every step; a cache that followed the wrong caption would show in the sum."""
     options = SearchOptions(num_beams=4, num_captions=4, max_tokens=6)
     for picture, hypotheses in enumerate(search(TorchDecoder(model), prefix, PICTURES, options)):
         assert len(hypotheses) == 4

@@ -76,7 +76,7 @@ def test_siglip_s_patches_come_from_its_last_norm(checkpoints: Checkpoints, layo
 
 
 def test_a_siglip_whose_patches_do_not_fill_its_picture(checkpoints: Checkpoints, tmp_path: Path) -> None:
-    """As the one with patches of 14 pixels at 384: it has 27 x 27 of them, which fill 378."""
+    """Like the one with patches of 14 pixels at 384, which has 27 x 27 of them: they fill 378."""
     torch.manual_seed(4)
     settings = SiglipVisionModel.from_pretrained(checkpoints.path("siglip-tower")).config
     settings.image_size = SIZE + 3
@@ -139,7 +139,7 @@ def test_damaged_weights_are_named(checkpoints: Checkpoints, tmp_path: Path) -> 
 
 
 def test_the_hybrid_s_features_are_in_row_order(checkpoints: Checkpoints) -> None:
-    """A CNN sees too far for a changed patch to tell, so the features are compared with the feature map."""
+    """A CNN sees too far for a changed patch to show, so the features are compared with the feature map."""
     encoder = build_encoder(checkpoints.hybrid(resolution=96), None).eval()
     assert isinstance(encoder, HybridEncoder)
     with torch.inference_mode():
@@ -184,7 +184,7 @@ def test_more_hybrid_blocks_than_the_checkpoint_has(checkpoints: Checkpoints) ->
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_only_a_hybrid_has_a_neck(checkpoints: Checkpoints, family: str) -> None:
-    """A backbone's parameter in it would not be frozen, and be left out of the features' cache key."""
+    """A backbone's parameter in the neck would not be frozen, and would be missing in the features' cache key."""
     encoder = build_encoder(config_of(checkpoints, family), None)
     backbone = [p for module in encoder.backbone_modules() for p in module.parameters()]
     assert len(set(backbone)) == len(backbone)

@@ -1,4 +1,4 @@
-"""A stand-in for NanoDet-g with its inputs and outputs: what is red is a dog to it, what is green a cat, and so on."""
+"""A stand-in for NanoDet-g with its inputs and outputs: it takes red for a dog, green for a cat, and so on."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from onnx import TensorProto, helper, numpy_helper
 from captionist.model.detector import BINS, CLASSES, STRIDES
 
 KINDS = {"red": "dog", "green": "cat", "blue": "bird"}
-"""What things of a colour are to it; there is nothing for yellow."""
+"""What it takes each colour for; yellow is nothing."""
 
 
 def save_nanodet(directory: Path) -> None:

@@ -1,6 +1,6 @@
-"""Requests that a service meets in the wild and must refuse, made on the spot and always the same.
+"""Requests that a service must refuse, as it gets them in practice; made on the spot and always the same.
 
-What is hostile in a picture is for tests/images, in an address for tests/test_fetch.py; here is a sample of both.
+Hostile pictures are for tests/images, hostile addresses for tests/test_fetch.py; here is a sample of both.
 """
 
 import base64
@@ -18,10 +18,11 @@ from tests.server.forms import FORM, disposition, form
 
 REFUSED, NOT_HTTP, LEFT, SERVED = "refused", "not HTTP", "left", "served"
 """A 4xx; a 400 (in plain text, as it is not ours) or the end of the connection; no answer, as the client is gone; odd,
-but right: a 2xx."""
+but right: a 2xx.
+"""
 KEY = "the-key-of-a-client"
 MARK = b"bytes-of-a-picture"
-"""Is in many of them, and should be in no log."""
+"""Contained in many of them; must not be in any log."""
 HOST = b"Host: captionist.test\r\n"
 END = HOST + b"Connection: close\r\n\r\n"
 NOISE = np.random.default_rng(0).bytes(4000)
@@ -32,7 +33,7 @@ ODD_TEXTS = {
     "markup": '<img src=x onerror="alert(1)">',
     "combining marks": "a\u0301" * 200,
 }
-"""What may well be said of a picture, and must come out of the store as it went in."""
+"""What people may well say about a picture, and must come out of the store unchanged."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""A service in a process of its own, what can be sent to it byte for byte, and servers that it asks."""
+"""A service in its own process, what can be sent to it byte for byte, and servers that it asks."""
 
 import json
 import signal
@@ -40,7 +40,7 @@ class Running(Service):
         return httpx2.request(method, self.url + path, content=body, headers=encoded, timeout=PATIENCE)
 
     def stop(self, number: int = signal.SIGTERM) -> None:
-        """Send a signal, after which it must end by itself, and with success."""
+        """Send a signal, after which it must end by itself, successfully."""
         self.process.send_signal(number)
         assert self.process.wait(PATIENCE) == 0
 
@@ -57,7 +57,7 @@ class Running(Service):
         return found
 
     def send(self, sent: bytes, leave: bool = False) -> bytes:
-        """All that comes back until the service hangs up. leave: the client ends the connection once it has sent."""
+        """Everything that comes back until the service hangs up. leave: hang up after sending."""
         with closing(socket.create_connection((HOST, self.port), PATIENCE)) as connection:
             received = b""
             try:

@@ -1,4 +1,4 @@
-"""What an adversary would try: to wear us out, to leave us holding what is gone, to race us."""
+"""What an adversary would try: to wear the service out, to make it keep what is gone, to win races."""
 
 import asyncio
 import json

@@ -34,7 +34,7 @@ class Slow:
         self.batches: list[list[int]] = []
         self.error: BaseException = RuntimeError("broken")
         self.fails: Callable[[list[int]], bool] = lambda _: False
-        """Whether the engine fails at these pictures."""
+        """Whether the engine fails on these pictures."""
 
     def prepare(self, picture: bytes, name: str) -> NDArray[np.float32]:
         if picture == b"bad":

@@ -1,4 +1,4 @@
-"""Bodies as people send them: what is unambiguous is read, what is not is named."""
+"""Bodies as people send them: what is unambiguous is read; for the rest, the problem is named."""
 
 import base64
 import gzip
@@ -21,7 +21,7 @@ FORM = {"Content-Type": "multipart/form-data; boundary=X"}
 
 @pytest.fixture(scope="module")
 def expected(client: TestClient, dog: bytes) -> Any:
-    """What is said of the dog where it is sent plainly."""
+    """The caption of the dog when it is sent plainly."""
     return client.post("/v1/captions", content=dog, headers=JPEG).json()["pictures"][0]["captions"]
 
 

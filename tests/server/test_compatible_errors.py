@@ -1,4 +1,4 @@
-"""What OpenAI's and Ollama's own clients are told where they get no caption."""
+"""What OpenAI's and Ollama's own clients are told when they get no caption."""
 
 import json
 import re

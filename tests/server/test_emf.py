@@ -1,4 +1,4 @@
-"""Metrics for CloudWatch in the log: as its embedded metric format wants them, and true."""
+"""Metrics for CloudWatch in the log: in its embedded metric format, and true."""
 
 import asyncio
 import json
@@ -91,7 +91,7 @@ def test_the_lines_of_a_service_tell_what_it_did(tmp_path: Path, dog: bytes) -> 
 
 
 def test_the_log_may_be_silent_or_readable(tmp_path: Path) -> None:
-    """Only errors are logged, and those as text; the metrics are still JSON, each on a line of its own."""
+    """Only errors are logged, as text; the metrics are still JSON, each on its own line."""
     settings: dict[str, Any] = {
         "emf_interval": "0.1",
         "log_level": "error",
@@ -174,7 +174,7 @@ def test_of_many_durations_a_hundred_stand_for_all(telemetry: Telemetry) -> None
         metrics.answered("POST", "/v1/captions", 200, number / 1000)
     line = line_of(metrics)
     assert len(line["Latency"]) == 100
-    # The mean of 100 of 0...9999 has a standard deviation of 289: this fails once in 1e9 times.
+    # The mean of 100 numbers out of 0...9999 has a standard deviation of 289: this fails once in 1e9 times.
     assert sum(line["Latency"]) / 100 == pytest.approx(5000, abs=6.1 * 289)
 
 
@@ -198,7 +198,7 @@ def test_only_captions_count_and_an_interval_is_not_counted_twice(telemetry: Tel
     line = line_of(metrics)
     assert (line["Requests"], line["Errors"], line["Latency"]) == (3, 1, [250.0])
     assert (line["Captions"], line["Confidence"]) == (2, 0.375)
-    assert line["Rejections"] == 3  # those for want of room
+    assert line["Rejections"] == 3  # those for lack of room
     assert line["FeedbackStoreFailures"] == 1
     assert set(total([line_of(metrics)]).values()) == {0}
 

@@ -1,4 +1,4 @@
-"""A service under attack: many hostile requests, each refused, and it goes on as if nothing had been."""
+"""A service under attack: many hostile requests, each refused, after which it works as before."""
 
 import json
 import re
@@ -27,9 +27,9 @@ from tests.server.serving import Running
 
 ADMIN_KEY = "the-key-of-an-administrator"
 MOST_BYTES = 4000
-"""Of an answer: what was sent does not come back."""
+"""Per answer: what was sent does not come back."""
 MOST_GROWTH = 250_000_000
-"""Bytes that the process may have grown by after all of it; a single bomb would take ten times as much."""
+"""Bytes by which the process may have grown in the end; a single bomb would take ten times as much."""
 LEAK = re.compile(r"Traceback|site-packages|/tmp/|/home/|/usr/|\.py\b|captionist[./]server|at 0x")
 
 
@@ -66,7 +66,7 @@ def caption(service: Running, picture: bytes) -> dict[str, Any]:
 
 
 def fault(hostile: Hostile, answer: bytes) -> str | None:
-    """What is wrong about an answer to a hostile request."""
+    """What is wrong with an answer to a hostile request."""
     if not answer:
         return None if hostile.outcome in (NOT_HTTP, LEFT) else "no answer"
     head, _, body = answer.partition(b"\r\n\r\n")

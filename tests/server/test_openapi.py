@@ -60,7 +60,7 @@ def test_what_the_document_says_is_so(case: "schemathesis.Case[Any]", service: R
 
 
 def make_true(case: "schemathesis.Case[Any]", caption_id: str) -> None:
-    """What no schema can say: that a file is a picture, that an id is genuine, and what goes together."""
+    """What a schema cannot say: that a file is a picture, that an id is genuine, and what goes together."""
     body = cast(dict[str, Any], case.body)
     if case.path == "/v1/captions":
         case.query = {}
@@ -96,7 +96,7 @@ def test_every_problem_is_documented_where_it_may_come() -> None:
             assert bool(shown) == (int(status) >= 400), (name, status)
             assert {example["value"]["status"] for example in shown.values()} <= {int(status)}, name
             found.setdefault(name, set()).update(shown)
-    # Of paths and methods that are not in the document the document says nothing.
+    # The document says nothing about paths and methods that are not in it.
     assert set.union(*found.values()) == PROBLEMS.keys() - {"method-not-allowed"}
     for name, operation in OPERATIONS.items():
         takes_a_key = operation.get("security") != []

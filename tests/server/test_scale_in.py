@@ -1,4 +1,4 @@
-"""Scale-in protection, told to a small HTTP server that stands for ECS's agent."""
+"""Scale-in protection, with a small HTTP server in place of ECS's agent."""
 
 import asyncio
 import json
@@ -29,7 +29,7 @@ FAILURES = [
 
 
 class Agent(StandIn):
-    """Answers as ECS's agent does, or as it is told to; notes what it was asked."""
+    """Answers as ECS's agent does, or as it is told to, and notes what it was asked."""
 
     def __init__(self) -> None:
         self.asked: list[dict[str, Any]] = []
@@ -62,7 +62,7 @@ def agent() -> Iterator[Agent]:
 
 
 class Work:
-    """Stands in for the batcher: as much work as it is told, and how often it was looked at."""
+    """Stands in for the batcher: has as much work as it is told, and counts how often it was looked at."""
 
     def __init__(self) -> None:
         self.done = 0.0
@@ -73,7 +73,7 @@ class Work:
         return 0.0, self.done
 
     async def seen(self) -> None:
-        """What is so now has been looked at, and the agent been told what there is to tell."""
+        """Wait until it has looked at the present state, and told the agent what there is to tell."""
         looks = self.looks
         await until(lambda: self.looks >= looks + 2)
 

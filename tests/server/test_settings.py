@@ -1,4 +1,4 @@
-"""Settings: where they come from, and what is said of wrong ones."""
+"""Settings: where they come from, and what the errors for wrong ones say."""
 
 import re
 from pathlib import Path

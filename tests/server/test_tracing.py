@@ -1,4 +1,4 @@
-"""OpenTelemetry traces, received by a real OTLP receiver, small as it is."""
+"""OpenTelemetry traces, received by a small but real OTLP receiver."""
 
 import base64
 import gzip
@@ -80,7 +80,7 @@ def service(tmp_path_factory: pytest.TempPathFactory, receiver: Receiver) -> Ite
 
 
 def ask(service: Running, path: str, body: bytes | None = None, /, method: str = "", **headers: str) -> str:
-    """Send a request with a name of its own; the name."""
+    """Send a request under its own name; returns the name."""
     name = f"test-{time.monotonic_ns()}"
     service.ask(path, body, method, **{"X-Request-ID": name, **headers})
     return name

@@ -34,7 +34,7 @@ def caption(colour: str, shape: str) -> str:
 
 
 def write_corpus(root: Path, train: int = 16, dev: int = 16, second_captions: bool = False) -> Path:
-    """The same pictures are in both splits, under two names: so a dev score shows what was learnt by heart."""
+    """The same pictures are in both splits, under two names: so a dev score shows what was memorised."""
     (root / "Images").mkdir(parents=True)
     rows = []
     for split, count in (("train", train), ("dev", dev)):

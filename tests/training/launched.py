@@ -22,9 +22,9 @@ from captionist.training.train import train
 
 
 def main(recipe: Path, runs: Path, kill_at: int | None) -> None:
-    """Begin a run, or go on with the one that there is; die by SIGKILL inside step `kill_at`, a checkpoint behind.
+    """Begin a run, or continue an existing one; die by SIGKILL inside step `kill_at`, after a checkpoint.
 
-    Each process appends a line for each step to RUNS/seen-RANK.jsonl: the step, the loss as it is, the pictures read.
+    Each process appends a line for each step to RUNS/seen-RANK.jsonl: the step, the unrounded loss, the pictures read.
     """
     torch.set_num_threads(1)
     alignment._DROPOUT = 0.0  # each process would draw its own; see docs/training.md

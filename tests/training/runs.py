@@ -1,4 +1,4 @@
-"""Recipes of tiny runs, and a process of its own to run one in."""
+"""Recipes of tiny runs, and a process to run one in."""
 
 import csv
 import functools
@@ -101,7 +101,7 @@ def whole(**changes: Any) -> Json:
 
 
 def heads(**changes: Any) -> Json:
-    """A stage that teaches a model, which stays as it is, to compare pictures with sentences."""
+    """A stage that teaches a frozen model to compare pictures with sentences."""
     return {
         "name": "heads",
         "objective": "contrastive",
@@ -118,7 +118,7 @@ def text(**changes: Any) -> Json:
 
 @functools.cache
 def overfit(folder: Path) -> Path:
-    """A run that has learnt its sixteen pictures by heart; trained once for all tests that name the same folder."""
+    """A run that has memorised its sixteen pictures; trained once for all tests that name the same folder."""
     stages = [whole(epochs=30), heads()]
     folder.mkdir()
     recipe = write_recipe(folder, make_checkpoints(folder / "checkpoints"), stages, alignment=16)
@@ -127,9 +127,9 @@ def overfit(folder: Path) -> Path:
 
 
 def start(target: Callable[..., object], *arguments: Any) -> BaseProcess:
-    """Run what trains in a process of its own, which may be killed.
+    """Run what trains in a separate process, which may be killed.
 
-    It is forked from a server that has imported everything, as importing takes longer than these runs do.
+    It is forked from a server that has imported everything, since importing takes longer than these runs.
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["tests.training.runs", "tests.training.launched"])
@@ -139,7 +139,7 @@ def start(target: Callable[..., object], *arguments: Any) -> BaseProcess:
 
 
 def go_on(recipe: Path, runs: Path) -> BaseProcess:
-    """Begin a run, or resume the one that there is, in a process of its own."""
+    """Begin a run, or resume an existing one, in a separate process."""
     return start(_train, recipe, runs, next(runs.glob("tiny-*"), None))
 
 

@@ -60,7 +60,7 @@ def test_shape_and_type_stay_and_the_input_too() -> None:
 
 
 def test_a_pictures_own_draws_alone_decide() -> None:
-    """Not the pictures beside it, which are others in every process, nor torch's own generator."""
+    """Neither the pictures beside it, which differ in every process, nor torch's own generator."""
     flippable = torch.ones(8, dtype=torch.bool)
     noise = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (8, 16, 16, 3), np.uint8))
     torch.manual_seed(1)
@@ -72,7 +72,7 @@ def test_a_pictures_own_draws_alone_decide() -> None:
 
 
 def test_most_of_the_picture_stays() -> None:
-    """A crop keeps the middle: a bright square there, a ninth of the picture, is in every result but for a hole."""
+    """A crop keeps the middle: a bright square there, a ninth of the picture, is in every result except in holes."""
     pixels = torch.zeros(200, 24, 24, 3, dtype=torch.uint8)
     pixels[:, 8:16, 8:16] = 250
     changed = augment(pixels, torch.ones(200, dtype=torch.bool), draws(200))

@@ -70,7 +70,7 @@ def test_unpacked_every_caption_has_a_row_and_knows_its_picture() -> None:
 
 
 def test_counted_tokens_are_those_of_the_loss() -> None:
-    """The loss divides by this number: tokens, and one end a caption; a caption that is not there has none."""
+    """The loss is divided by this number: tokens, and one end per caption; a missing caption has none."""
     table = CaptionTable([[[5, 6, 7], [8]], [[9, 0]]])
     assert count_tokens(table.rows(np.array([0, 1]))) == (3 + 1) + (1 + 1) + (2 + 1)
 

@@ -86,4 +86,4 @@ def test_smaller_pictures_train_a_hybrid(
     stage = heads(frozen=20, epochs=1, resolution=64, layer_decay=0.5, rates={"encoder": 1e-3, "alignment": 1e-3})
     recipe = write_recipe(tmp_path, checkpoints, [stage], alignment=8)
     train(recipe, [f"model.encoder={encoder}"], runs=tmp_path / "runs")
-    assert sides == {True: {64}, False: {64, 96}}  # what is usual is measured on pictures as they train
+    assert sides == {True: {64}, False: {64, 96}}  # the image head's inputs are measured on pictures as they train

@@ -1,4 +1,4 @@
-"""Captions of one picture that stand near each other in a file are found again, and weighed by what they agree on."""
+"""Captions of one picture that are near each other in a file are found again, and weighed by their agreement."""
 
 import numpy as np
 import pytest
@@ -36,7 +36,7 @@ def test_long_files_are_read_in_parts() -> None:
 
 
 def test_two_groups_are_one_only_if_they_are_alike_as_a_whole() -> None:
-    """A chain of likenesses makes no group."""
+    """A chain of similar pairs does not make a group."""
     chain = [[np.cos(angle), np.sin(angle)] for angle in (0.0, 0.2, 1.0, 1.2)]
     assert find_groups(unit(chain), 80, 5) == [[0, 1, 2, 3]]
     chain = [[np.cos(angle), np.sin(angle)] for angle in (0.0, 0.2, 1.1, 2.0)]

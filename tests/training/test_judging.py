@@ -1,4 +1,4 @@
-"""Heads that learn to judge captions which the model itself wrote."""
+"""Heads that learn to judge captions written by the model itself."""
 
 from pathlib import Path
 

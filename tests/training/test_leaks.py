@@ -1,4 +1,4 @@
-"""A run learns nothing from what it, or another corpus, is scored on."""
+"""A run learns nothing from what scores it, or another corpus."""
 
 import json
 import logging
@@ -18,7 +18,7 @@ from tests.pictures import patchwork, write_png
 
 
 def add(root: Path, split: str, seeds: list[int], captions: list[str] | None = None) -> None:
-    """A picture of each seed, with captions of its own where none are given."""
+    """A picture for each seed, with its own captions if none are given."""
     (root / split).mkdir(parents=True)
     with (root / split / "metadata.jsonl").open("w", encoding="utf-8") as file:
         for seed in seeds:

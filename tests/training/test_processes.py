@@ -1,4 +1,4 @@
-"""Two processes, as `accelerate launch` starts them, train what one does: by DDP and FSDP, killed and resumed too."""
+"""Two processes, started by `accelerate launch`, train what one does: with DDP and FSDP, also killed and resumed."""
 
 import json
 import os
@@ -32,10 +32,10 @@ def alone(recipe: Path, runs: Path, kill_at: int | None = None) -> None:
 
 
 def launch(kind: tuple[str, ...], recipe: Path, runs: Path, kill_at: int | None = None) -> None:
-    """Train, or go on, in two processes.
+    """Train, or continue, in two processes.
 
-    `--cpu` starts no second one without MPI and is refused beside `--use_fsdp`, so the variable that it sets is set
-    here; with it `--multi_gpu` means DDP over gloo.
+    `--cpu` starts no second one without MPI and is refused together with `--use_fsdp`, so the variable that it sets is
+    set here; with it, `--multi_gpu` means DDP over gloo.
     """
     program = [sys.executable, "-m", "accelerate.commands.accelerate_cli", "launch", *kind]
     program += ["--num_processes", "2", "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
@@ -48,7 +48,7 @@ def launch(kind: tuple[str, ...], recipe: Path, runs: Path, kill_at: int | None 
 
 
 def seen(runs: Path, process: int) -> list[dict[str, Any]]:
-    """The steps as one process saw them, in the order in which they were made; some came twice, after a kill."""
+    """The steps as one process saw them, in order; some came twice, after a kill."""
     lines = (runs / f"seen-{process}.jsonl").read_text(encoding="utf-8").splitlines()
     return [json.loads(line) for line in lines]
 
@@ -70,12 +70,13 @@ def assert_same_losses(runs: Path, reference: Path) -> None:
 
 @pytest.fixture(scope="module")
 def recipe(checkpoints: Checkpoints, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Every objective that sees pictures, in 20 steps, one of them on three sources, all that is random but dropout.
+    """Every objective that sees pictures, in 20 steps, one of them on three sources, with all randomness except
+    dropout.
 
-    The frozen stages come first, since features are cached in half precision: what two processes' weights differ by in
-    the eighth digit, those of a backbone that was trained before could differ by in the fourth. What is sampled comes
-    before the stage that learns most, for the same reason. The model has learnt a little before: what a new one samples
-    earns nothing, whatever it is.
+    The frozen stages come first, since features are cached in half precision: if a backbone had been trained before, a
+    difference between two processes in the eighth digit could become one in the fourth. For the same reason, sampling
+    comes before the stage that learns most. The model has learnt a little before: whatever a new one samples earns
+    nothing.
     """
     folder = tmp_path_factory.mktemp("processes")
     write_corpus(folder / "corpus", second_captions=True)
@@ -115,7 +116,7 @@ def two(recipe: Path) -> Path:
 
 
 def test_ddp_has_the_losses_of_one_process(reference: Path, two: Path) -> None:
-    """And so has one process that goes on where two were killed."""
+    """The same for one process that continues where two were killed."""
     assert_same_losses(two, reference)
     assert [step["step"] for step in seen(two, 0)] == [*range(1, 20), 19, 20]
 
@@ -130,7 +131,7 @@ def test_every_picture_is_read_once_an_epoch(two: Path) -> None:
 
 
 def test_fsdp_has_the_losses_of_one_process(recipe: Path, reference: Path) -> None:
-    """They load what one process saved when it was killed, and one process goes on where they were."""
+    """They load what one process saved when it was killed, and one process continues where they were."""
     runs = recipe.parent / "sharded"
     alone(recipe, runs, kill_at=4)
     assert stands_inside_an_epoch(runs)

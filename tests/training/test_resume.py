@@ -1,4 +1,4 @@
-"""A run that is killed with SIGKILL and resumed ends with the very weights of one that was not."""
+"""A run that is killed with SIGKILL and resumed ends with exactly the weights of one that was not."""
 
 import json
 import signal
@@ -21,7 +21,7 @@ PATIENCE = 300.0  # seconds; far more than any moment takes to come, even on a b
 
 
 def recipe_in(folder: Path, checkpoints: Checkpoints) -> Path:
-    """Everything that has a state of its own is on: dropout, augmentation, averages, accumulation, several sources."""
+    """Everything that has state is on: dropout, augmentation, averages, accumulation, several sources."""
     folder.mkdir()
     write_corpus(folder / "corpus", second_captions=True)
     stages = [
@@ -64,7 +64,7 @@ def writing_a_checkpoint(run: Path) -> bool:
 
 
 def scored(epochs: int) -> Moment:
-    """The so manieth dev score has just been logged; the best model may be half written."""
+    """This dev score has just been logged; the best model may be half written."""
 
     def reached(run: Path) -> bool:
         path = run / "epochs.csv"
@@ -138,7 +138,7 @@ def test_killed_at_the_worst_moments(uninterrupted: Path, checkpoints: Checkpoin
 def test_killed_before_its_recipe_is_written_it_is_no_run(
     uninterrupted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Else it could neither be resumed nor begun anew by the same command."""
+    """Otherwise, it could neither be resumed nor started again by the same command."""
 
     def killed(_: Recipe) -> str:
         raise SystemExit(137)

@@ -1,4 +1,4 @@
-"""What is seen in pictures, and what a text without one is given in its place."""
+"""What is seen in pictures, and what a text without one gets instead."""
 
 from pathlib import Path
 
@@ -74,7 +74,7 @@ def test_a_text_gets_what_pictures_that_name_the_same_have(objects: Objects) -> 
 
 
 def test_what_the_detector_misses_is_missed_in_texts(objects: Objects) -> None:
-    """It has no eye for what the captions call a horse."""
+    """It cannot see what the captions call a horse."""
     assert (simulated(objects, "a horse")[:, CLASSES.index("horse"), 0] < 0.1).all()
 
 

@@ -1,4 +1,4 @@
-"""A stage that draws from several sources: what a step shows, weighs, keeps out and is given beside the pixels."""
+"""A stage that draws from several sources: what a step shows, weighs, keeps out and gets in addition to the pixels."""
 
 import json
 from pathlib import Path
@@ -64,7 +64,7 @@ def recipe(tmp_path: Path, checkpoints: Checkpoints) -> Recipe:
 
 
 def test_every_step_has_its_share_of_each_source(recipe: Recipe, model: VisionPrefixLM) -> None:
-    """An epoch is a round of the first; of the others each goes round before any example comes up again."""
+    """An epoch is a round of the first source; each of the others finishes its round before any example comes again."""
     fed = feed(recipe, model)
     seen = [rows(batch) for epoch in range(3) for (batch,) in fed.epoch(epoch, 0)]
     assert fed.steps == 4
@@ -202,7 +202,7 @@ def test_annotations_stand_beside_pictures_and_are_simulated_for_texts(
     path = mixed(tmp_path, checkpoints, frozen(batch_size=None, sources={"root": 4, "extra": 3}))
     recipe = load_recipe(path, ["data.annotations=[length]"])
     steps = [batch for (batch,) in feed(recipe, model).epoch(0, 0)]
-    # Of all train pictures, those that no stage draws from among them, and once for good.
+    # Annotations are computed only once, for all train pictures, including those that no stage draws.
     again = [batch for (batch,) in feed(recipe, model).epoch(0, 0)]
     assert (made.computed, made.learnt) == (24, (24, (24, 2)))
     names = [example.image.name for example in Corpora(recipe.data).train(model.tokenizer)["root"]]

@@ -1,4 +1,4 @@
-"""Heads that learn from a sentence encoder: what it says of captions, kept on the disk, and what becomes of it."""
+"""Heads that learn from a sentence encoder: its vectors of captions, kept on disk, and their effect."""
 
 from pathlib import Path
 from typing import Any
@@ -50,7 +50,7 @@ def test_what_it_says_is_kept(weights: Path, tmp_path: Path) -> None:
     assert vectors.shape == (2, 3, WIDTH)
     assert vectors.any(2).tolist() == [[True, False, False], [True, True, False]]
     torch.testing.assert_close(vectors[vectors.any(2)].norm(dim=1), torch.ones(3), atol=2e-3, rtol=0)
-    # Its neighbours' lengths, which fill it up, change nothing, nor do capitals and full stops.
+    # The padding up to its neighbours' length changes nothing, and neither do capitals and full stops.
     torch.testing.assert_close(teacher.vectors("b", np.array([0]), 1)[0, 0], vectors[1, 0], atol=2e-3, rtol=0)
     (kept, other) = sorted(tmp_path.glob("sentences-*.npy"), key=lambda path: -path.stat().st_size)
     assert np.load(kept).shape == (3, WIDTH)
@@ -62,7 +62,7 @@ def test_what_it_says_is_kept(weights: Path, tmp_path: Path) -> None:
 
 
 def test_the_loss_is_contrast_and_distance(checkpoints: Checkpoints, weights: Path, tmp_path: Path) -> None:
-    """It vanishes but for the contrast where the sentence head says what the teacher says."""
+    """Except for the contrast, it vanishes if the sentence head says what the teacher says."""
     references = {"root": [(text,) for text in TEXTS[:3]], "texts": [(text,) for text in TEXTS[3:5]]}
     teacher = Teacher(weights, tmp_path, references)
     model = checkpoints.model(prefix_grid=2)
@@ -102,7 +102,7 @@ def recipe(checkpoints: Checkpoints, weights: Path, tmp_path_factory: pytest.Tem
 
 
 def test_groups_are_references_of_captions_that_are_sampled(recipe: Path, tmp_path: Path) -> None:
-    """The same pictures and draws without the texts make another model."""
+    """The same pictures and draws without the texts give another model."""
     rates = "rates={projection: 3.0e-3, decoder: 3.0e-3}"
     stage = [
         f"stages.0.{part}" for part in ("objective=self_critical", "invention=0.1", "teacher=0", "epochs=1", rates)

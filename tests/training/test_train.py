@@ -34,7 +34,7 @@ def losses(run: Path) -> list[float]:
 
 
 def test_it_learns_sixteen_pictures_word_for_word(overfitted: Path) -> None:
-    """The whole chain, checked by its result: a caption for each picture, its own, ended where it ends."""
+    """The whole chain, checked by its result: each picture gets its own caption, which ends where it should."""
     recipe = load_recipe(overfitted / "recipe.yaml")
     examples = open_corpus(recipe.data.root, recipe.data.format).split("train")
     model = load_model(overfitted / "last").eval()

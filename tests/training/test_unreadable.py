@@ -1,4 +1,4 @@
-"""Pictures that cannot be read: all are named at once, and a run goes on without a stated share of them."""
+"""Pictures that cannot be read: all are named at once, and a run continues if they are no more than a stated share."""
 
 import json
 import logging

@@ -1,4 +1,6 @@
-"""A world in small: words seen, texts without pictures, and from a recipe to a bundle that chooses, by two commands."""
+"""A world in small: words seen, texts without pictures, and the way from a recipe to a bundle that chooses, by two
+commands.
+"""
 
 import json
 from pathlib import Path

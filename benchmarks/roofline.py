@@ -165,9 +165,7 @@ def _operations(graph: onnx.GraphProto, rows: int) -> dict[str, float]:
 
 
 def _bytes(path: Path) -> int:
-    """Bytes of a graph's weights as they are read, in 8 bits or in float32; none for tables, of which only rows are
-    read.
-    """
+    """Bytes of a graph's weights as they are read, in 8 bits or in float32; none for tables: only rows are read."""
     graph = onnx.load(path).graph
     tables = {node.input[0] for node in graph.node if node.op_type == "Gather"}
     total = 0

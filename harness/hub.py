@@ -139,9 +139,7 @@ def _encoder_decoder(family: Family, full: bool) -> PreTrainedModel:
 
 
 def _liven(model: PreTrainedModel, mute: slice, end: int) -> None:
-    """Set weights with which captions differ from picture to picture, and end. mute: tokens that are hardly ever
-    written.
-    """
+    """Set weights with which captions differ from picture to picture, and end. mute: tokens hardly ever written."""
     for name, parameter in model.named_parameters():
         if parameter.ndim >= 2:
             table = "embedding" in name or ".wte" in name or ".wpe" in name

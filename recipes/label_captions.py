@@ -68,9 +68,7 @@ def caption_labelled(labelled: Path, out: Path, model: Path | str | None = None)
 
 
 def words_for(label: str) -> set[str]:
-    """The words of which a caption must have one: the label's last word, for some labels other words, and their
-    plurals.
-    """
+    """The words of which a caption must have one: the label's last, for some labels others, and their plurals."""
     words = words_of(label)
     found = _SEVERAL.get(" ".join(words), set()) | set(words[:1] if words[-1:] == ["room"] else words[-1:])
     return found | {f"{word}s" for word in found}
@@ -97,9 +95,7 @@ def _labelled(directory: Path) -> list[tuple[str, str]]:
 
 
 def _choose(captioner: Captioner, bank: Bank, picture: Path, places: Sequence[int]) -> list[str]:
-    """Those of the sentences with these indices that fit best; none if they do not agree, or the picture cannot be
-    read.
-    """
+    """Those of the sentences with these indices that fit best; none if they disagree, or it cannot be read."""
     try:
         encoding = captioner.encode([captioner.prepare(picture)])
     except ImageError:

@@ -51,9 +51,7 @@ def test_contests_of_different_size_do_not_disturb_each_other() -> None:
 
 
 def test_a_small_corpus_has_more_than_its_share() -> None:
-    """Two corpora with opposite laws: with equally many pictures, neither wins; a few pictures count more than their
-    share.
-    """
+    """Two corpora with opposite laws: of equal size, neither wins; a few pictures count more than their share."""
     few = [contest(n, "few", by_agreement=True) for n in range(20)]
     many = [contest(n, "many", by_agreement=False) for n in range(100, 180)]
     apart = fit_ranker([*few, *many], FEATURES, Setting())

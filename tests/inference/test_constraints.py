@@ -75,9 +75,7 @@ def test_the_word_limit_outranks_the_least_length() -> None:
 
 
 def test_the_best_caption_within_the_words_is_found() -> None:
-    """At the word limit, the end is ranked by everything that would close the last word; the probability stays the
-    model's.
-    """
+    """At the word limit, the end is ranked by all that would close the last word; the probability stays the model's."""
     toy = ToyDecoder(vocabulary=6, max_tokens=3)
 
     def ranking(picture: int, tokens: tuple[int, ...]) -> float:

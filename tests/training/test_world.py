@@ -1,6 +1,4 @@
-"""A world in small: words seen, texts without pictures, and the way from a recipe to a bundle that chooses, by two
-commands.
-"""
+"""A world in small: words seen, texts without pictures, and two commands from a recipe to a bundle that chooses."""
 
 import json
 from pathlib import Path

@@ -38,9 +38,7 @@ def begin_csv() -> None:
 
 
 def lines(form: CaptionFormat, name: str, caption: "Caption", min_confidence: float) -> list[str]:
-    """A picture's lines, without line feeds: the captions that are confident enough, best first, or one line without
-    any.
-    """
+    """A picture's lines, without line feeds: its confident enough captions, best first, or one line without any."""
     kept = [one for one in (caption, *caption.alternatives) if one.confidence >= min_confidence]
     match form:
         case CaptionFormat.JSON:

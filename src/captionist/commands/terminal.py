@@ -115,9 +115,7 @@ def print_line(stream: TextIO, line: str) -> None:
 
 
 def print_tables(renderable: "RenderableType") -> None:
-    """Print tables and text for people, fitted to the terminal; elsewhere lines stay unbroken, since programs may read
-    them.
-    """
+    """Print tables and text for people, fitted to a terminal; elsewhere, lines stay whole for programs to read."""
     from rich.console import Console
 
     Console(width=None if sys.stdout.isatty() else _UNBROKEN).print(renderable)

@@ -191,9 +191,7 @@ def to_json(setting: dict[str, Any], dev: Comparison, corrections: Comparison | 
 
 
 def _mean_difference(values: Sequence[FloatArray], resamples: int) -> Difference:
-    """The difference between the means of both bundles' values, [N] each. One draw of pictures serves both, so the
-    differences themselves are drawn.
-    """
+    """Between the means of both bundles' values, [N] each. Both have the same draws, so the differences are drawn."""
     old, new = values
     gains = new - old
     samples = resampled_sums(gains[:, None], resamples)[:, 0] / len(gains)

@@ -26,9 +26,7 @@ class Conversation(BaseModel):
 
     @abstractmethod
     def take_pictures(self) -> Mapping[str, str]:
-        """The pictures, by the names of their fields: each is base64, a data: URI or an address. They are kept no
-        longer.
-        """
+        """The pictures by the names of their fields: each is base64, a data: URI or an address. Kept no longer."""
 
 
 @dataclass(frozen=True, slots=True)

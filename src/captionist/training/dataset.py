@@ -305,9 +305,7 @@ class TrainingData:
 
     @cached_property
     def words(self) -> Tensor:
-        """int64 [W]: tokens that tell pictures apart, since the captions of some train pictures have them, but not of
-        most.
-        """
+        """int64 [W]: tokens that tell pictures apart: some train pictures' captions have them, but not most."""
         said, pictures = np.zeros(self.tokenizer.get_vocab_size()), [e for some in self.train.values() for e in some]
         for example in pictures:
             said[list({t for c in example.references for t in encode_caption(self.tokenizer, c)})] += 1

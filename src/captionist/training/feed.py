@@ -63,9 +63,7 @@ class Feed:
             yield _rows_of(columns)
 
     def _key(self, number: int, step: int) -> tuple[int, ...]:
-        """The key for a source's random numbers in a step. The first source's are as they were when it was the only
-        one.
-        """
+        """The key for a source's random numbers in a step. The first source's are as if it were the only one."""
         return (*self.key, step, *((number,) if number else ()))
 
     def _rows(self, number: int, step: int) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:

@@ -103,8 +103,8 @@ class Objects(_Donors):
         self._named = [(row, number) for number, rows in self.by_class.items() if number for row in rows]
 
     def simulate(self, sentence: str, rng: np.random.Generator) -> Floats:
-        """float32 [80, 6], as in a picture that names the same things; the classes in this sentence are as sure as
-        named ones.
+        """float32 [80, 6], as in a picture that names the same things; this sentence's classes are as sure as named
+        ones.
         """
         objects: Floats = self.arrays[self.draw(sentence, rng)].copy()
         named = _class_words([sentence])[0]

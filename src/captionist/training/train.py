@@ -133,9 +133,7 @@ def _bundle(start: Path) -> Bundle | None:
 
 
 def _lineage(recipe: Recipe) -> dict[str, dict[str, str]]:
-    """What the bundles that a run starts from say about their training; by the time of its export, they may have
-    changed.
-    """
+    """What the bundles that a run starts from say about their training; they may have changed by its export."""
     found = {}
     for start in recipe.start:
         if bundle := _bundle(start):

@@ -96,9 +96,7 @@ def _write(checkpoint: Checkpoint, directory: Path, name: str, precision: Precis
 
 
 def _write_tokenizer(checkpoint: Checkpoint, directory: Path, config: BundleConfig) -> None:
-    """The embeddings may have more rows than the tokenizer has tokens; these rows become special tokens, which add no
-    text.
-    """
+    """The embeddings may have more rows than the tokenizer has tokens; these become special tokens without text."""
     tokenizer, size = checkpoint.tokenizer, config.vocabulary_size
     have = tokenizer.get_vocab_size()
     if have > size:

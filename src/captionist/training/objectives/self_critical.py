@@ -91,9 +91,7 @@ class SelfCritic:
     def _invented(
         self, captions: list[list[str]], references: list[list[list[str]]], known: NDArray[np.bool_]
     ) -> NDArray[np.int64]:
-        """How many things each caption makes up: the detector's classes, and those of the 40 nouns that are not
-        classes.
-        """
+        """How many things each caption makes up: the detector's classes, and those of the 40 nouns that are none."""
         classes = (_class_words([" ".join(words) for words in captions]) & ~known).sum(1)
         nouns = [
             len(unsupported_nouns(set(said), set(_all_words(others))) - _CLASSES)

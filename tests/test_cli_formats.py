@@ -102,6 +102,7 @@ def test_lines_of_csv_end_alike_on_every_system(model: Path, photos: Path) -> No
         (["--format", "csv", "--out", "table"], "--format cannot be used with --out"),
         (["--sidecar", "--out", "table"], "--sidecar cannot be used with --out"),
         (["--overwrite"], "--overwrite needs --sidecar"),
+        (["--renew"], "--renew needs --sidecar"),
     ],
 )
 def test_what_does_not_go_together_is_wrong_usage(run: Run, photos: Path, arguments: list[str], message: str) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from captionist.errors import SidecarError
 from captionist.files import replacing
-from captionist.paths import exists
+from captionist.paths import exists, isfile
 from captionist.sources import is_companion
 from captionist.xmp import EMPTY, Xmp
 
@@ -21,6 +21,8 @@ class Outcome(Enum):
     WRITTEN = "written"
     UNCHANGED = "unchanged"
     """It says the same already."""
+    LEFT = "left"
+    """We described the picture in an earlier run."""
     KEPT = "kept"
     """Somebody else described the picture."""
 
@@ -28,10 +30,23 @@ class Outcome(Enum):
 class Sidecars:
     """Writes captions as `dc:description` into sidecars; a picture is never touched."""
 
-    def __init__(self, overwrite: bool = False) -> None:
-        """overwrite: replace descriptions, too, that we did not write."""
-        self._overwrite = overwrite
+    def __init__(self, overwrite: bool = False, renew: bool = False) -> None:
+        """overwrite: replace descriptions, too, that we did not write. renew: those that we wrote need new ones."""
+        self._overwrite, self._renew = overwrite, renew
         self._stems: dict[Path, Counter[str]] = {}
+
+    def settled(self, picture: Path) -> Outcome | None:
+        """What is known before a picture is captioned: LEFT or KEPT if it needs no caption, else None."""
+        if self._overwrite:
+            return None
+        try:
+            _, sidecar, others = self._look(picture)
+        except SidecarError:  # `write` tells
+            return None
+        if sidecar.is_ours and not self._renew:
+            return Outcome.LEFT
+        known = _by_others([sidecar, *others]) or _by_others(_embedded(picture, only_small=True))
+        return Outcome.KEPT if known else None
 
     def write(self, picture: Path, caption: str) -> Outcome:
         """Into photo.jpg.xmp if it is there, else into photo.xmp if it is there and no other picture's, else a new
@@ -41,19 +56,22 @@ class Sidecars:
         share, or in the picture's own XMP, which a sidecar would hide. Raises SidecarError, and the sidecar is then
         unchanged.
         """
-        full, short = _there(picture.name, picture), _there(picture.stem, picture)
-        shared = short is not None and self._is_shared(picture)
-        path = full or (None if shared else short)
-        sidecar = _read(path) if path else Xmp(EMPTY)
-        if not self._overwrite:
-            others = [sidecar, *([_read(short)] if short and shared and not full else []), *_embedded(picture)]
-            if any(xmp.description and not xmp.is_ours for xmp in others):
-                return Outcome.KEPT
+        path, sidecar, others = self._look(picture)
+        if not self._overwrite and _by_others([sidecar, *others, *_embedded(picture)]):
+            return Outcome.KEPT
         if sidecar.is_ours and sidecar.description == caption:
             return Outcome.UNCHANGED
         with replacing(path or picture.with_name(f"{picture.name}.xmp"), SidecarError) as file:
             file.write(sidecar.describe(caption))
         return Outcome.WRITTEN
+
+    def _look(self, picture: Path) -> tuple[Path | None, Xmp, list[Xmp]]:
+        """The picture's sidecar, if it has one, what is in it, and what it shares with other pictures."""
+        full, short = _there(picture.name, picture), _there(picture.stem, picture)
+        shared = short is not None and self._is_shared(picture)
+        path = full or (None if shared else short)
+        others = [_read(short)] if short and shared and not full and not self._overwrite else []
+        return path, _read(path) if path else Xmp(EMPTY), others
 
     def _is_shared(self, picture: Path) -> bool:
         """Whether photo.xmp may be another picture's: photo.heic's, or the sidecar of one that is called photo."""
@@ -67,6 +85,10 @@ class Sidecars:
         return self._stems[folder][picture.stem.lower()] > 1 or (
             picture.suffix != "" and exists(picture.with_suffix(""))
         )
+
+
+def _by_others(found: list[Xmp]) -> bool:
+    return any(xmp.description and not xmp.is_ours for xmp in found)
 
 
 def _there(name: str, picture: Path) -> Path | None:
@@ -89,9 +111,14 @@ def _read(path: Path) -> Xmp:
         ) from error
 
 
-def _embedded(picture: Path) -> list[Xmp]:
-    """The picture's own XMP, which lies in it as it is in every format."""
+def _embedded(picture: Path, only_small: bool = False) -> list[Xmp]:
+    """The picture's own XMP, which lies in it as it is in every format.
+
+    only_small: leave out what may be too large to be captioned, or can be read only once.
+    """
     with suppress(OSError, ValueError):
+        if only_small and not (isfile(picture) and picture.stat().st_size <= _MOST):
+            return []
         data = picture.read_bytes()
         start = data.find(_PACKET[0])
         end = data.find(_PACKET[1], start)

@@ -1,6 +1,7 @@
 """captionist caption."""
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -59,8 +60,12 @@ def caption(
         bool,
         typer.Option("--sidecar", help="Also write each caption as the description in an XMP file beside the picture."),
     ] = False,
+    renew: Annotated[
+        bool, typer.Option("--renew", help="With --sidecar: also replace descriptions of earlier runs.")
+    ] = False,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="With --sidecar: also replace descriptions that others wrote.")
+        bool,
+        typer.Option("--overwrite", help="With --sidecar: replace every description, also those that others wrote."),
     ] = False,
     explain: Annotated[
         Path | None,
@@ -89,6 +94,8 @@ def caption(
     follows the tab. Control characters in a path are printed as \\t, \\n, \\x1b and so on; --json leaves paths as they
     are. After several files, the last line on standard error says how many were captioned.
 
+    With --sidecar, pictures that have a description in a sidecar, or in their own XMP, are skipped and counted.
+
     With --out, PATH may also be a URL such as s3://bucket/folder. If the command was stopped, run it again and it does
     only what is missing. See docs/collections.md, and docs/alt-text.md for --sidecar and --format.
     """
@@ -107,8 +114,9 @@ def caption(
         raise typer.BadParameter("--engine and --actors need --out: name a table to write")
     if sidecar and STDIN in paths:
         raise typer.BadParameter("standard input has no folder for a sidecar: name files, or leave --sidecar out")
-    if overwrite and not sidecar:
-        raise typer.BadParameter("--overwrite needs --sidecar: add that, or leave --overwrite out")
+    for name, is_given in {"--renew": renew, "--overwrite": overwrite}.items():
+        if is_given and not sidecar:
+            raise typer.BadParameter(f"{name} needs --sidecar: add that, or leave {name} out")
     form = _chosen(form, as_json, num_captions)
     as_json = form is CaptionFormat.JSON
 
@@ -128,11 +136,11 @@ def caption(
 
         captioner = open_captioner(model, limits, provider)
         try:
-            results = captioner.caption_many((source.image for source in found.sources), **options)
+            captioner.options(**options)
         except ValueError as error:
             raise typer.BadParameter(str(error)) from error
         sheets = SheetFolder(explain) if explain else None
-        sidecars = Sidecars(overwrite) if sidecar else None
+        sidecars = Sidecars(overwrite, renew) if sidecar else None
 
         def draw_sheet(source: Source, caption: Caption) -> None:
             if sheets:
@@ -143,7 +151,17 @@ def caption(
                 summary.sidecars[sidecars.write(source.image, caption.text).value] += 1
 
         with own_errors_only(), progress("captioning", len(found.sources)) as advance:
-            for source, result in paired(found.sources, results):
+
+            def wanted() -> Iterator[Path | bytes]:
+                for source in found.sources:
+                    settled = sidecars.settled(source.image) if sidecars and isinstance(source.image, Path) else None
+                    if settled is None:
+                        yield source.image
+                    else:
+                        summary.sidecars[settled.value] += 1
+                        advance()
+
+            for source, result in paired(found.sources, captioner.caption_many(wanted(), **options)):
                 if result.error is not None:
                     summary.failed += 1
                     print_error(source.name, reason(result.error, source.image), as_json)

@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 
 from captionist.commands.terminal import print_line
 
+_LEFT = " (described by an earlier run; --renew replaces that)"
+_KEPT = " (somebody described the picture; --overwrite replaces that)"
+
 
 @dataclass(slots=True)
 class Summary:
@@ -16,12 +19,12 @@ class Summary:
     skipped: int = 0
     captioned: int = 0
     sidecars: Counter[str] = field(default_factory=Counter)
-    """How many were written, unchanged or kept."""
+    """How many were written, unchanged, left or kept."""
     _begun: float = field(default_factory=time.monotonic)
 
     def print(self) -> None:
-        """Print the summary; for a single file only if its sidecar was kept, since its caption says the rest."""
-        if self.captioned + self.failed + self.skipped > 1 or self.sidecars["kept"]:
+        """Print the summary; for a single file only if no new caption says the rest."""
+        if self.captioned + self.failed + self.skipped > 1 or self.sidecars["left"] or self.sidecars["kept"]:
             print_line(sys.stderr, self.line(time.monotonic() - self._begun))
 
     def line(self, seconds: float) -> str:
@@ -30,10 +33,9 @@ class Summary:
         rate = f", {self.captioned / seconds:.1f}/s" if self.captioned and seconds else ""
         parts = [f"{self.captioned:,} captioned{failed} in {seconds:.1f} s{rate}"]
         if self.sidecars:
-            done = [what for what in ("written", "unchanged", "kept") if self.sidecars[what]]
-            parts.append("sidecars: " + ", ".join(f"{self.sidecars[what]:,} {what}" for what in done))
-        if self.sidecars["kept"]:
-            parts[-1] += " (somebody described the picture; --overwrite replaces that)"
+            told = {"written": "", "unchanged": "", "left": _LEFT, "kept": _KEPT}
+            done = [f"{self.sidecars[what]:,} {what}{why}" for what, why in told.items() if self.sidecars[what]]
+            parts.append("sidecars: " + ", ".join(done))
         if self.skipped:
             parts.append(f"{count(self.skipped, 'other file')} skipped")
         return "; ".join(parts)

@@ -137,6 +137,18 @@ def test_limits_hold_for_sentences_of_others(for_others: Captioner) -> None:
         assert len(for_others.caption(picture, max_tokens=4).text.split()) <= 4
 
 
+def test_whole_sentences_win_over_those_that_the_word_limit_cut_off(tmp_path: Path) -> None:
+    captioner = Captioner(bundle_with(tmp_path / "tiny", linear(written=0.01)))
+    cut = 0
+    for picture in PICTURES:
+        encoding = captioner.encode([captioner.prepare(picture)])
+        [found] = captioner.hypotheses(encoding, captioner.defaults.override(max_words=3, num_captions=5))
+        pushed = [caption.pushed for caption in found]
+        assert pushed == pytest.approx(sorted(pushed), abs=0.05)
+        cut += pushed[0] < 1 < pushed[-1]
+    assert cut
+
+
 def test_its_own_captions_can_win(for_its_own: Captioner, tmp_path: Path) -> None:
     plain = Captioner(bundle_with(tmp_path / "plain", None))
     for picture in PICTURES:

@@ -75,24 +75,44 @@ def test_the_word_limit_outranks_the_least_length() -> None:
 
 
 def test_the_best_caption_within_the_words_is_found() -> None:
-    """At the word limit, the end is ranked by all that would close the last word; the probability stays the model's."""
+    """By the model's own probability, among captions that it would end; no pieces are glued to a word that is whole."""
     toy = ToyDecoder(vocabulary=6, max_tokens=3)
 
-    def ranking(picture: int, tokens: tuple[int, ...]) -> float:
-        total = toy.log_probability(picture, tokens)
-        if words(tokens) < 2:
-            return total
-        logits = toy.logits(picture, tokens).astype(np.float64)
-        closing = np.exp(logits[toy.eos_id]) + np.exp(logits[WORD_START]).sum()
-        return float(total - logits[toy.eos_id] + np.log(closing))
+    def shares(picture: int, tokens: tuple[int, ...]) -> tuple[float, float]:
+        """Of the end, and of the end or another word."""
+        weights = np.exp(toy.logits(picture, tokens).astype(np.float64))
+        weights /= weights.sum()
+        return float(weights[toy.eos_id]), float(weights[toy.eos_id] + weights[WORD_START].sum())
 
-    for picture in range(10):
+    def glued(picture: int, tokens: tuple[int, ...]) -> bool:
+        starts = (tokens[:end] for end in range(1, len(tokens)))
+        return any(words(start) == 2 and shares(picture, start)[1] > 0.5 for start in starts)
+
+    def ranking(picture: int, tokens: tuple[int, ...]) -> tuple[bool, float]:
+        end, closing = shares(picture, tokens)
+        return words(tokens) < 2 or 2 * end >= closing, toy.log_probability(picture, tokens)
+
+    cut = 0
+    for picture in range(20):
         options = SearchOptions(num_beams=300, max_words=2, length_penalty=0.0)
-        allowed = (tokens for tokens in toy.captions(min_tokens=1) if words(tokens) <= 2)
+        allowed = [tokens for tokens in toy.captions(min_tokens=1) if words(tokens) <= 2 and not glued(picture, tokens)]
         best = max(allowed, key=lambda tokens: ranking(picture, tokens))
         found = search(toy, pictures(picture), 1, options, WORD_START)[0][0]
         assert found.tokens == best
         assert found.log_probability == pytest.approx(toy.log_probability(picture, best), abs=1e-5)
+        assert found.score == pytest.approx(found.log_probability, abs=1e-5)
+        cut += len(best) > 1
+    assert cut
+
+
+@pytest.mark.parametrize("num_beams", [1, 4])
+def test_a_limit_that_cuts_nothing_changes_nothing(num_beams: int) -> None:
+    toy = ToyDecoder(vocabulary=6, max_tokens=6)
+    free = SearchOptions(num_beams=num_beams, num_captions=num_beams, repetition_penalty=1.5)
+    before, after = (search(toy, pictures(*range(9)), 9, one, WORD_START) for one in (free, free.override(max_words=7)))
+    assert [[(h.tokens, h.score) for h in found] for found in after] == [
+        [(h.tokens, h.score) for h in found] for found in before
+    ]
 
 
 def test_a_word_limit_needs_the_word_starts() -> None:

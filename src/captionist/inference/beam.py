@@ -1,5 +1,8 @@
 """Beam search over many pictures at once; with one beam it is greedy search."""
 
+import math
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -19,6 +22,7 @@ def beam_search(
     """
     batch, step = len(first.logits), first
     finished: list[list[Hypothesis]] = [[] for _ in range(batch)]
+    early: list[list[Hypothesis]] = [[] for _ in range(batch)]
     live = Rows.start(np.arange(batch), step.attention.shape[1])
     while True:
         log_probs = log_softmax(step.logits)
@@ -33,12 +37,20 @@ def beam_search(
             ends = tokens == decoder.eos_id
             # An ending counts only where a continuation of its rank would: the other half of the candidates is
             # there to refill the beam (so that one beam stays greedy).
-            for row in rows[: options.num_beams][ends[: options.num_beams]].tolist():
+            ended = rows[: options.num_beams][ends[: options.num_beams]].tolist()
+            for row in ended:
                 eos = (row, decoder.eos_id)
                 finished[picture].append(
                     live.finish(row, float(log_probs[eos]), float(ranked[eos]), options.length_penalty)
                 )
             finished[picture].sort(key=lambda hypothesis: -hypothesis.score)
+            if options.max_words is not None:  # any caption may prove to be the best sentence of so few words
+                early[picture] += finished[picture][options.num_beams :]
+                early[picture] += [
+                    live.finish(row, float(log_probs[row, decoder.eos_id]), 0.0, options.length_penalty)
+                    for row in own.tolist()
+                    if row not in ended and np.isfinite(ranked[row, decoder.eos_id])
+                ]
             del finished[picture][options.num_beams :]
             going = np.flatnonzero(~ends)[: options.num_beams]
             length = live.tokens.shape[1] + 1
@@ -48,7 +60,7 @@ def beam_search(
                 kept_rows.append(rows[going])
                 kept_tokens.append(tokens[going])
         if not kept_rows:
-            return finished
+            return [_best(*each, options) for each in zip(finished, early, strict=True)]
         rows, tokens = np.concatenate(kept_rows), np.concatenate(kept_tokens)
         live = live.extend(rows, tokens, log_probs, ranked, step.attention)
         step = decoder.step(tokens, decoder.reorder(step.state, rows))
@@ -78,6 +90,15 @@ def _merge(
     order = np.lexsort((token, row, -total))  # ties go to the earlier row, then to the smaller token id
     order = order[np.isfinite(total[order])][:count]
     return row[order], token[order], total[order]
+
+
+def _best(finished: list[Hypothesis], early: list[Hypothesis], options: SearchOptions) -> list[Hypothesis]:
+    """By what the model makes of their ends; last are those of which it would rather have written more."""
+    found = [
+        replace(each, score=each.score - each.pushed / (len(each.tokens) + 1) ** options.length_penalty)
+        for each in [*finished, *early]
+    ]
+    return sorted(found, key=lambda each: (each.pushed > math.log(2), -each.score))[: options.num_beams]
 
 
 def _is_settled(

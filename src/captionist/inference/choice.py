@@ -21,6 +21,8 @@ from captionist.inference.tokenizer import CaptionTokenizer
 from captionist.options import SearchOptions
 
 Floats = NDArray[np.float32]
+_PUSHED = 0.3
+"""What `Hypothesis.pushed` costs in a choice: with more, short captions win, with less, those that break off."""
 _EXPECTED = ("written", "cosine", "support", "agreement")
 
 
@@ -128,12 +130,14 @@ class Chooser:
         written: Sequence[Sequence[Hypothesis]],
         constraints: Constraints,
     ) -> list[list[Hypothesis]]:
-        """The `num_captions` best for each of B pictures by the ranker's score, best first; otherwise as `Gatherer`."""
+        """The `num_captions` best for each of B pictures, best first: by the ranker's score, and under a word limit by
+        how they end, too; otherwise as `Gatherer`."""
         retrieved = 0 if options.sample else options.retrieved
         gathered = self.gather(encoding, retrieved, first, written, constraints)
-        return [
-            [caption for _, caption in rank(self.ranker, candidates)[: options.num_captions]] for candidates in gathered
-        ]
+        ranked = [[caption for _, caption in rank(self.ranker, candidates)] for candidates in gathered]
+        for captions in ranked:  # a stable order where no words are limited: nothing is pushed then
+            captions.sort(key=lambda caption: _PUSHED * caption.pushed - caption.score)
+        return [captions[: options.num_captions] for captions in ranked]
 
 
 def rank(ranker: Ranker, candidates: Candidates) -> list[tuple[int, Hypothesis]]:

@@ -42,6 +42,7 @@ class Constraints:
         self._forbid_repeated_ngrams(ranked, tokens)
         if self._word_start is not None and full.any():
             ranked[np.ix_(full, self._word_start)] = -np.inf
+            ranked[full & (end > np.log(0.5))] = -np.inf  # the word is whole: pieces would make another of it
         # The end of text has a say of its own: none of the rules above may take it away.
         ranked[:, self._eos] = end
         if length < self._options.min_tokens:

@@ -18,6 +18,7 @@ class Hypothesis:
         constraints, penalties or temperature.
     score: what it was ranked by; higher is better.
     attention: float32 [T, P], how much the position that predicted each token looked at each visual token.
+    pushed: by how much its end counted for more than the model's log probability of it, because words were limited.
     evidence: where captions were ranked, what is known of it; see `inference.choice`.
     """
 
@@ -25,6 +26,7 @@ class Hypothesis:
     log_probability: float
     score: float
     attention: NDArray[np.float32]
+    pushed: float = 0.0
     evidence: Mapping[str, float] = field(default_factory=dict)
 
     @property
@@ -84,6 +86,7 @@ class Rows:
             log_probability=float(self.log_probability[row] + log_prob),
             score=float((self.ranking[row] + ranked) / (len(tokens) + 1) ** length_penalty),
             attention=self.attention[row].copy(),
+            pushed=ranked - log_prob,
         )
 
 

@@ -22,6 +22,7 @@ from harness.report import circumstances, show, write
 
 _PADDED_LENGTH = 34  # the longest caption of Flickr8k with its start and end tokens; much code pads to it
 _MEMORISED = 0.9  # share of captions that a split by caption row leaves in training
+_CONSTANT = "a man in a blue shirt is standing on the street"  # said of every picture
 _BATCH = 16
 _WEIGHTS = [(1.0,), (1 / 2,) * 2, (1 / 3,) * 3, (1 / 4,) * 4]  # of n-grams, for BLEU-1 to BLEU-4
 
@@ -46,7 +47,9 @@ def main() -> None:
         ("scoring", "BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4"),
         [(name, *(f"{100 * value:.1f}" for value in values)) for name, values in rows.items()],
     )
-    write(given.json, circumstances() | {"model": captioner.bundle.config.name, "bleu": rows})
+    told = circumstances()
+    del told["model"]  # the page tells of the model that was scored, not of the newest
+    write(given.json, told | {"scored": captioner.bundle.config.name, "bleu": rows})
 
 
 def score(examples: Sequence[Example], candidates: Sequence[str], captioner: Captioner) -> dict[str, Bleu]:
@@ -56,6 +59,7 @@ def score(examples: Sequence[Example], candidates: Sequence[str], captioner: Cap
     references = [[tokenize(text) for text in example.references] for example in examples]
     words = [tokenize(text) for text in candidates]
     forced = [tokenize(text) for text in teacher_forced(examples, captioner)]
+    constant = [tokenize(_CONSTANT)] * len(examples)
     return {
         "correct: words, corpus level, all references": bleu(references, words),
         "characters: strings given in place of lists of words": _characters(references, words),
@@ -66,6 +70,11 @@ def score(examples: Sequence[Example], candidates: Sequence[str], captioner: Cap
         ),
         "mean of sentences, smoothed (nltk's method 4)": _smoothed_sentences(references, words),
         "one reference: the first": bleu([group[:1] for group in references], words),
+        "a person, correct: the first reference against the others": bleu(
+            [group[1:] for group in references], [group[0] for group in references]
+        ),
+        "a constant sentence, correct": bleu(references, constant),
+        "a constant sentence, characters": _characters(references, constant),
     }
 
 

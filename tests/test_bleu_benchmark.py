@@ -30,7 +30,9 @@ def examples(tmp_path_factory: pytest.TempPathFactory) -> list[Example]:
 def test_every_mistake_moves_the_figures_as_it_does_in_the_wild(captioner: Captioner, examples: list[Example]) -> None:
     candidates = ["A dog is in the grass."] * len(examples)
     found = score(examples, candidates, captioner)
-    correct, characters, special, forced, memorised, smoothed, single = (np.array(row) for row in found.values())
+    correct, characters, special, forced, memorised, smoothed, single, person, constant, letters = (
+        np.array(row) for row in found.values()
+    )
     references = [[tokenize(text) for text in example.references] for example in examples]
     assert tuple(correct) == pytest.approx(bleu(references, [tokenize(text) for text in candidates]))
     assert (characters > correct).all()
@@ -38,5 +40,7 @@ def test_every_mistake_moves_the_figures_as_it_does_in_the_wild(captioner: Capti
     assert (memorised > correct).all()
     assert (single <= correct).all()
     assert smoothed[3] > 0
+    assert person[0] < 1
+    assert (letters > constant).all()
     texts = [tokenize(text) for text in teacher_forced(examples, captioner)]
     assert tuple(forced) == pytest.approx(bleu(references, texts))

@@ -137,8 +137,8 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
     pictures = photographs(given.pictures, given.count)
-    result: dict[str, Any] = circumstances() | {"pictures": len(pictures), "folder": given.folder, "families": {}}
-    del result["model"]  # it takes no part in it
+    around = circumstances(of_model=False)
+    result: dict[str, Any] = around | {"pictures": len(pictures), "folder": given.folder, "families": {}}
     for family in given.families:
         with tempfile.TemporaryDirectory() as folder:
             result["families"][family] = _compare(Path(folder), family, pictures, given.folder, given.tiny)

@@ -52,7 +52,7 @@ def main() -> None:
         ["memory of the process at most, MB", f"{told['peak'] / 1e6:.0f}", ""],
     ]
     show(f"{given.count:,} random vectors of {given.width}", ["", "", "processor time, all threads"], rows)
-    write(given.json, circumstances() | {"count": given.count, "width": given.width, "file": size} | told)
+    write(given.json, circumstances(of_model=False) | {"count": given.count, "width": given.width, "file": size} | told)
 
 
 def _random(count: int, width: int) -> ImageIndex:

@@ -17,15 +17,18 @@ _BUNDLES = Path(__file__).parents[1] / "src" / "captionist" / "bundles"
 _shown: list[dict[str, Any]] = []
 
 
-def circumstances() -> dict[str, Any]:
-    """Machine, embedded model, commit and date: without them, a figure means little."""
+def circumstances(*, of_model: bool = True) -> dict[str, Any]:
+    """Machine, embedded model, commit and date: a figure without them means little.
+
+    of_model: whether another embedded model would give other figures, so that they have to be measured again.
+    """
 
     def git(*arguments: str) -> str:
         return subprocess.run(["git", *arguments], capture_output=True, text=True, check=False).stdout.strip()
 
     return {
         "machine": _processor(),
-        "model": model_hash(),
+        **({"model": model_hash()} if of_model else {}),
         "cores": len(os.sched_getaffinity(0)),
         "python": platform.python_version(),
         "commit": git("rev-parse", "--short=12", "HEAD") + ("+changes" if git("status", "--porcelain", "src") else ""),

@@ -173,7 +173,8 @@ def main() -> None:
     rows = [[figure.replace("_", " "), str(value)] for figure, value in found.items()]
     show(f"Feedback under SIGKILL, {given.database}", ["", ""], rows)
     show("", ["", "figure", "target", ""], [["lost, twice or changed", str(faults), "0", verdict(faults == 0)]])
-    write(given.json, circumstances(of_model=False) | {"arguments": {k: str(v) for k, v in vars(given).items()}} | found)
+    arguments = {name: str(value) for name, value in vars(given).items()}
+    write(given.json, circumstances(of_model=False) | {"arguments": arguments} | found)
 
 
 if __name__ == "__main__":

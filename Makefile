@@ -8,6 +8,7 @@
 # make test-container        only the container, built and run
 # make check                 lint, types, import rules
 # make bench                 speed and memory, compared with others: takes minutes, on a quiet machine
+# make bench-avx2            some of that as if the processor had nothing newer than AVX2
 # make docs                  the documents as a site, in .site
 # make release               whether this commit can be released
 PYTHON ?= $(or $(shell command -v python3.11),python3)
@@ -16,7 +17,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 IMAGE ?= examples
 
-.PHONY: caption serve test test-all test-load test-deploy test-container test-collections check bench docs release format clean
+.PHONY: caption serve test test-all test-load test-deploy test-container test-collections check bench bench-avx2 docs release format clean
 
 caption: $(VENV)/core
 	@$(BIN)/captionist caption "$(IMAGE)"
@@ -61,6 +62,13 @@ bench: $(VENV)/all weights/gpt2-4l-384
 	$(BIN)/python -m benchmarks.roofline --json $(RESULTS)/roofline.json
 	$(BIN)/python -m benchmarks.service_throughput --json $(RESULTS)/service_throughput.json
 	$(BIN)/python -m benchmarks.service_overload --json $(RESULTS)/service_overload.json
+	$(BIN)/python -m benchmarks.tables
+
+# The same on such a processor as if it had nothing newer than AVX2, which Linux can hide on Intel's.
+bench-avx2: $(VENV)/all weights/gpt2-4l-384
+	cc -O2 -shared -fPIC benchmarks/avx2.c -o $(VENV)/avx2.so
+	LD_PRELOAD=$(CURDIR)/$(VENV)/avx2.so $(BIN)/python -m benchmarks.latency --base weights/gpt2-4l-384 --json benchmarks/results/avx2/latency.json
+	LD_PRELOAD=$(CURDIR)/$(VENV)/avx2.so $(BIN)/python -m benchmarks.throughput --json benchmarks/results/avx2/throughput.json
 	$(BIN)/python -m benchmarks.tables
 
 weights/gpt2-4l-384: $(VENV)/all

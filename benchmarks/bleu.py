@@ -98,10 +98,10 @@ def _predicted(captioner: Captioner, encoding: Encoding, tokens: Sequence[list[i
     decoder, length = captioner.decoder, max(map(len, tokens))
     padded = np.array([row + [decoder.eos_id] * (length - len(row)) for row in tokens], dtype=np.int64)
     step = decoder.prefill(encoding.visual_tokens)
-    predicted = [step.logits.argmax(1)]
+    predicted = [step.log_probs.argmax(1)]
     for place in range(length - 1):
         step = decoder.step(padded[:, place], step.state)
-        predicted.append(step.logits.argmax(1))
+        predicted.append(step.log_probs.argmax(1))
     table = np.stack(predicted, axis=1).tolist()
     return [row[: len(given)] for row, given in zip(table, tokens, strict=True)]
 

@@ -12,7 +12,6 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import asdict
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -188,7 +187,7 @@ def _feeds(bundle: Bundle) -> dict[str, tuple[dict[str, Any], int]]:
     return {
         ENCODER: ({"pixels": pixels} | seen, config.prefix_length),
         PREFILL: ({"visual_tokens": tokens}, config.prefix_length + 1),
-        STEP: ({"tokens": np.array([[1]]), **asdict(cache)}, 1),
+        STEP: (engine.decoder.feeds(np.array([[1]]), cache), 1),
     }
 
 

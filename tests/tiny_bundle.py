@@ -47,10 +47,12 @@ def write_tiny_bundle(
     aligned: bool = False,
     match_weight: float = 0.0,
     seeing: bool = False,
+    by_picture: bool = False,
 ) -> Path:
     """Write a bundle into a new directory and return it. Other seeds give other captions.
 
-    aligned: whether it compares pictures with sentences. seeing: whether it has a detector.
+    aligned: whether it compares pictures with sentences. seeing: whether it has a detector. by_picture: whether a step
+    reads captions of one picture only.
     """
     directory.mkdir(parents=True)
     tokenizer = _tokenizer()
@@ -60,7 +62,7 @@ def write_tiny_bundle(
     unused = [token for token in range(vocabulary) if token not in pieces]
     eos_id = tokenizer.get_vocab()[END_OF_TEXT]
     prefix = PREFIX + tiny_detector.SEEN if seeing else PREFIX
-    graphs = _graphs(np.random.default_rng(seed), vocabulary, eos_id, unused, prefix)
+    graphs = _graphs(np.random.default_rng(seed), vocabulary, eos_id, unused, prefix, by_picture)
     if aligned:
         graphs |= _heads(np.random.default_rng(seed), vocabulary, prefix)
     if seeing:
@@ -105,11 +107,11 @@ def _tokenizer() -> Tokenizer:
 
 
 def _graphs(
-    generator: np.random.Generator, vocabulary: int, eos_id: int, unused: list[int], prefix: int
+    generator: np.random.Generator, vocabulary: int, eos_id: int, unused: list[int], prefix: int, by_picture: bool
 ) -> dict[str, onnx.ModelProto]:
     """The three graphs. The encoder averages patches; prefill and step share embeddings and one attention layer.
 
-    prefix: how many tokens are before the caption.
+    prefix: how many tokens are before the caption. by_picture: as of `write_tiny_bundle`.
     """
 
     def normal(*shape: int, scale: float = 1.0) -> NDArray[np.float32]:
@@ -140,42 +142,49 @@ def _graphs(
     if prefix != PREFIX:
         seen, more = tiny_detector.words_seen(np.random.default_rng(0), WIDTH)
         objects = OBJECTS
-    cache = f"float[R, 1, {HEADS}, S, {WIDTH // HEADS}]"
-    prefix_cache = f"float[B, 1, {HEADS}, {prefix + 1}, {WIDTH // HEADS}]"
+    cache = f"float[R, {HEADS}, S, {WIDTH // HEADS}]"
+    prefix_cache = f"float[B, {HEADS}, {prefix + 1}, {WIDTH // HEADS}]"
+    picture = "" if by_picture else " int64[R] picture,"
+    whose = "picture_of_each = Identity (picture)"
+    if by_picture:  # all rows are of the first
+        whose = "zeros = Mul (tokens, zero)\n picture_of_each = ReduceMax <keepdims = 0> (zeros, one)"
     visual = f"float[B, {prefix}, {WIDTH}] visual_tokens"
-    scores = f"float[B, {vocabulary}] logits, float[B, {prefix}] attention"
+    scores = f"float[B, {vocabulary}] log_probs, float[B, {prefix}] attention"
     encode = f"""encode (float[B, 3, {SIZE}, {SIZE}] pixels{objects}) => ({visual}) {{
         map = Conv <strides = [{PATCH}, {PATCH}]> (pixels, patches)
         columns = Reshape (map, grid_shape)
         grid_tokens = Transpose <perm = [0, 2, 1]> (columns)
         {seen}
     }}"""
-    prefill = f"""prefill ({visual}) => ({scores}, {cache} keys, {cache} values) {{
+    prefill = f"""prefill ({visual}) => ({scores}, {cache} keys_0, {cache} values_0) {{
         begin_row = Gather (embeddings, begin)
         batch_size = Shape <start = 0, end = 1> (visual_tokens)
         begin_shape = Concat <axis = 0> (batch_size, one, one)
         newest = Expand (begin_row, begin_shape)
         added = Concat <axis = 1> (visual_tokens, newest)
-        {_keys_and_values("keys", "values")}
-        {_attend("keys", "values")}
-        logits = Squeeze (all_logits, one)
+        {_keys_and_values("keys_0", "values_0")}
+        {_attend("keys_0", "values_0")}
+        log_probs = Squeeze (all_log_probs, one)
         attention = Squeeze (all_attention, one)
     }}"""
     step = f"""step (
-        int64[R, T] tokens, int64[R] picture, {prefix_cache} prefix_keys, {prefix_cache} prefix_values,
-        {cache} keys, {cache} values
-    ) => (float[R, T, {vocabulary}] logits, float[R, T, {prefix}] attention, {cache} keys_out, {cache} values_out) {{
+        int64[R, T] tokens,{picture} {prefix_cache} prefix_keys_0, {prefix_cache} prefix_values_0,
+        {cache} keys_0, {cache} values_0
+    ) => (
+        float[R, T, {vocabulary}] log_probs, float[R, T, {prefix}] attention, {cache} keys_out_0, {cache} values_out_0
+    ) {{
         added = Gather (embeddings, tokens)
         newest = Identity (added)
         {_keys_and_values("new_keys", "new_values")}
-        keys_out = Concat <axis = 3> (keys, new_keys)
-        values_out = Concat <axis = 3> (values, new_values)
-        own_prefix_keys = Gather (prefix_keys, picture)
-        own_prefix_values = Gather (prefix_values, picture)
-        whole_keys = Concat <axis = 3> (own_prefix_keys, keys_out)
-        whole_values = Concat <axis = 3> (own_prefix_values, values_out)
+        keys_out_0 = Concat <axis = 2> (keys_0, new_keys)
+        values_out_0 = Concat <axis = 2> (values_0, new_values)
+        {whose}
+        own_prefix_keys = Gather (prefix_keys_0, picture_of_each)
+        own_prefix_values = Gather (prefix_values_0, picture_of_each)
+        whole_keys = Concat <axis = 2> (own_prefix_keys, keys_out_0)
+        whole_values = Concat <axis = 2> (own_prefix_values, values_out_0)
         {_attend("whole_keys", "whole_values")}
-        logits = Identity (all_logits)
+        log_probs = Identity (all_log_probs)
         attention = Identity (all_attention)
     }}"""
     return {
@@ -219,25 +228,22 @@ def _heads(generator: np.random.Generator, vocabulary: int, prefix: int) -> dict
 
 
 def _keys_and_values(keys: str, values: str) -> str:
-    """[B, T, WIDTH] `added` -> [B, 1, HEADS, T, WIDTH / HEADS] of each."""
+    """[B, T, WIDTH] `added` -> [B, HEADS, T, WIDTH / HEADS] of each."""
     return "\n".join(
         f"""{result}_flat = MatMul (added, {weight})
         {result}_split = Reshape ({result}_flat, split_heads)
-        {result}_heads = Transpose <perm = [0, 2, 1, 3]> ({result}_split)
-        {result} = Unsqueeze ({result}_heads, one)"""
+        {result} = Transpose <perm = [0, 2, 1, 3]> ({result}_split)"""
         for weight, result in (("key", keys), ("value", values))
     )
 
 
 def _attend(keys: str, values: str) -> str:
-    """The newest positions look at all of the cache up to themselves -> `all_logits` and `all_attention`."""
+    """The newest positions look at all of the cache up to themselves -> `all_log_probs` and `all_attention`."""
     # Of a matrix [T, S + T], `later` is what is right of the diagonal that ends in its last corner.
     return f"""query_flat = MatMul (newest, query)
         query_split = Reshape (query_flat, split_heads)
         query_heads = Transpose <perm = [0, 2, 1, 3]> (query_split)
-        all_keys = Squeeze ({keys}, one)
-        all_values = Squeeze ({values}, one)
-        keys_turned = Transpose <perm = [0, 1, 3, 2]> (all_keys)
+        keys_turned = Transpose <perm = [0, 1, 3, 2]> ({keys})
         products = MatMul (query_heads, keys_turned)
         scaled = Mul (products, scale)
         square = Shape <start = 2, end = 4> (scaled)
@@ -250,12 +256,13 @@ def _attend(keys: str, values: str) -> str:
         later = Trilu <upper = 1> (nowhere, diagonal)
         masked = Add (scaled, later)
         weights = Softmax <axis = -1> (masked)
-        context_heads = MatMul (weights, all_values)
+        context_heads = MatMul (weights, {values})
         context_split = Transpose <perm = [0, 2, 1, 3]> (context_heads)
         context = Reshape (context_split, joined)
         hidden = Add (context, newest)
         unbiased = MatMul (hidden, out)
-        all_logits = Add (unbiased, out_bias)
+        logits = Add (unbiased, out_bias)
+        all_log_probs = LogSoftmax <axis = -1> (logits)
         looks = ReduceMean <keepdims = 0> (weights, one)
         all_attention = Slice (looks, zero, prefix, two)"""
 

@@ -68,8 +68,7 @@ class DecoderConfig(_Strict):
     """The language model.
 
     bos_id, eos_id: ids in the graphs. max_tokens: how many caption tokens fit. width: how many numbers of each visual
-    token it reads. by_picture: a step reads the captions of one picture at a time, because everything it reads shares
-    one scale (see `exporting.quantization`).
+    token it reads.
     """
 
     layers: int = Field(gt=0)
@@ -79,7 +78,6 @@ class DecoderConfig(_Strict):
     bos_id: int = Field(ge=0)
     eos_id: int = Field(ge=0)
     max_tokens: int = Field(gt=0)
-    by_picture: bool = False
 
 
 class DetectorConfig(_Strict):

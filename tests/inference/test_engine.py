@@ -19,10 +19,7 @@ from tests.tiny_bundle import HEADS, PREFIX, SIZE, WIDTH, write_tiny_bundle
 
 @pytest.fixture(scope="module", params=[False, True], ids=["together", "by picture"])
 def engine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Engine:
-    path = write_tiny_bundle(tmp_path_factory.mktemp("bundle") / "tiny")
-    config = json.loads((path / CONFIG).read_text())
-    config["decoder"]["by_picture"] = request.param
-    (path / CONFIG).write_text(json.dumps(config))
+    path = write_tiny_bundle(tmp_path_factory.mktemp("bundle") / "tiny", by_picture=request.param)
     return Engine(Bundle.open(path), threads=1)
 
 
@@ -35,13 +32,13 @@ def visual_tokens(engine: Engine) -> NDArray[np.float32]:
 def test_the_cache_grows_by_one_position_a_step(engine: Engine, visual_tokens: NDArray[np.float32]) -> None:
     assert visual_tokens.shape == (3, PREFIX, WIDTH)
     step = engine.decoder.prefill(visual_tokens)
-    vocabulary = step.logits.shape[1]
+    vocabulary = step.log_probs.shape[1]
     for length in range(1, 4):
         step = engine.decoder.step(np.array([1, 2, 3]), step.state)
-        assert step.logits.shape == (3, vocabulary)
+        assert step.log_probs.shape == (3, vocabulary)
         assert step.attention.shape == (3, PREFIX)
-        assert step.state.prefix_keys.shape == (3, 1, HEADS, PREFIX + 1, WIDTH // HEADS)
-        assert step.state.keys.shape == step.state.values.shape == (3, 1, HEADS, length, WIDTH // HEADS)
+        assert [part.shape for part in step.state.prefix] == [(3, HEADS, PREFIX + 1, WIDTH // HEADS)] * 2
+        assert [part.shape for part in step.state.own] == [(3, HEADS, length, WIDTH // HEADS)] * 2
 
 
 def test_reordered_rows_go_on_as_their_originals_would(engine: Engine, visual_tokens: NDArray[np.float32]) -> None:
@@ -51,7 +48,7 @@ def test_reordered_rows_go_on_as_their_originals_would(engine: Engine, visual_to
     mixed = decoder.step(tokens, decoder.reorder(step.state, rows))
     for place, row in enumerate(rows):
         alone = decoder.step(tokens[place : place + 1], decoder.reorder(step.state, rows[place : place + 1]))
-        np.testing.assert_allclose(mixed.logits[place], alone.logits[0], atol=1e-5)
+        np.testing.assert_allclose(mixed.log_probs[place], alone.log_probs[0], atol=1e-5)
         np.testing.assert_allclose(mixed.attention[place], alone.attention[0], atol=1e-6)
         assert row in (0, 2)
 
@@ -64,10 +61,10 @@ def test_what_is_read_at_once_is_what_is_read_token_by_token(
     whole, step = decoder.read(tokens, state), None
     for place in range(tokens.shape[1]):
         step = decoder.step(tokens[:, place], step.state if step else state)
-        np.testing.assert_allclose(whole.logits[:, place], step.logits, atol=1e-5)
+        np.testing.assert_allclose(whole.log_probs[:, place], step.log_probs, rtol=1e-6, atol=1e-5)
         np.testing.assert_allclose(whole.attention[:, place], step.attention, atol=1e-6)
     assert step
-    np.testing.assert_allclose(whole.state.keys, step.state.keys, atol=1e-6)
+    np.testing.assert_allclose(whole.state.own, step.state.own, atol=1e-6)
     assert whole.state.picture.tolist() == [2, 0, 2, 1]
 
 
@@ -78,8 +75,7 @@ def test_log_probabilities_are_those_of_the_graphs(engine: Engine, visual_tokens
         for hypothesis in found:
             step, total = engine.decoder.prefill(visual_tokens[picture : picture + 1]), 0.0
             for place, token in enumerate((*hypothesis.tokens, engine.decoder.eos_id)):
-                logits = step.logits[0].astype(np.float64)
-                total += logits[token] - np.log(np.exp(logits - logits.max()).sum()) - logits.max()
+                total += float(step.log_probs[0, token])
                 if place < len(hypothesis.tokens):
                     np.testing.assert_allclose(hypothesis.attention[place], step.attention[0], atol=1e-5)
                     step = engine.decoder.step(np.array([token]), step.state)
@@ -93,8 +89,13 @@ def test_a_damaged_graph_is_an_error(tmp_path: Path) -> None:
         Engine(Bundle.open(path))
 
 
-def test_a_graph_of_another_form_is_an_error(tmp_path: Path) -> None:
+def test_graphs_of_another_form_are_an_error(tmp_path: Path) -> None:
     path = write_tiny_bundle(tmp_path / "tiny")
+    text = (path / CONFIG).read_text()
+    (path / CONFIG).write_text(text.replace('"layers": 1', '"layers": 2'))
+    with pytest.raises(BundleError, match=r"not in the form.*export the model again"):
+        Engine(Bundle.open(path))
+    (path / CONFIG).write_text(text)
     (path / STEP).write_bytes((path / ENCODER).read_bytes())
     with pytest.raises(BundleError, match="export the model again"):
         Engine(Bundle.open(path))
@@ -105,8 +106,8 @@ def test_a_graph_of_another_form_is_an_error(tmp_path: Path) -> None:
     [
         ("image", {"height": 32}, "pixels"),
         (None, {"prefix_length": 9, "grid": [3, 3]}, "visual_tokens"),
-        ("decoder", {"layers": 2}, "keys"),
-        (None, {"vocabulary_size": 9999}, "logits"),
+        ("decoder", {"heads": 3}, "keys_0"),
+        (None, {"vocabulary_size": 9999}, "log_probs"),
     ],
 )
 def test_a_configuration_that_contradicts_the_graphs_is_an_error(

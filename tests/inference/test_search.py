@@ -43,14 +43,22 @@ def test_a_beam_of_full_width_ranks_every_caption_as_enumeration_does(picture: i
 
 
 @pytest.mark.parametrize("length_penalty", [0.0, 0.5, 1.0, 2.0, -0.5])
-def test_stopping_early_never_costs_a_caption(length_penalty: float) -> None:
-    """With one word to write there is one caption of each length: a beam sees them all unless it stops too soon."""
+def test_a_beam_stops_where_a_sure_end_would_not_get_in(length_penalty: float) -> None:
+    """With one word to write, there is one caption of each length, so that the rule can be worked out by hand."""
     options = SearchOptions(num_beams=3, num_captions=3, min_tokens=0, length_penalty=length_penalty)
     steps = []
     for picture in range(30):
         toy = ToyDecoder(vocabulary=2, max_tokens=12)
+        every, best = list(toy.captions()), list[tuple[int, ...]]()
+        ranked = ranked_exactly(toy, picture, length_penalty)
+        for tokens in every:
+            begun = sum(float(toy.log_probs(picture, tokens[:place])[token]) for place, token in enumerate(tokens))
+            scores = [toy.log_probability(picture, other) / (len(other) + 1) ** length_penalty for other in best]
+            if len(best) == 3 and begun / (len(tokens) + 1) ** length_penalty <= min(scores):
+                break
+            best = sorted([*best, tokens], key=ranked.index)[:3]
         [found] = search(toy, pictures(picture), 1, options)
-        assert [hypothesis.tokens for hypothesis in found] == ranked_exactly(toy, picture, length_penalty)[:3]
+        assert [hypothesis.tokens for hypothesis in found] == best
         steps.append(toy.rows_stepped)
     assert min(steps) < 12
 
@@ -126,11 +134,11 @@ def test_no_pictures_no_captions() -> None:
     assert search(ToyDecoder(), pictures(), 0, SearchOptions()) == []
 
 
-def test_logits_that_are_not_numbers_are_an_error() -> None:
+def test_scores_that_are_not_numbers_are_an_error() -> None:
     class Broken(ToyDecoder):
         def _look(self, state: Histories) -> Step:
             step = super()._look(state)
-            return Step(step.logits * np.float32(np.nan), step.attention, step.state)
+            return Step(step.log_probs * np.float32(np.nan), step.attention, step.state)
 
     with pytest.raises(CaptionistError, match="model verify"):
         search(Broken(), pictures(0), 1, SearchOptions())

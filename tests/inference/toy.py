@@ -30,6 +30,11 @@ class ToyDecoder:
         generator = np.random.default_rng([picture, len(tokens), *tokens])
         return generator.normal(scale=2.0, size=self.vocabulary).astype(np.float32)
 
+    def log_probs(self, picture: int, tokens: tuple[int, ...]) -> NDArray[np.float32]:
+        logits = self.logits(picture, tokens)
+        log_probs: NDArray[np.float32] = logits - np.log(np.exp(logits).sum())
+        return log_probs
+
     def attention(self, picture: int, tokens: tuple[int, ...]) -> NDArray[np.float32]:
         generator = np.random.default_rng([99, picture, len(tokens), *tokens])
         return generator.dirichlet(np.ones(self.prefix)).astype(np.float32)
@@ -48,15 +53,15 @@ class ToyDecoder:
         steps: list[Step] = []
         for column in tokens.T:
             steps.append(self.step(column, steps[-1].state if steps else state))
-        logits, attention = (np.stack([getattr(s, name) for s in steps], 1) for name in ("logits", "attention"))
-        return Step(logits, attention, steps[-1].state)
+        log_probs, attention = (np.stack([getattr(s, name) for s in steps], 1) for name in ("log_probs", "attention"))
+        return Step(log_probs, attention, steps[-1].state)
 
     def reorder(self, state: Histories, rows: NDArray[np.int64]) -> Histories:
         return tuple(state[row] for row in rows)
 
     def _look(self, state: Histories) -> Step:
         return Step(
-            logits=np.stack([self.logits(*history) for history in state]),
+            log_probs=np.stack([self.log_probs(*history) for history in state]),
             attention=np.stack([self.attention(*history) for history in state]),
             state=state,
         )

@@ -189,20 +189,21 @@ def test_a_cache_gives_the_logits_of_the_full_forward(checkpoints: Checkpoints, 
         expected = torch.stack([full_logits(model, picture[None], caption) for picture in pixels])
         decoded = model.prefill(model.encode(pixels))
         assert torch.allclose(decoded.logits, expected[:, 0], atol=1e-4)
-        assert decoded.keys.shape == (2, 2, 2, model.prefix_length + 1, 16)
+        assert [part.shape for part in decoded.keys] == [(2, 2, model.prefix_length + 1, 16)] * 2
         prefix, none = (torch.tensor([1, 0, 1]), decoded.keys, decoded.values), model.no_tokens(decoded.keys, 3)
         expected, decoded = expected[prefix[0]], decoded._replace(keys=none, values=none)
         for place, token in enumerate(caption):
             decoded = model.step(torch.full((3, 1), token), *prefix, decoded.keys, decoded.values)
-            assert decoded.keys.shape == (3, 2, 2, place + 1, 16)
+            assert [part.shape for part in decoded.keys] == [(3, 2, place + 1, 16)] * 2
             assert decoded.attention.shape == (3, 1, model.prefix_length)
             assert (decoded.attention >= 0).all()
             assert (decoded.attention.sum(2) <= 1 + 1e-6).all()
             assert torch.allclose(decoded.logits[:, 0], expected[:, place + 1], atol=1e-4)
         whole = model.step(torch.tensor([caption] * 3), *prefix, none, none)
         assert torch.allclose(whole.logits, expected[:, 1:], atol=1e-4)
-        for last, part in zip(decoded, whole, strict=True):
-            assert torch.allclose(last, part[:, -1:] if part.ndim == 3 else part, atol=1e-5)
+        assert torch.allclose(decoded.attention, whole.attention[:, -1:], atol=1e-5)
+        for last, part in zip((*decoded.keys, *decoded.values), (*whole.keys, *whole.values), strict=True):
+            assert torch.allclose(last, part, atol=1e-5)
 
 
 def test_the_attention_is_that_of_the_newest_token(model: VisionPrefixLM) -> None:

@@ -47,8 +47,8 @@ def test_reorder_takes_rows_any_number_of_times(model: VisionPrefixLM, prefix: T
     step = decoder.step(np.array([5, 5, 5, 6]), decoder.reorder(state, rows))
     straight = decoder.step(np.full(PICTURES, 5), state)
     for row, source in enumerate(rows[:3]):
-        assert np.allclose(step.logits[row], straight.logits[source], atol=1e-5)
-    assert not np.allclose(step.logits[3], straight.logits[2], atol=1e-2)
+        assert np.allclose(step.log_probs[row], straight.log_probs[source], atol=1e-5)
+    assert not np.allclose(step.log_probs[3], straight.log_probs[2], atol=1e-2)
 
 
 def test_what_the_search_is_told(model: VisionPrefixLM, prefix: Tensor) -> None:
@@ -56,8 +56,8 @@ def test_what_the_search_is_told(model: VisionPrefixLM, prefix: Tensor) -> None:
     assert decoder.eos_id == model.end_id
     assert decoder.max_tokens == 64 - 4 - 1
     step = decoder.prefill(prefix)
-    assert step.logits.dtype == step.attention.dtype == np.float32
-    assert step.logits.shape == (PICTURES, model.tokenizer.get_vocab_size())
+    assert step.log_probs.dtype == step.attention.dtype == np.float32
+    assert step.log_probs.shape == (PICTURES, model.tokenizer.get_vocab_size())
     assert not step.state[0].requires_grad
 
 

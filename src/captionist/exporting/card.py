@@ -109,7 +109,7 @@ Words: {scores["tokenisation"]}.
 {told}
 
 The bundle's greedy captions agree with the torch model on {parity["captions"]} of {parity["pictures"]} pictures; the
-largest difference between logits is {parity["logits"]:.1g}."""
+largest difference between log-probabilities is {parity["log_probs"]:.1g}."""
     return text + _details(scores, scores["corpus"], scores["split"])
 
 

@@ -29,7 +29,6 @@ from captionist.evaluation.report import ReportRow
 from captionist.exporting.bank import add_bank, usable_sentences
 from captionist.exporting.card import Training, model_card
 from captionist.exporting.graphs import Precision, round_to_half, write_graphs
-from captionist.exporting.quantization import by_picture
 from captionist.exporting.ranking_fit import add_ranker
 from captionist.images import decode, prepare, scene_shape, squeeze
 from captionist.inference.encoding import Prepared
@@ -58,12 +57,13 @@ _VERSION = "1"
 class Parity:
     """The bundle against the torch model on the first pictures of dev.
 
-    logits: the largest difference between first-word logits. captions: how many greedy captions are the same.
+    log_probs: the largest difference between log-probabilities of first words. captions: how many greedy captions are
+    the same.
     """
 
     pictures: int
     captions: int
-    logits: float
+    log_probs: float
 
 
 def export(run: Path, bundle: Path, precision: Precision = "fp16") -> Bundle:
@@ -131,7 +131,7 @@ def _score(
     (first, dev), *others = corpora.items()
     parity = compare(model, directory, dev[:_PARITY_PICTURES])
     _logger.info("against torch: %s", parity)
-    if precision != "int8" and (parity.logits > _TOLERANCE or parity.captions < 0.99 * parity.pictures):
+    if precision != "int8" and (parity.log_probs > _TOLERANCE or parity.captions < 0.99 * parity.pictures):
         raise BundleError(f"The graphs do not agree with the model ({parity}): this is a fault of the export.")
     ranking = add_ranker(directory, corpora, retrieved=recipe.search.retrieved) if recipe.bank else {}
     evaluation = evaluate(dev, Captioner(directory))
@@ -245,7 +245,7 @@ def compare(model: VisionPrefixLM, directory: Path, examples: Sequence[Example])
         with torch.inference_mode():
             pixels = torch.from_numpy(np.stack([picture.pixels for picture in batch]))
             theirs = model.encode(pixels, objects=None if objects is None else torch.from_numpy(objects))
-        difference = torch_decoder.prefill(theirs).logits - engine.decoder.prefill(ours).logits
+        difference = torch_decoder.prefill(theirs).log_probs - engine.decoder.prefill(ours).log_probs
         largest = max(largest, float(np.abs(difference).max()))
         pairs = zip(
             search(torch_decoder, theirs, len(batch), greedy),
@@ -314,7 +314,6 @@ def bundle_config(model: VisionPrefixLM, recipe: Recipe, name: str, precision: P
             bos_id=model.end_id,
             eos_id=model.end_id,
             max_tokens=settings.n_positions - model.prefix_length - 1,
-            by_picture=precision == "int8" and by_picture(settings.n_embd),
         ),
         vocabulary_size=model.tokenizer.get_vocab_size(),
         detector=words and bundles.DetectorConfig(classes=CLASSES, words=words.objects, nouns=words.nouns),

@@ -29,9 +29,10 @@ from captionist.exporting.quantization import (
 )
 from captionist.inference.detector import OBJECT_WIDTH
 from captionist.inference.encoding import Prepared
+from captionist.inference.form import PICTURE, layered
 from captionist.model.alignment import Alignment
 from captionist.model.detector import CLASSES, find_nanodet, load_detector, write_detector
-from captionist.model.fusion import VisionPrefixLM
+from captionist.model.fusion import Decoded, VisionPrefixLM
 from captionist.model.vision import HybridEncoder
 
 Precision = Literal["fp32", "fp16", "int8"]
@@ -56,7 +57,7 @@ class _Encode(nn.Module):
 
 class _Prefill(_Encode):
     def forward(self, visual_tokens: Tensor) -> tuple[Tensor, ...]:  # type: ignore[override]
-        return tuple(self.model.prefill(visual_tokens))
+        return _said(self.model.prefill(visual_tokens))
 
 
 class _ImageHead(_Encode):
@@ -77,15 +78,20 @@ class _SentenceHead(nn.Module):
 
 class _Step(_Encode):
     def forward(  # type: ignore[override]
-        self,
-        tokens: Tensor,
-        picture: Tensor,
-        prefix_keys: Tensor,
-        prefix_values: Tensor,
-        keys: Tensor,
-        values: Tensor,
+        self, tokens: Tensor, picture: Tensor, prefix_keys: Any, prefix_values: Any, keys: Any, values: Any
     ) -> tuple[Tensor, ...]:
-        return tuple(self.model.step(tokens, picture, prefix_keys, prefix_values, keys, values))
+        return _said(self.model.step(tokens, picture, prefix_keys, prefix_values, keys, values))
+
+
+class _StepOfOne(_Encode):
+    def forward(  # type: ignore[override]
+        self, tokens: Tensor, prefix_keys: Any, prefix_values: Any, keys: Any, values: Any
+    ) -> tuple[Tensor, ...]:
+        return _said(self.model.step(tokens, None, prefix_keys, prefix_values, keys, values))
+
+
+def _said(decoded: Decoded) -> tuple[Tensor, ...]:
+    return decoded.logits.log_softmax(-1), decoded.attention, *decoded.keys, *decoded.values
 
 
 def write_graphs(
@@ -101,10 +107,7 @@ def write_graphs(
     settings, width = model.decoder.config, model.decoder.config.n_embd
     resolution = model.config.encoder.resolution
 
-    def cache(rows: int, tokens: int) -> Tensor:
-        return torch.zeros(rows, settings.n_layer, settings.n_head, tokens, width // settings.n_head)
-
-    prefix = model.prefix_length + 1
+    small = precision == "int8" and by_picture(width)
     batch = Dim("batch")
     seen = (torch.zeros(2, len(CLASSES), OBJECT_WIDTH),) if model.words else ()
     export_graph(
@@ -115,7 +118,7 @@ def write_graphs(
         directory / ENCODER,
     )
     visual_tokens = torch.zeros(2, model.prefix_length, model.token_width)
-    export_decoder(model, visual_tokens, cache(3, prefix), cache(5, 2), settings.n_positions - prefix - 1, directory)
+    export_decoder(model, visual_tokens, settings.n_positions - model.prefix_length - 2, directory, alone=small)
     graphs = [directory / name for name in (ENCODER, PREFILL, STEP)]
     feeds: list[Feed] = [{"pixels": picture.pixels[None]} for picture in pictures]
     if model.config.words is not None:
@@ -147,7 +150,7 @@ def write_graphs(
             quantize_convolutions(directory / ENCODER, feeds)
         quantize_products(directory / ENCODER)
         quantize_decoder(directory / PREFILL)
-        (quantize_decoder if by_picture(width) else quantize_products_by_row)(directory / STEP)
+        (quantize_decoder if small else quantize_products_by_row)(directory / STEP)
     share_weights(graphs, directory / WEIGHTS, half=precision != "fp32")
 
 
@@ -158,32 +161,45 @@ def round_to_half(model: VisionPrefixLM) -> None:
             parameter.data = parameter.data.half().float()
 
 
-def export_decoder(
-    decoder: Any, visual_tokens: Tensor, prefix: Tensor, own: Tensor, longest: int, directory: Path
-) -> None:
+def export_decoder(decoder: Any, visual_tokens: Tensor, longest: int, directory: Path, alone: bool = False) -> None:
     """Write prefill.onnx and step.onnx of what has `prefill` and `step` as `VisionPrefixLM` has.
 
-    visual_tokens [B, P, W], prefix [B, L, heads, P + 1, w] and own [R, L, heads, S, w] are examples of inputs; S may
-    grow to `longest`.
+    visual_tokens: float [2, P, W], any. longest: how many tokens of a caption may be read before the last. alone: the
+    step reads captions of one picture only.
     """
-    batch, rows, length = Dim("batch"), Dim("rows"), Dim("length", max=longest)
-    outputs = ["logits", "attention", "keys", "values"]
+    batch, rows, length, new = Dim("batch"), Dim("rows"), Dim("length", max=longest), Dim("new", max=longest)
+    with torch.inference_mode():
+        read = decoder.prefill(visual_tokens).keys
+    layers = len(read)
+    outputs = ["log_probs", "attention", *layered(layers, "keys", "values")]
     export_graph(_Prefill(decoder), (visual_tokens,), outputs, [{0: batch}], directory / PREFILL)
-    tokens, picture = torch.ones(own.shape[0], 3, dtype=torch.int64), torch.ones(own.shape[0], dtype=torch.int64)
-    own_shape, new = {0: rows, 3: length}, Dim("new", max=longest)
-    export_graph(
-        _Step(decoder),
-        (tokens, picture, prefix, prefix.clone(), own, own.clone()),
-        [*outputs[:2], "keys_out", "values_out"],
-        [{0: rows, 1: new}, {0: rows}, {0: batch}, {0: batch}, own_shape, own_shape],
-        directory / STEP,
-    )
+    # Keys and values need tensors of their own, or the exporter would take them for the same input.
+    prefix = [tuple(torch.zeros_like(part[:1] if alone else part) for part in read) for _ in range(2)]
+    own = [tuple(torch.zeros(5, part.shape[1], 2, part.shape[3]) for part in read) for _ in range(2)]
+    shared, grown = ({} if alone else {0: batch},) * layers, ({0: rows, 2: length},) * layers
+    arguments = [torch.ones(5, 3, dtype=torch.int64), torch.ones(5, dtype=torch.int64), *prefix, *own]
+    shapes = [{0: rows, 1: new}, {0: rows}, shared, shared, grown, grown]
+    inputs = ["tokens", PICTURE, *layered(layers, "prefix_keys", "prefix_values", "keys", "values")]
+    if alone:
+        del arguments[1], shapes[1], inputs[1]
+    outputs = ["log_probs", "attention", *layered(layers, "keys_out", "values_out")]
+    step = _StepOfOne(decoder) if alone else _Step(decoder)
+    export_graph(step, tuple(arguments), outputs, shapes, directory / STEP, inputs)
 
 
 def export_graph(
-    module: nn.Module, arguments: tuple[Tensor, ...], outputs: list[str], shapes: list[dict[int, Dim]], path: Path
+    module: nn.Module,
+    arguments: tuple[Any, ...],
+    outputs: list[str],
+    shapes: Sequence[Any],
+    path: Path,
+    inputs: list[str] | None = None,
 ) -> None:
-    """Write a module as a graph. shapes: of each argument, which of its dimensions differ from call to call."""
+    """Write a module as a graph.
+
+    shapes: of each argument, or of each of its parts, which of its dimensions differ from call to call. inputs: names
+    of all of them, by default those of the module's arguments.
+    """
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it reports every operator of torchvision as missing
     for name in ("onnx_ir", "onnxscript"):  # they report every tensor that appears twice, and every node left as it is
         logging.getLogger(name).setLevel(logging.WARNING)
@@ -195,6 +211,7 @@ def export_graph(
             arguments,
             dynamo=True,
             opset_version=_OPSET,
+            input_names=inputs,
             output_names=outputs,
             dynamic_shapes=tuple(shapes),
             verbose=False,

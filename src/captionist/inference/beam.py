@@ -8,8 +8,11 @@ from numpy.typing import NDArray
 
 from captionist.inference.constraints import Constraints
 from captionist.inference.decoder import Decoder, Step
-from captionist.inference.hypotheses import Hypothesis, Rows, log_softmax
+from captionist.inference.hypotheses import Hypothesis, Rows
 from captionist.options import SearchOptions
+
+_GROUP = 64  # tokens
+_ROUNDING = 1e-3  # more than float32 rounds a total by
 
 
 def beam_search(
@@ -17,23 +20,21 @@ def beam_search(
 ) -> list[list[Hypothesis]]:
     """The best `num_beams` captions of each picture, best first. first: what `prefill` gave for the pictures.
 
-    All live captions have the same length, so they share one decoder step; a picture leaves the batch once no live
-    caption of its own can still enter its best ones.
+    All live captions have the same length, so they share one decoder step; a caption leaves it once it cannot enter
+    its picture's best ones any more.
     """
-    batch, step = len(first.logits), first
+    batch, step = len(first.log_probs), first
     finished: list[list[Hypothesis]] = [[] for _ in range(batch)]
     early: list[list[Hypothesis]] = [[] for _ in range(batch)]
     live = Rows.start(np.arange(batch), step.attention.shape[1])
     while True:
-        log_probs = log_softmax(step.logits)
-        ranked = constraints.apply(log_probs, live.tokens)
-        best_tokens, best_ranked = _top(ranked, 2 * options.num_beams)
-        totals = live.ranking[:, None] + best_ranked
+        ranked = constraints.apply(step.log_probs, live.tokens)
         kept_rows: list[NDArray[np.int64]] = []
         kept_tokens: list[NDArray[np.int64]] = []
         for picture in np.unique(live.picture):
             own = np.flatnonzero(live.picture == picture)
-            rows, tokens, scores = _merge(own, best_tokens[own], totals[own], 2 * options.num_beams)
+            places, tokens, scores = _best(ranked[own], live.ranking[own], 2 * options.num_beams)
+            rows = own[places]
             ends = tokens == decoder.eos_id
             # An ending counts only where a continuation of its rank would: the other half of the candidates is
             # there to refill the beam (so that one beam stays greedy).
@@ -41,59 +42,53 @@ def beam_search(
             for row in ended:
                 eos = (row, decoder.eos_id)
                 finished[picture].append(
-                    live.finish(row, float(log_probs[eos]), float(ranked[eos]), options.length_penalty)
+                    live.finish(row, float(step.log_probs[eos]), float(ranked[eos]), options.length_penalty)
                 )
             finished[picture].sort(key=lambda hypothesis: -hypothesis.score)
             if options.max_words is not None:  # any caption may prove to be the best sentence of so few words
                 early[picture] += finished[picture][options.num_beams :]
                 early[picture] += [
-                    live.finish(row, float(log_probs[row, decoder.eos_id]), 0.0, options.length_penalty)
+                    live.finish(row, float(step.log_probs[row, decoder.eos_id]), 0.0, options.length_penalty)
                     for row in own.tolist()
                     if row not in ended and np.isfinite(ranked[row, decoder.eos_id])
                 ]
             del finished[picture][options.num_beams :]
             going = np.flatnonzero(~ends)[: options.num_beams]
             length = live.tokens.shape[1] + 1
-            if going.size and not _is_settled(
-                finished[picture], scores[going[0]], length, constraints.max_tokens, options
-            ):
-                kept_rows.append(rows[going])
-                kept_tokens.append(tokens[going])
-        if not kept_rows:
-            return [_best(*each, options) for each in zip(finished, early, strict=True)]
+            going = going[_promising(scores[going], finished[picture], length, options)]
+            kept_rows.append(rows[going])
+            kept_tokens.append(tokens[going])
         rows, tokens = np.concatenate(kept_rows), np.concatenate(kept_tokens)
-        live = live.extend(rows, tokens, log_probs, ranked, step.attention)
+        if not rows.size:
+            return [_by_their_ends(*each, options) for each in zip(finished, early, strict=True)]
+        live = live.extend(rows, tokens, step.log_probs, ranked, step.attention)
         step = decoder.step(tokens, decoder.reorder(step.state, rows))
 
 
-def _top(ranked: NDArray[np.float32], count: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """The highest-ranked tokens of each row and their ranks, best first: [R, count] each, or [R, V] if that is less.
-
-    Where fewer are allowed, the rest have rank minus infinity. Looking for the best a few times over is several times
-    faster than sorting or partitioning a vocabulary.
-    """
-    rest, rows = ranked.copy(), np.arange(len(ranked))
-    count = min(count, ranked.shape[1])
-    tokens, ranks = np.empty((len(rows), count), np.int64), np.empty((len(rows), count), np.float32)
-    for place in range(count):
-        tokens[:, place] = rest.argmax(axis=1)
-        ranks[:, place] = rest[rows, tokens[:, place]]
-        rest[rows, tokens[:, place]] = -np.inf
-    return tokens, ranks
-
-
-def _merge(
-    rows: NDArray[np.int64], tokens: NDArray[np.int64], totals: NDArray[np.float64], count: int
+def _best(
+    ranked: NDArray[np.float32], so_far: NDArray[np.float64], count: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
-    """The best `count` continuations of one picture over all its rows: row, token and total of each, best first."""
-    row, token, total = np.repeat(rows, tokens.shape[1]), tokens.ravel(), totals.ravel()
-    order = np.lexsort((token, row, -total))  # ties go to the earlier row, then to the smaller token id
-    order = order[np.isfinite(total[order])][:count]
+    """The best `count` continuations over all rows of a picture: row, token and total of each, best first.
+
+    ranked: [R, V], what each token is ranked by; so_far: [R], what the rows are. To sort them all would take longer
+    than the decoder does. But the best of `count` groups of tokens are as many continuations, and only what is as good
+    as the worst of these is looked at.
+    """
+    vocabulary = ranked.shape[1]
+    groups = ranked[:, : vocabulary // _GROUP * _GROUP].reshape(len(ranked), _GROUP, -1).max(axis=1)
+    best = groups + so_far[:, None]
+    enough = (
+        np.partition(best, -count, axis=None)[-count] - so_far if best.size > count else np.full(len(ranked), -np.inf)
+    )
+    kept = ranked >= (enough - _ROUNDING).astype(np.float32)[:, None]
+    row, token = np.divmod(np.flatnonzero(kept & (ranked > -np.inf)), vocabulary)
+    total = so_far[row] + ranked[row, token]
+    order = np.lexsort((token, row, -total))[:count]  # ties go to the earlier row, then to the smaller token id
     return row[order], token[order], total[order]
 
 
-def _best(finished: list[Hypothesis], early: list[Hypothesis], options: SearchOptions) -> list[Hypothesis]:
-    """By what the model makes of their ends; last are those of which it would rather have written more."""
+def _by_their_ends(finished: list[Hypothesis], early: list[Hypothesis], options: SearchOptions) -> list[Hypothesis]:
+    """The best by what the model makes of their ends; last are those of which it would rather have written more."""
     found = [
         replace(each, score=each.score - each.pushed / (len(each.tokens) + 1) ** options.length_penalty)
         for each in [*finished, *early]
@@ -101,15 +96,17 @@ def _best(finished: list[Hypothesis], early: list[Hypothesis], options: SearchOp
     return sorted(found, key=lambda each: (each.pushed > math.log(2), -each.score))[: options.num_beams]
 
 
-def _is_settled(
-    finished: list[Hypothesis], best_live: float, length: int, max_tokens: int, options: SearchOptions
-) -> bool:
-    """Whether no live caption can enter the finished ones any more. best_live: ranking of the best, `length` tokens."""
+def _promising(
+    totals: NDArray[np.float64], finished: list[Hypothesis], length: int, options: SearchOptions
+) -> NDArray[np.bool_]:
+    """Which of N captions of `length` tokens with these totals could enter the finished ones if they ended for sure.
+
+    The rule is that of transformers' beam search. A longer caption might still get in if its tokens cost next to
+    nothing; to wait for that takes more steps, and is not worth them.
+    """
     if len(finished) < options.num_beams:
-        return False
+        return np.ones(len(totals), np.bool_)
     if options.num_beams == 1:
-        return True
-    # A total only falls as tokens are added, and total / length**penalty is monotonic in the length: one of the two
-    # extreme lengths (the end of text counted) bounds every continuation.
-    bound = max(best_live / (end + 1) ** options.length_penalty for end in (length, max_tokens))
-    return bool(finished[-1].score >= bound)
+        return np.zeros(len(totals), np.bool_)
+    promising: NDArray[np.bool_] = totals / (length + 1) ** options.length_penalty > finished[-1].score
+    return promising

@@ -6,23 +6,34 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from captionist.errors import CaptionistError
+
 
 @dataclass(frozen=True, slots=True)
 class Step:
     """What a decoder says about the next token of R rows: after the newest of each, or after each of the T newest.
 
-    logits: float32 [R, V], or [R, T, V], before the softmax.
+    log_probs: float32 [R, V], or [R, T, V], natural logarithms of the probabilities.
     attention: float32 [R, P], or [R, T, P], how much these positions look at each of the P visual tokens.
     state: whatever the decoder needs to go on (its key-value cache); the search only hands it back.
+
+    Raises CaptionistError if log_probs are not numbers, which would otherwise come out as a random caption.
     """
 
-    logits: NDArray[np.float32]
+    log_probs: NDArray[np.float32]
     attention: NDArray[np.float32]
     state: Any
 
+    def __post_init__(self) -> None:
+        if np.isnan(self.log_probs[..., 0]).any():  # one that is not a number makes all of its row so
+            raise CaptionistError(
+                "the model's scores are not numbers, so its weights are damaged: "
+                "check a bundle with `captionist model verify`"
+            )
+
     def last(self) -> "Step":
         """Of T newest tokens, what it says after the last."""
-        return Step(self.logits[:, -1], self.attention[:, -1], self.state)
+        return Step(self.log_probs[:, -1], self.attention[:, -1], self.state)
 
 
 class Decoder(Protocol):

@@ -1,32 +1,17 @@
-"""The graphs of a bundle on ONNX Runtime, behind the `Decoder` protocol.
-
-detector.onnx: see `inference.detector`
-encoder.onnx: pixels [B, 3, H, W], objects [B, K, 6] -> visual_tokens [B, P, W]
-prefill.onnx: visual_tokens [B, P, W] -> logits [B, V], attention [B, P], keys, values [B, L, heads, P + 1, width]
-step.onnx: tokens int64 [R, T], picture int64 [R], prefix_keys, prefix_values [B, L, heads, P + 1, width],
-    keys, values [R, L, heads, S, width]
-    -> logits [R, T, V], attention [R, T, P], keys_out, values_out [R, L, heads, S + T, width]
-image_head.onnx: visual_tokens [B, P, W], objects [B, K, 6] -> image_embeddings [B, E], unit vectors
-sentence_head.onnx: sentences int64 [S, T], filled up with V -> sentence_embeddings [S, E], unit vectors
-
-The last two are there where the model has an alignment, detector.onnx and the inputs `objects` where it has a detector.
-W is D, what GPT-2 reads, and `AlignmentConfig.features`. All but scene, tokens, picture and sentences are float32.
-Prefill reads the begin-of-text token after the visual ones; what it gives is held once for each picture, whatever its
-beams, and a row says by `picture` to which it belongs. A step reads the next T tokens of each row; S is 0 at first.
-"""
+"""A bundle's graphs on ONNX Runtime, behind the `Decoder` protocol; `inference.form` has their inputs and outputs."""
 
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
 from captionist.bundle import (
-    CONFIG,
     DETECTOR,
     ENCODER,
     IMAGE_HEAD,
@@ -34,58 +19,36 @@ from captionist.bundle import (
     SENTENCE_HEAD,
     STEP,
     Bundle,
-    BundleConfig,
     DecoderConfig,
 )
 from captionist.errors import BundleError
-from captionist.inference import detector
 from captionist.inference.decoder import Step
 from captionist.inference.detector import Detector
 from captionist.inference.encoding import Encoding, Prepared
+from captionist.inference.form import PICTURE, Form
 from captionist.inference.sessions import known_providers, one_line, run, session_options
 from captionist.inference.threads import available_cores
 
 Floats = NDArray[np.float32]
-Shapes = dict[str, tuple[int | None, ...]]
-"""The dimensions of each input and output by its name, which the graph's stands before where another has one of that
-name; None is one that differs from call to call."""
-
 _ALONE = 512
-_OUTPUTS = {
-    DETECTOR: detector.OUTPUTS,
-    ENCODER: ["visual_tokens"],
-    PREFILL: ["logits", "attention", "keys", "values"],
-    STEP: ["logits", "attention", "keys_out", "values_out"],
-    IMAGE_HEAD: ["image_embeddings"],
-    SENTENCE_HEAD: ["sentence_embeddings"],
-}
-_INPUTS = {
-    DETECTOR: detector.INPUTS,
-    ENCODER: ["pixels"],
-    PREFILL: ["visual_tokens"],
-    STEP: ["tokens", "picture", "prefix_keys", "prefix_values", "keys", "values"],
-    IMAGE_HEAD: ["visual_tokens"],
-    SENTENCE_HEAD: ["sentences"],
-}
-_SEEING = ENCODER, IMAGE_HEAD
-"""Whose inputs end with `objects` where there is a detector."""
 
 
 @dataclass(frozen=True, slots=True)
 class Cache:
-    """The keys and values of R captions of S tokens, as step.onnx takes them."""
+    """The keys and values of R captions of S tokens, as step.onnx takes them.
+
+    picture: int64 [R], which prefix each has. prefix: of B pictures, float32 [B, heads, P + 1, width], the keys of all
+    layers and then their values. own: of the captions, float32 [R, heads, S, width], in the same order.
+    """
 
     picture: NDArray[np.int64]
-    prefix_keys: Floats
-    prefix_values: Floats
-    keys: Floats
-    values: Floats
+    prefix: tuple[Floats, ...]
+    own: tuple[Floats, ...]
 
     def of_picture(self, picture: int, rows: NDArray[np.int64]) -> "Cache":
-        """That of the rows of one picture, whose prefix is not copied."""
-        own = slice(picture, picture + 1)
-        prefix_keys, prefix_values = self.prefix_keys[own], self.prefix_values[own]
-        return Cache(np.zeros_like(rows), prefix_keys, prefix_values, self.keys[rows], self.values[rows])
+        """The cache of these rows, which are all of this picture; its prefix is not copied."""
+        prefix = tuple(part[picture : picture + 1] for part in self.prefix)
+        return Cache(np.zeros_like(rows), prefix, tuple(part[rows] for part in self.own))
 
 
 @dataclass(frozen=True)
@@ -104,13 +67,17 @@ class OrtDecoder:
     def max_tokens(self) -> int:
         return self.config.max_tokens
 
+    @cached_property
+    def _names(self) -> list[str]:
+        """What step.onnx calls its inputs."""
+        return [node.name for node in self.step_session.get_inputs()]
+
     def prefill(self, visual_tokens: Floats) -> Step:
         """visual_tokens: float32 [B, P, W]. One picture after the other, as in `Engine.encode`."""
         read = [run(self.prefill_session, PREFILL, {"visual_tokens": picture[None]}) for picture in visual_tokens]
-        logits, attention, keys, values = (np.concatenate(part) for part in zip(*read, strict=True))
-        batch, layers, heads, _, width = keys.shape
-        none = np.zeros((batch, layers, heads, 0, width), np.float32)
-        return Step(logits, attention, Cache(np.arange(batch), keys, values, none, none))
+        log_probs, attention, *prefix = (np.concatenate(part) for part in zip(*read, strict=True))
+        none = tuple(part[:, :, :0] for part in prefix)
+        return Step(log_probs, attention, Cache(np.arange(len(log_probs)), tuple(prefix), none))
 
     def step(self, tokens: NDArray[np.int64], state: Cache) -> Step:
         """tokens: int64 [R]."""
@@ -118,30 +85,35 @@ class OrtDecoder:
 
     def read(self, tokens: NDArray[np.int64], state: Cache) -> Step:
         """tokens: int64 [R, T]."""
-        pictures, places = np.unique(state.picture, return_inverse=True)
-        if self.config.by_picture and len(pictures) > 1:
-            groups = [np.flatnonzero(places == number) for number in range(len(pictures))]
-            alone = (state.of_picture(*each) for each in zip(pictures.tolist(), groups, strict=True))
-            steps = [self.read(tokens[rows], own) for rows, own in zip(groups, alone, strict=True)]
+        pictures = np.unique(state.picture).tolist()
+        if PICTURE not in self._names and len(pictures) > 1:
+            groups = [np.flatnonzero(state.picture == picture) for picture in pictures]
+            states = (state.of_picture(*each) for each in zip(pictures, groups, strict=True))
+            steps = [self.read(tokens[rows], own) for rows, own in zip(groups, states, strict=True)]
             order = np.argsort(np.concatenate(groups))
-            logits, attention, keys, values = (
+            log_probs, attention, *own = (
                 np.concatenate(parts)[order]
-                for parts in zip(*((s.logits, s.attention, s.state.keys, s.state.values) for s in steps), strict=True)
+                for parts in zip(*((s.log_probs, s.attention, *s.state.own) for s in steps), strict=True)
             )
-            return Step(logits, attention, replace(state, keys=keys, values=values))
-        prefix = state.prefix_keys, state.prefix_values
-        if len(pictures) < len(state.prefix_keys):  # some have all their captions
-            prefix = state.prefix_keys[pictures], state.prefix_values[pictures]
-        feeds = (tokens, places, *prefix, state.keys, state.values)
-        logits, attention, keys, values = run(self.step_session, STEP, dict(zip(_INPUTS[STEP], feeds, strict=True)))
-        return Step(logits, attention, replace(state, keys=keys, values=values))
+            return Step(log_probs, attention, replace(state, own=tuple(own)))
+        log_probs, attention, *own = run(self.step_session, STEP, self.feeds(tokens, state))
+        return Step(log_probs, attention, replace(state, own=tuple(own)))
+
+    def feeds(self, tokens: NDArray[np.int64], state: Cache) -> dict[str, NDArray[Any]]:
+        """The inputs of step.onnx; if it reads one picture at a time, all rows must be of one."""
+        pictures, places = np.unique(state.picture, return_inverse=True)
+        prefix = state.prefix
+        if len(pictures) < len(prefix[0]):  # some have all their captions
+            prefix = tuple(part[pictures] for part in prefix)
+        picture = [places] if PICTURE in self._names else []
+        return dict(zip(self._names, (tokens, *picture, *prefix, *state.own), strict=True))
 
     def reorder(self, state: Cache, rows: NDArray[np.int64]) -> Cache:
         """rows: int64 [R']. Nothing is copied where the rows stay as they are."""
         if np.array_equal(rows, np.arange(len(state.picture))):
             return state
-        keys, values = (part.take(rows, axis=0) for part in (state.keys, state.values))
-        return replace(state, picture=state.picture[rows], keys=keys, values=values)
+        own = tuple(part.take(rows, axis=0) for part in state.own)
+        return replace(state, picture=state.picture[rows], own=own)
 
 
 @dataclass(frozen=True)
@@ -181,8 +153,8 @@ class Engine:
         """
         if threads is not None and threads < 1:
             raise ValueError(f"threads must be at least 1, but it is {threads}")
-        options, shapes = session_options(threads or available_cores()), _shapes(bundle.config)
-        load = partial(_load, providers=known_providers(providers), shapes=shapes)
+        options = session_options(threads or available_cores())
+        load = partial(_load, providers=known_providers(providers), form=Form(bundle.config))
         # A small decoder has made its step before a second thread has woken up.
         small = bundle.config.decoder.width <= _ALONE
         self._detector: Detector | None = None
@@ -223,36 +195,7 @@ class Engine:
         return Encoding(run(self._encoder, ENCODER, feeds)[0], objects)
 
 
-def _shapes(config: BundleConfig) -> Shapes:
-    decoder, alignment = config.decoder, config.alignment
-    cache = (None, decoder.layers, decoder.heads, None, decoder.head_width)
-    prefix = (None, decoder.layers, decoder.heads, config.prefix_length + 1, decoder.head_width)
-    embeddings = (None, alignment.width if alignment else None)
-    classes = len(config.detector.classes) if config.detector else 0
-    seen: Shapes = {
-        "scene": (None, None, None, 3),
-        "scores": (None, None, classes),
-        "boxes": (None, None, 4),
-        "objects": (None, classes, detector.OBJECT_WIDTH),
-    }
-    return {
-        **(seen if config.detector else {}),
-        "pixels": (None, 3, config.image.height, config.image.width),
-        "visual_tokens": (None, config.prefix_length, decoder.width + (alignment.features if alignment else 0)),
-        "tokens": (None, None),
-        "picture": (None,),
-        "logits": (None, config.vocabulary_size),
-        "attention": (None, config.prefix_length),
-        f"{STEP} logits": (None, None, config.vocabulary_size),
-        f"{STEP} attention": (None, None, config.prefix_length),
-        "sentences": (None, None),
-        **dict.fromkeys(("image_embeddings", "sentence_embeddings"), embeddings),
-        **dict.fromkeys(("prefix_keys", "prefix_values"), prefix),
-        **dict.fromkeys(("keys", "values", "keys_out", "values_out"), cache),
-    }
-
-
-def _load(path: Path, options: ort.SessionOptions, providers: list[str], shapes: Shapes) -> ort.InferenceSession:
+def _load(path: Path, options: ort.SessionOptions, providers: list[str], form: Form) -> ort.InferenceSession:
     try:
         session = ort.InferenceSession(path, options, providers=providers)
     except Exception as error:  # as in `run`
@@ -261,28 +204,5 @@ def _load(path: Path, options: ort.SessionOptions, providers: list[str], shapes:
         ) from error
     if session.get_providers()[0] != providers[0]:  # ONNX Runtime would go on with the CPU
         raise BundleError(f"{providers[0]} does not start on this machine: see its messages, or run without it")
-    seen = ["objects"] if path.name in _SEEING and "objects" in shapes else []
-    expected_inputs = _INPUTS[path.name] + seen
-    inputs, outputs = ([node.name for node in part] for part in (session.get_inputs(), session.get_outputs()))
-    if inputs != expected_inputs or outputs != _OUTPUTS[path.name]:
-        raise BundleError(
-            f"{path} maps {inputs} to {outputs}, not {expected_inputs} to {_OUTPUTS[path.name]}: "
-            "export the model again with this captionist"
-        )
-    for node in (*session.get_inputs(), *session.get_outputs()):
-        expected = shapes.get(f"{path.name} {node.name}") or shapes[node.name]
-        # A dimension that the graph leaves open has a name, or None.
-        fits = len(node.shape) == len(expected) and all(
-            size is None or not isinstance(declared, int) or declared == size
-            for declared, size in zip(node.shape, expected, strict=True)
-        )
-        if not fits:
-            raise BundleError(
-                f"{path}: {node.name} is {_render(node.shape)}, but by {CONFIG} it should be {_render(expected)}: "
-                "export the model again"
-            )
+    form.check(path, session)
     return session
-
-
-def _render(shape: Sequence[int | str | None]) -> str:
-    return "[" + ", ".join(str(size) if isinstance(size, int) else "any" for size in shape) + "]"

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from captionist.inference.decoder import Decoder, Step
-from captionist.inference.hypotheses import Hypothesis, log_softmax
+from captionist.inference.hypotheses import Hypothesis
 
 
 def forced(decoder: Decoder, first: Step, picture: int, captions: Sequence[Sequence[int]]) -> list[Hypothesis]:
@@ -22,10 +22,10 @@ def forced(decoder: Decoder, first: Step, picture: int, captions: Sequence[Seque
         row[: len(caption)] = caption
     read = decoder.read(table, decoder.reorder(first.state, np.full(len(captions), picture)))
     found = []
-    for caption, logits, attention in zip(captions, read.logits, read.attention, strict=True):
+    for caption, log_probs, attention in zip(captions, read.log_probs, read.attention, strict=True):
         length, ended = len(caption), [*caption, decoder.eos_id]
-        log_probs = log_softmax(np.concatenate([first.logits[picture, None], logits[:length]]))
-        total = float(log_probs[range(length + 1), ended].sum(dtype=np.float64))
+        said = np.concatenate([first.log_probs[picture, None], log_probs[:length]])
+        total = float(said[range(length + 1), ended].sum(dtype=np.float64))
         looks = np.concatenate([first.attention[picture, None], attention])[:length]
         found.append(Hypothesis(tuple(caption), total, total / (length + 1), looks))
     return found

@@ -6,8 +6,6 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from captionist.errors import CaptionistError
-
 
 @dataclass(frozen=True, slots=True)
 class Hypothesis:
@@ -88,19 +86,3 @@ class Rows:
             attention=self.attention[row].copy(),
             pushed=ranked - log_prob,
         )
-
-
-def log_softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Natural-log probabilities, float32 [R, V].
-
-    Raises CaptionistError if logits are not numbers, which would otherwise come out as a random caption.
-    """
-    shifted = logits - logits.max(axis=1, keepdims=True)
-    total = np.exp(shifted).sum(axis=1, keepdims=True)
-    if not np.isfinite(total).all():
-        raise CaptionistError(
-            "the model's scores are not numbers, so its weights are damaged: "
-            "check a bundle with `captionist model verify`"
-        )
-    log_probs: NDArray[np.float32] = shifted - np.log(total)
-    return log_probs

@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 
 from captionist.inference.constraints import Constraints
 from captionist.inference.decoder import Decoder, Step
-from captionist.inference.hypotheses import Hypothesis, Rows, log_softmax
+from captionist.inference.hypotheses import Hypothesis, Rows
 from captionist.options import Sampling, SearchOptions
 
 
@@ -17,15 +17,14 @@ def sample(
     first: what `prefill` returned for the pictures. Each picture has its own generator, started from the seed, so that
     its captions do not depend on its batch.
     """
-    count, batch = options.num_captions, len(first.logits)
+    count, batch = options.num_captions, len(first.log_probs)
     generators = [np.random.default_rng(sampling.seed) for _ in range(batch)]
     finished: list[list[Hypothesis]] = [[] for _ in range(batch)]
     rows = np.repeat(np.arange(batch), count)
     live = Rows.start(rows, first.attention.shape[1])
     slots = np.tile(np.arange(count), batch)
-    logits, attention, state = first.logits[rows], first.attention[rows], decoder.reorder(first.state, rows)
+    log_probs, attention, state = first.log_probs[rows], first.attention[rows], decoder.reorder(first.state, rows)
     while True:
-        log_probs = log_softmax(logits)
         ranked = constraints.apply(log_probs, live.tokens)
         # Drawing a number for every caption, finished or not, keeps each on its own stream.
         draws = np.stack([generator.random(count) for generator in generators])
@@ -41,7 +40,7 @@ def sample(
         live = live.extend(rows, tokens[rows], log_probs, ranked, attention)
         slots = slots[rows]
         step = decoder.step(tokens[rows], decoder.reorder(state, rows))
-        logits, attention, state = step.logits, step.attention, step.state
+        log_probs, attention, state = step.log_probs, step.attention, step.state
 
 
 def _draw(ranked: NDArray[np.float32], draws: NDArray[np.float64], sampling: Sampling) -> NDArray[np.int64]:

@@ -38,7 +38,7 @@ def search(
 
     visual_tokens: what the decoder's `prefill` takes for these pictures. word_start: bool [V], which tokens begin with
     white space; needed for `max_words` (ValueError without it). similarity: needed for `match_weight` (likewise).
-    choose: ranks captions instead; needed for `retrieved` (likewise). Raises CaptionistError if logits are not numbers.
+    choose: ranks captions instead; needed for `retrieved` (likewise). Raises CaptionistError as `Step` does.
     """
     if batch == 0:
         return []

@@ -14,14 +14,14 @@ _CPU = "CPUExecutionProvider"
 def session_options(threads: int) -> ort.SessionOptions:
     """Options for a session that computes on that many threads, including the calling one.
 
-    Each session has its own pool, and a captioner's three run in turn. By default, ONNX Runtime's threads go on
-    spinning for work, on the cores that the next session needs: two cores would then be slower than one. (With the pool
-    that sessions could share, the surrounding program could have no other sessions.)
+    Each session has its own pool, and a captioner's run in turn. By default, ONNX Runtime's threads spin while they
+    wait for work, on cores that the next session needs, or a thread that has yet to wake up: two cores were slower than
+    one. (With the pool that sessions could share, the surrounding program could have no other sessions.)
     """
     options = ort.SessionOptions()
     options.log_severity_level = 4  # errors are raised; the warnings are about graph optimisation
     options.intra_op_num_threads = threads
-    options.add_session_config_entry("session.force_spinning_stop", "1")
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     # What ONNX Runtime would keep for the next run takes twice the memory and saves no time.
     options.enable_cpu_mem_arena = options.enable_mem_pattern = False
     return options

@@ -7,7 +7,7 @@ five captions for little more than the cost of one and gives the loss of five se
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -55,14 +55,14 @@ class Decoded(NamedTuple):
     """What GPT-2 says after each of T tokens of R rows; after a prefill only after the last, and then T is left out.
 
     logits float [R, T, V]; attention float [R, T, P], of each token to the visual ones, averaged over layers and heads;
-    keys and values float [R, layers, heads, S, head_width]: those of the prefix and the begin of text after a prefill,
-    those of the caption's tokens after a step.
+    keys and values of each layer, float [R, heads, S, head_width]: those of the prefix and the begin of text after a
+    prefill, those of the caption's tokens after a step.
     """
 
     logits: Tensor
     attention: Tensor
-    keys: Tensor
-    values: Tensor
+    keys: tuple[Tensor, ...]
+    values: tuple[Tensor, ...]
 
 
 class VisionPrefixLM(nn.Module):
@@ -226,37 +226,34 @@ class VisionPrefixLM(nn.Module):
     def step(
         self,
         tokens: Tensor,
-        picture: Tensor,
-        prefix_keys: Tensor,
-        prefix_values: Tensor,
-        keys: Tensor,
-        values: Tensor,
+        picture: Tensor | None,
+        prefix_keys: Sequence[Tensor],
+        prefix_values: Sequence[Tensor],
+        keys: Sequence[Tensor],
+        values: Sequence[Tensor],
     ) -> Decoded:
         """Read T more tokens a row.
 
-        Args: tokens int64 [R, T]; picture int64 [R], the row of the prefill that each belongs to; prefix_keys and
-        prefix_values as `prefill` gave them for all pictures, which their captions share; keys and values as the last
-        step gave them, of no tokens at first (see `no_tokens`).
+        Args: tokens int64 [R, T]; picture int64 [R], the row of the prefill that each belongs to, or None where that is
+        of one picture; prefix_keys and prefix_values as `prefill` gave them for all pictures, which their captions
+        share; keys and values as the last step gave them, of no tokens at first (see `no_tokens`).
         """
-        past = [
-            Past(KeyValues(prefix_keys[:, i], prefix_values[:, i]), KeyValues(keys[:, i], values[:, i]), picture)
-            for i in range(keys.shape[1])
-        ]
-        earlier, length = keys.shape[3], tokens.shape[1]
+        prefixes, own = (map(KeyValues, *pair) for pair in ((prefix_keys, prefix_values), (keys, values)))
+        past = [Past(*layer, picture) for layer in zip(prefixes, own, strict=True)]
+        earlier, length = keys[0].shape[2], tokens.shape[1]
         positions = self.prefix_length + 1 + earlier + torch.arange(length, device=tokens.device)
         mask = causal(earlier, length, tokens.device)
-        prefix = prefix_keys.shape[3] - 1
+        prefix = prefix_keys[0].shape[2] - 1
         return self._decoded(prefix, *self.decoder(self.decoder.wte(tokens), positions, mask, past))
 
     @staticmethod
-    def no_tokens(prefix_keys: Tensor, rows: int) -> Tensor:
-        """The keys, or values, of captions that have no token yet: float [rows, layers, heads, 0, head_width]."""
-        return prefix_keys.new_zeros(rows, *prefix_keys.shape[1:3], 0, prefix_keys.shape[4])
+    def no_tokens(prefix_keys: Sequence[Tensor], rows: int) -> tuple[Tensor, ...]:
+        """Of each layer the keys, or values, of captions without a token yet: float [rows, heads, 0, head_width]."""
+        return tuple(part.new_zeros(rows, part.shape[1], 0, part.shape[3]) for part in prefix_keys)
 
     def _decoded(self, prefix: int, hidden: Tensor, presents: list[KeyValues], attentions: list[Tensor]) -> Decoded:
         attention = torch.stack([attention.narrow(-1, 0, prefix) for attention in attentions]).mean((0, 2))
-        keys = torch.stack([present.keys for present in presents], 1)
-        values = torch.stack([present.values for present in presents], 1)
+        keys, values = zip(*presents, strict=True)
         return Decoded(self.decoder.logits(hidden), attention, keys, values)
 
     def align(self, size: int) -> None:

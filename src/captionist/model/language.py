@@ -36,12 +36,12 @@ class KeyValues(NamedTuple):
 class Past(NamedTuple):
     """What one layer has of earlier tokens: the prefixes' of B pictures, and those after it, which are a caption's own.
 
-    picture: int64 [R], whose prefix each row has.
+    picture: int64 [R], whose prefix each row has, or None where there is only one.
     """
 
     prefix: KeyValues
     own: KeyValues
-    picture: Tensor
+    picture: Tensor | None
 
 
 class _Attention(nn.Module):

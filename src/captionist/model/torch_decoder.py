@@ -8,7 +8,8 @@ from torch import Tensor
 from captionist.inference.decoder import Step
 from captionist.model.fusion import Decoded, VisionPrefixLM
 
-State = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
+Layers = tuple[Tensor, ...]
+State = tuple[Tensor, Layers, Layers, Layers, Layers]
 """What `VisionPrefixLM.step` takes after the tokens."""
 
 
@@ -47,9 +48,10 @@ class TorchDecoder:
     def reorder(self, state: State, rows: NDArray[np.int64]) -> State:
         picture, prefix_keys, prefix_values, keys, values = state
         index = torch.from_numpy(rows).to(picture.device)
-        return picture[index], prefix_keys, prefix_values, keys[index], values[index]
+        keys, values = (tuple(part[index] for part in layers) for layers in (keys, values))
+        return picture[index], prefix_keys, prefix_values, keys, values
 
 
 def _step(decoded: Decoded, state: State) -> Step:
-    logits, attention = (tensor.float().cpu().numpy() for tensor in (decoded.logits, decoded.attention))
-    return Step(logits, attention, state)
+    log_probs = decoded.logits.float().log_softmax(-1)
+    return Step(log_probs.cpu().numpy(), decoded.attention.float().cpu().numpy(), state)

@@ -54,7 +54,7 @@ def _write(checkpoint: Checkpoint, directory: Path, name: str, precision: Precis
     visual_tokens = model.encoder(pixels)
     logits, _, prefix_keys, _ = decoder.prefill(visual_tokens)
     count, width = visual_tokens.shape[1:]
-    layers, heads, _, head_width = prefix_keys.shape[1:]
+    _, heads, _, head_width = prefix_keys[0].shape
     grid = model.image[0] // model.cell[0], model.image[1] // model.cell[1]
     config = BundleConfig(
         name=name,
@@ -65,7 +65,7 @@ def _write(checkpoint: Checkpoint, directory: Path, name: str, precision: Precis
         leading=count - grid[0] * grid[1],
         prefix_length=count,
         decoder=DecoderConfig(
-            layers=layers,
+            layers=len(prefix_keys),
             heads=heads,
             head_width=head_width,
             width=width,
@@ -80,9 +80,8 @@ def _write(checkpoint: Checkpoint, directory: Path, name: str, precision: Precis
     )
     _write_tokenizer(checkpoint, directory, config)
 
-    own = torch.zeros(5, layers, heads, 2, head_width)
     export_graph(model.encoder, (pixels,), ["visual_tokens"], [{0: Dim("batch")}], directory / bundles.ENCODER)
-    export_decoder(decoder, visual_tokens, prefix_keys, own, model.positions - 2, directory)
+    export_decoder(decoder, visual_tokens, model.positions - 2, directory)
     if precision == "int8":
         quantize_products(directory / bundles.ENCODER)
         quantize_decoder(directory / bundles.PREFILL)
@@ -92,7 +91,7 @@ def _write(checkpoint: Checkpoint, directory: Path, name: str, precision: Precis
     (directory / bundles.SCORES).write_text(json.dumps({"note": "imported, and not scored here"}), encoding="utf-8")
     (directory / bundles.MODEL_CARD).write_text(_card(config), encoding="utf-8")
     bundles.write_checksums(directory)
-    _try_out(directory, pixels[:1], logits[:1], visual_tokens[:1])
+    _try_out(directory, pixels[:1], logits[:1].log_softmax(-1), visual_tokens[:1])
 
 
 def _write_tokenizer(checkpoint: Checkpoint, directory: Path, config: BundleConfig) -> None:
@@ -107,16 +106,16 @@ def _write_tokenizer(checkpoint: Checkpoint, directory: Path, config: BundleConf
     tokenizer.save(str(directory / bundles.TOKENIZER))
 
 
-def _try_out(directory: Path, pixels: Tensor, logits: Tensor, visual_tokens: Tensor) -> None:
-    """Raise BundleError if the bundle fails on its first picture, or in fp32 gives other logits than the checkpoint."""
+def _try_out(directory: Path, pixels: Tensor, log_probs: Tensor, visual_tokens: Tensor) -> None:
+    """Raise BundleError if the bundle fails on its first picture, or in fp32 says otherwise than the checkpoint."""
     try:
         captioner = Captioner(directory)
         height, width = pixels.shape[2:]
         captioner.caption(np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8))
-        first = captioner.decoder.prefill(visual_tokens.numpy()).logits
+        first = captioner.decoder.prefill(visual_tokens.numpy()).log_probs
     except CaptionistError as error:
         raise BundleError(f"what was written does not work ({error}): choose another checkpoint") from error
-    if captioner.bundle.config.precision == "fp32" and np.abs(first - logits.numpy()).max() > _TOLERANCE:
+    if captioner.bundle.config.precision == "fp32" and np.abs(first - log_probs.numpy()).max() > _TOLERANCE:
         raise BundleError("the graphs do not agree with the checkpoint: report this, with its name")
 
 

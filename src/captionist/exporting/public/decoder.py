@@ -1,4 +1,4 @@
-"""Decoders of public checkpoints, written out for the graphs of `inference.engine`.
+"""Decoders of public checkpoints, written out for the graphs of `inference.form`.
 
 A family brings its layers and its embeddings: transformers' own modules with the checkpoint's weights. How keys and
 values are kept and read is the same for all. If a decoder has cross-attention, the graphs' prefix holds
@@ -91,17 +91,23 @@ class Decoder(nn.Module):
         return decoded._replace(logits=decoded.logits[:, 0], attention=decoded.attention[:, 0])
 
     def step(
-        self, tokens: Tensor, picture: Tensor, prefix_keys: Tensor, prefix_values: Tensor, keys: Tensor, values: Tensor
+        self,
+        tokens: Tensor,
+        picture: Tensor,
+        prefix_keys: Sequence[Tensor],
+        prefix_values: Sequence[Tensor],
+        keys: Sequence[Tensor],
+        values: Sequence[Tensor],
     ) -> Decoded:
-        """Read T more tokens per row; arguments as in step.onnx."""
-        count, earlier, length = prefix_keys.shape[3] - 1, keys.shape[3], tokens.shape[1]
+        """Read T more tokens per row; arguments as in `VisionPrefixLM.step`."""
+        count, earlier, length = prefix_keys[0].shape[2] - 1, keys[0].shape[2], tokens.shape[1]
         x = self.embed(tokens, 1 + earlier + torch.arange(length, device=tokens.device))
         mask = causal(earlier, length, tokens.device)
         found = []
         for index, layer in enumerate(self.layers):
-            first = prefix_keys[:, index], prefix_values[:, index]
+            first = prefix_keys[index], prefix_values[index]
             query, key, value = map(self._split, layer.project(x))
-            own = torch.cat((keys[:, index], key), 2), torch.cat((values[:, index], value), 2)
+            own = torch.cat((keys[index], key), 2), torch.cat((values[index], value), 2)
             if self.crossing:
                 begin = (part[:, :, -1:].index_select(0, picture) for part in first)
                 near_keys, near_values = (torch.cat(parts, 2) for parts in zip(begin, own, strict=True))
@@ -126,7 +132,7 @@ class Decoder(nn.Module):
     def _decoded(self, x: Tensor, found: list[tuple[Tensor, Tensor, Tensor]]) -> Decoded:
         weights, keys, values = zip(*found, strict=True)
         attention = torch.stack(weights).mean((0, 2))
-        return Decoded(self.logits(x), attention, torch.stack(keys, 1), torch.stack(values, 1))
+        return Decoded(self.logits(x), attention, keys, values)
 
     def _split(self, x: Tensor) -> Tensor:
         """float [B, T, D] -> [B, heads, T, D / heads]."""

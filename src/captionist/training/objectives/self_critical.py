@@ -175,7 +175,8 @@ def sample_captions(model: VisionPrefixLM, visual_tokens: Tensor, draws: Tensor)
         if not len(alive):
             break
         captions[alive, position] = tokens
-        step = model.step(tokens[:, None], rows[alive], *prefix, keys[going], values[going])
+        own = (tuple(part[going] for part in layers) for layers in (keys, values))
+        step = model.step(tokens[:, None], rows[alive], *prefix, *own)
         logits, keys, values = step.logits[:, 0], step.keys, step.values
     longest = int((captions != IGNORE).sum(1).max())
     return captions.view(batch, count, max_tokens)[:, :, : max(longest, 1)]

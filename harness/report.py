@@ -81,6 +81,6 @@ def _processor() -> str:
     told = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
     flags = told.get("flags", "").split()
     best = next((kind for kind in ("amx_int8", "avx512_vnni", "avx_vnni", "avx2") if kind in flags), "no AVX2")
-    if "avx2.so" in os.environ.get("LD_PRELOAD", ""):
-        best = f"avx2 (hiding its {best})"
-    return f"{told.get('model name', platform.processor())}, {best.replace('_', '-').upper()}"
+    hidden = os.environ.get("LD_PRELOAD", "").endswith("avx2.so")
+    kind = "AVX2, the rest hidden" if hidden else best.replace("_", "-").upper()
+    return f"{told.get('model name', platform.processor())}, {kind}"

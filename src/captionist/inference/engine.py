@@ -30,7 +30,7 @@ from captionist.inference.sessions import known_providers, one_line, run, sessio
 from captionist.inference.threads import available_cores
 
 Floats = NDArray[np.float32]
-_ALONE = 512
+_SMALL = 512  # numbers of a token
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,10 +153,10 @@ class Engine:
         """
         if threads is not None and threads < 1:
             raise ValueError(f"threads must be at least 1, but it is {threads}")
-        options = session_options(threads or available_cores())
+        small = bundle.config.decoder.width <= _SMALL
+        options = session_options(threads or available_cores(), spinning=not small)
         load = partial(_load, providers=known_providers(providers), form=Form(bundle.config))
         # A small decoder has made its step before a second thread has woken up.
-        small = bundle.config.decoder.width <= _ALONE
         self._detector: Detector | None = None
         if bundle.config.detector is not None:
             self._detector = Detector(load(bundle.path / DETECTOR, options))

@@ -11,17 +11,20 @@ from captionist.errors import BundleError
 _CPU = "CPUExecutionProvider"
 
 
-def session_options(threads: int) -> ort.SessionOptions:
+def session_options(threads: int, spinning: bool = True) -> ort.SessionOptions:
     """Options for a session that computes on that many threads, including the calling one.
 
-    Each session has its own pool, and a captioner's run in turn. By default, ONNX Runtime's threads spin while they
-    wait for work, on cores that the next session needs, or a thread that has yet to wake up: two cores were slower than
-    one. (With the pool that sessions could share, the surrounding program could have no other sessions.)
+    spinning: whether they wait for each other within a run without falling asleep. That is faster where a graph takes
+    long; in a small one, a thread that spins slows down one that has yet to wake up, and two are slower than one.
+    Between runs no thread spins, as it would by default: each session has its own pool, a captioner's run in turn, and
+    it would take the core of the next one. (With the pool that sessions could share, the surrounding program could have
+    no other sessions.)
     """
     options = ort.SessionOptions()
     options.log_severity_level = 4  # errors are raised; the warnings are about graph optimisation
     options.intra_op_num_threads = threads
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry("session.intra_op.allow_spinning", str(int(spinning)))
+    options.add_session_config_entry("session.force_spinning_stop", "1")
     # What ONNX Runtime would keep for the next run takes twice the memory and saves no time.
     options.enable_cpu_mem_arena = options.enable_mem_pattern = False
     return options

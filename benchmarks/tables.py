@@ -38,7 +38,7 @@ def stale() -> list[str]:
 
 def _tables(benchmark: str, title: str) -> str:
     made = []
-    for path in sorted(RESULTS.glob(f"*/{benchmark}.json")):
+    for path in sorted(RESULTS.glob(f"*/{benchmark}.json"), reverse=True):  # so that AVX2 comes last
         result = json.loads(_read(path))
         table = next((table for table in result["tables"] if table["title"] == title), None)
         if table is not None:

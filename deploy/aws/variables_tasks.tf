@@ -127,9 +127,9 @@ variable "cpu_target" {
 }
 
 variable "requests_target" {
-  description = "Target for requests per minute and vCPU; 280 are 55 % of what docs/service.md measured"
+  description = "Target for requests per minute and vCPU; 370 are 55 % of what docs/service.md measured"
   type        = number
-  default     = 280
+  default     = 370
 
   validation {
     condition     = var.requests_target >= 1

@@ -147,7 +147,7 @@ run "everything_and_unprotected" {
     error_message = "Each vCPU must run batches of its own."
   }
   assert {
-    condition     = aws_appautoscaling_policy.this["requests"].target_tracking_scaling_policy_configuration[0].target_value == 1120
+    condition     = aws_appautoscaling_policy.this["requests"].target_tracking_scaling_policy_configuration[0].target_value == 1480
     error_message = "Tasks of four vCPUs must take four times the requests."
   }
   assert {

@@ -1,4 +1,4 @@
-"""Beam search over many pictures at once; with one beam it is greedy search."""
+"""Beam search over many pictures at once; with one beam, this is greedy search."""
 
 import math
 from dataclasses import replace
@@ -12,16 +12,16 @@ from captionist.inference.hypotheses import Hypothesis, Rows
 from captionist.options import SearchOptions
 
 _GROUP = 64  # tokens
-_ROUNDING = 1e-3  # more than float32 rounds a total by
+_ROUNDING = 1e-3  # more than a total's rounding error in float32
 
 
 def beam_search(
     decoder: Decoder, first: Step, options: SearchOptions, constraints: Constraints
 ) -> list[list[Hypothesis]]:
-    """The best `num_beams` captions of each picture, best first. first: what `prefill` gave for the pictures.
+    """The best `num_beams` captions of each picture, best first. first: the result of `prefill` for these.
 
-    All live captions have the same length, so they share one decoder step; a caption leaves it once it cannot enter
-    its picture's best ones any more.
+    All live captions have the same length, so they share one decoder step. A caption is dropped once it can no longer
+    be among its picture's best.
     """
     batch, step = len(first.log_probs), first
     finished: list[list[Hypothesis]] = [[] for _ in range(batch)]
@@ -36,8 +36,8 @@ def beam_search(
             places, tokens, scores = _best(ranked[own], live.ranking[own], 2 * options.num_beams)
             rows = own[places]
             ends = tokens == decoder.eos_id
-            # An ending counts only where a continuation of its rank would: the other half of the candidates is
-            # there to refill the beam (so that one beam stays greedy).
+            # An ending counts only among the first `num_beams` candidates. The other half only refills the beam, so
+            # that one beam stays greedy.
             ended = rows[: options.num_beams][ends[: options.num_beams]].tolist()
             for row in ended:
                 eos = (row, decoder.eos_id)
@@ -45,7 +45,7 @@ def beam_search(
                     live.finish(row, float(step.log_probs[eos]), float(ranked[eos]), options.length_penalty)
                 )
             finished[picture].sort(key=lambda hypothesis: -hypothesis.score)
-            if options.max_words is not None:  # any caption may prove to be the best sentence of so few words
+            if options.max_words is not None:  # any of them may be the best sentence of so few words
                 early[picture] += finished[picture][options.num_beams :]
                 early[picture] += [
                     live.finish(row, float(step.log_probs[row, decoder.eos_id]), 0.0, options.length_penalty)
@@ -70,9 +70,9 @@ def _best(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
     """The best `count` continuations over all rows of a picture: row, token and total of each, best first.
 
-    ranked: [R, V], what each token is ranked by; so_far: [R], what the rows are. To sort them all would take longer
-    than the decoder does. But the best of `count` groups of tokens are as many continuations, and only what is as good
-    as the worst of these is looked at.
+    ranked: [R, V], what each token adds to the total; so_far: [R], the rows' totals. Sorting all tokens would take
+    longer than the decoder does. But the best tokens of the `count` best groups are that many continuations, so only
+    tokens at least as good as the worst of these are sorted.
     """
     vocabulary = ranked.shape[1]
     groups = ranked[:, : vocabulary // _GROUP * _GROUP].reshape(len(ranked), _GROUP, -1).max(axis=1)
@@ -88,7 +88,7 @@ def _best(
 
 
 def _by_their_ends(finished: list[Hypothesis], early: list[Hypothesis], options: SearchOptions) -> list[Hypothesis]:
-    """The best by what the model makes of their ends; last are those of which it would rather have written more."""
+    """The best by the model's own probability of their ends; those it would rather have continued come last."""
     found = [
         replace(each, score=each.score - each.pushed / (len(each.tokens) + 1) ** options.length_penalty)
         for each in [*finished, *early]
@@ -99,10 +99,10 @@ def _by_their_ends(finished: list[Hypothesis], early: list[Hypothesis], options:
 def _promising(
     totals: NDArray[np.float64], finished: list[Hypothesis], length: int, options: SearchOptions
 ) -> NDArray[np.bool_]:
-    """Which of N captions of `length` tokens with these totals could enter the finished ones if they ended for sure.
+    """Which of N captions, of `length` tokens with these totals, would be among the best if sure to end here.
 
     The rule is that of transformers' beam search. A longer caption might still get in if its tokens cost next to
-    nothing; to wait for that takes more steps, and is not worth them.
+    nothing, but that is not worth the extra steps.
     """
     if len(finished) < options.num_beams:
         return np.ones(len(totals), np.bool_)

@@ -1,4 +1,4 @@
-"""Captions that were written for a picture against sentences of other pictures: which is best, and how sure one is."""
+"""Chooses among the captions written for a picture and sentences of other pictures, with evidence."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -22,13 +22,13 @@ from captionist.options import SearchOptions
 
 Floats = NDArray[np.float32]
 _PUSHED = 0.3
-"""What `Hypothesis.pushed` costs in a choice: with more, short captions win, with less, those that break off."""
+"""The cost of `Hypothesis.pushed` in a choice: if higher, short captions win; if lower, those that break off."""
 _EXPECTED = ("written", "cosine", "support", "agreement")
 
 
 @dataclass(frozen=True)
 class Gatherer:
-    """Finds what competes for pictures."""
+    """Gathers the candidates for pictures."""
 
     bank: Bank
     alignment: OrtAlignment
@@ -44,9 +44,9 @@ class Gatherer:
         written: Sequence[Sequence[Hypothesis]],
         constraints: Constraints,
     ) -> list[Candidates]:
-        """The candidates of B pictures: the captions written for each, and at most `retrieved` of the bank's sentences.
+        """The candidates for B pictures: the captions written for each, and at most `retrieved` sentences of the bank.
 
-        first: of `Decoder.prefill`, for the same pictures; written: at least one for each.
+        first: from `Decoder.prefill`, for the same pictures; written: at least one for each.
         """
         images = self.alignment.images(encoding)
         own = self.alignment.sentences([caption.tokens for captions in written for caption in captions])
@@ -80,7 +80,7 @@ class Gatherer:
         return _Field(len(written), texts, cosine, support, agreement)
 
     def _entered(self, field: "_Field", retrieved: int, constraints: Constraints) -> dict[int, tuple[int, ...]]:
-        """The sentences of other pictures that may compete, best first: their places in the field, and their tokens."""
+        """The bank's sentences that may compete, best first: their places in the field, and their tokens."""
         fit = self.bank.fit(field.cosine, field.support) + self.bank.config.agreement * field.agreement
         entered: dict[int, tuple[int, ...]] = {}
         for place in (field.written + np.argsort(-fit[field.written :], kind="stable")).tolist():
@@ -94,7 +94,7 @@ class Gatherer:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Field:
-    """The captions written for a picture, and the sentences nearest to it, whether they may compete or not."""
+    """The captions written for a picture, and the bank's sentences nearest to it, whether or not they may compete."""
 
     written: int
     texts: Sequence[str]
@@ -103,7 +103,7 @@ class _Field:
     agreement: Floats
 
     def candidates(self, captions: Sequence[Hypothesis], entered: Sequence[int]) -> Candidates:
-        """Those written and those entered, in this order, which is that of `captions`."""
+        """The written captions, then the entered sentences; `captions` has the same order."""
         places = [*range(self.written), *entered]
         return Candidates(
             captions=captions,
@@ -117,7 +117,7 @@ class _Field:
 
 @dataclass(frozen=True)
 class Chooser:
-    """Ranks what competes for pictures, and tells what speaks for the best."""
+    """Ranks the candidates for pictures, with evidence."""
 
     gather: Gatherer
     ranker: Ranker
@@ -130,22 +130,22 @@ class Chooser:
         written: Sequence[Sequence[Hypothesis]],
         constraints: Constraints,
     ) -> list[list[Hypothesis]]:
-        """The `num_captions` best for each of B pictures, best first: by the ranker's score, and under a word limit by
-        how they end, too; otherwise as `Gatherer`."""
+        """The `num_captions` best for each of B pictures, best first: by the ranker's score and, under a word limit,
+        also by how they end. Arguments as for `Gatherer`."""
         retrieved = 0 if options.sample else options.retrieved
         gathered = self.gather(encoding, retrieved, first, written, constraints)
         ranked = [[caption for _, caption in rank(self.ranker, candidates)] for candidates in gathered]
-        for captions in ranked:  # a stable order where no words are limited: nothing is pushed then
+        for captions in ranked:  # without a word limit nothing is pushed, and the order stays
             captions.sort(key=lambda caption: _PUSHED * caption.pushed - caption.score)
         return [captions[: options.num_captions] for captions in ranked]
 
 
 def rank(ranker: Ranker, candidates: Candidates) -> list[tuple[int, Hypothesis]]:
-    """A picture's candidates by a ranker's score, the best first: the place of each, and its caption with its evidence.
+    """A picture's candidates by a ranker's score, best first: the place of each, and its caption with its evidence.
 
-    Evidence: its features, and what is the same for all of the picture: what features can be expected of the chosen
-    one, where the scores are logits; how undecided these are; the best cosine, the mean agreement, and how probable the
-    best of the decoder's own captions is.
+    Evidence: its features, and some values that all candidates of the picture share: the expected features of the
+    chosen one, with the scores as logits; how undecided these are (their entropy); the best cosine; the mean agreement;
+    and the highest log probability of the decoder's own captions.
     """
     features = candidates.features()
     scores = ranker(features)

@@ -9,15 +9,15 @@ from captionist.options import SearchOptions
 
 
 class Constraints:
-    """Turns the model's log probabilities into those that a search ranks by; a forbidden token gets minus infinity.
+    """Turns the model's log probabilities into what a search ranks by; a forbidden token gets minus infinity.
 
-    The end of text is always allowed where nothing else is, so that a search cannot get stuck.
+    If nothing else is allowed, the end of text is, so that a search cannot get stuck.
     """
 
     def __init__(
         self, options: SearchOptions, *, eos_id: int, max_tokens: int, word_start: NDArray[np.bool_] | None
     ) -> None:
-        """max_tokens: positions that the decoder has left. word_start: bool [V], tokens that begin with white space;
+        """max_tokens: how many the decoder has room for. word_start: bool [V], tokens that begin with white space;
         needed for max_words (ValueError without it)."""
         if options.max_words is not None and word_start is None:
             raise ValueError("max_words needs to know which tokens start a word: pass word_start of the tokenizer")
@@ -27,7 +27,7 @@ class Constraints:
         self._word_start = word_start
 
     def apply(self, log_probs: NDArray[np.float32], tokens: NDArray[np.int64]) -> NDArray[np.float32]:
-        """float32 [R, V] for R captions of T tokens each. log_probs: [R, V], left as it is; tokens: [R, T]."""
+        """float32 [R, V] for R captions of T tokens each. log_probs: [R, V], left unchanged; tokens: [R, T]."""
         length = tokens.shape[1]
         full = self._at_word_limit(tokens)
         end = self._end(log_probs, full)
@@ -42,8 +42,8 @@ class Constraints:
         self._forbid_repeated_ngrams(ranked, tokens)
         if self._word_start is not None and full.any():
             ranked[np.ix_(full, self._word_start)] = -np.inf
-            ranked[full & (end > np.log(0.5))] = -np.inf  # the word is whole: pieces would make another of it
-        # The end of text has a say of its own: none of the rules above may take it away.
+            ranked[full & (end > np.log(0.5))] = -np.inf  # the word is complete: another piece would change it
+        # None of the rules above applies to the end of text.
         ranked[:, self._eos] = end
         if length < self._options.min_tokens:
             ranked[~full, self._eos] = -np.inf
@@ -52,7 +52,7 @@ class Constraints:
         return ranked
 
     def allows(self, tokens: Sequence[int]) -> bool:
-        """Whether a search under these constraints could have written a caption of T tokens."""
+        """Whether a search under these constraints could have written these T tokens."""
         options = self._options
         if not options.min_tokens <= len(tokens) <= self.max_tokens:
             return False
@@ -66,8 +66,8 @@ class Constraints:
     def _end(self, log_probs: NDArray[np.float32], full: NDArray[np.bool_]) -> NDArray[np.float32]:
         """float32 [R]: what the end of text is ranked by. full: bool [R], captions at the word limit.
 
-        Those may not begin another word, but wherever the model would, it holds the last one to be whole. Without the
-        probability of that, the end would lose to pieces that are glued to the word.
+        These may not begin another word. But if the model would, it takes the last one to be complete, and that
+        probability counts for the end. Otherwise the end would lose to pieces that are glued to the word.
         """
         end = log_probs[:, self._eos].copy()
         if self._word_start is not None and full.any():
@@ -86,7 +86,7 @@ class Constraints:
         ranked[rows, windows[rows, starts, -1]] = -np.inf
 
     def _at_word_limit(self, tokens: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """bool [R]: captions that hold all the words they may; the first token always starts one."""
+        """bool [R]: captions that have reached the word limit; the first token always starts a word."""
         if self._options.max_words is None or self._word_start is None or tokens.shape[1] == 0:
             return np.zeros(len(tokens), np.bool_)
         words = 1 + self._word_start[tokens[:, 1:]].sum(axis=1)

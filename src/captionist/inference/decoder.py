@@ -11,13 +11,13 @@ from captionist.errors import CaptionistError
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What a decoder says about the next token of R rows: after the newest of each, or after each of the T newest.
+    """What a decoder predicts after the newest token of each of R rows, or after each of their T newest.
 
     log_probs: float32 [R, V], or [R, T, V], natural logarithms of the probabilities.
     attention: float32 [R, P], or [R, T, P], how much these positions look at each of the P visual tokens.
     state: whatever the decoder needs to go on (its key-value cache); the search only hands it back.
 
-    Raises CaptionistError if log_probs are not numbers, which would otherwise come out as a random caption.
+    Raises CaptionistError if log_probs are NaN, which would otherwise give a random caption.
     """
 
     log_probs: NDArray[np.float32]
@@ -25,19 +25,19 @@ class Step:
     state: Any
 
     def __post_init__(self) -> None:
-        if np.isnan(self.log_probs[..., 0]).any():  # one that is not a number makes all of its row so
+        if np.isnan(self.log_probs[..., 0]).any():  # one NaN makes its whole row NaN
             raise CaptionistError(
                 "the model's scores are not numbers, so its weights are damaged: "
                 "check a bundle with `captionist model verify`"
             )
 
     def last(self) -> "Step":
-        """Of T newest tokens, what it says after the last."""
+        """Only what it predicts after the last of T tokens."""
         return Step(self.log_probs[:, -1], self.attention[:, -1], self.state)
 
 
 class Decoder(Protocol):
-    """A language model that writes after a visual prefix. A row is one caption in the making."""
+    """A language model that continues a visual prefix. A row is one unfinished caption."""
 
     @property
     def eos_id(self) -> int:
@@ -48,13 +48,13 @@ class Decoder(Protocol):
         """How many caption tokens fit after the visual prefix and the begin-of-text token."""
 
     def prefill(self, visual_tokens: Any) -> Step:
-        """Read the visual tokens of B pictures and the begin-of-text token: B rows, one a picture, in order."""
+        """Read the visual tokens of B pictures and the begin-of-text token: B rows, one per picture, in order."""
 
     def step(self, tokens: NDArray[np.int64], state: Any) -> Step:
         """Append one token, int64 [R], to each of R rows, which may belong to any mix of pictures."""
 
     def read(self, tokens: NDArray[np.int64], state: Any) -> Step:
-        """Append T tokens, int64 [R, T], to each of R rows at once, and tell what is said after each of them."""
+        """Append T tokens, int64 [R, T], to each of R rows at once, and predict after each of them."""
 
     def reorder(self, state: Any, rows: NDArray[np.int64]) -> Any:
-        """The state of the given rows, in that order; a row may be named several times or not at all."""
+        """The state of the given rows, in that order; a row may appear several times or not at all."""

@@ -1,4 +1,4 @@
-"""A bundle's graphs on ONNX Runtime, behind the `Decoder` protocol; `inference.form` has their inputs and outputs."""
+"""A bundle's graphs on ONNX Runtime, behind the `Decoder` protocol; `inference.form` lists their inputs and outputs."""
 
 import os
 from collections.abc import Sequence
@@ -30,15 +30,15 @@ from captionist.inference.sessions import known_providers, one_line, run, sessio
 from captionist.inference.threads import available_cores
 
 Floats = NDArray[np.float32]
-_SMALL = 512  # numbers of a token
+_SMALL = 512  # the width of the widest small decoder
 
 
 @dataclass(frozen=True, slots=True)
 class Cache:
     """The keys and values of R captions of S tokens, as step.onnx takes them.
 
-    picture: int64 [R], which prefix each has. prefix: of B pictures, float32 [B, heads, P + 1, width], the keys of all
-    layers and then their values. own: of the captions, float32 [R, heads, S, width], in the same order.
+    picture: int64 [R], the prefix of each caption. prefix: for B pictures, float32 [B, heads, P + 1, width], the keys
+    of all layers, then their values. own: for the captions, float32 [R, heads, S, width], in the same order.
     """
 
     picture: NDArray[np.int64]
@@ -46,7 +46,7 @@ class Cache:
     own: tuple[Floats, ...]
 
     def of_picture(self, picture: int, rows: NDArray[np.int64]) -> "Cache":
-        """The cache of these rows, which are all of this picture; its prefix is not copied."""
+        """The cache of these rows, which all belong to this picture; its prefix is not copied."""
         prefix = tuple(part[picture : picture + 1] for part in self.prefix)
         return Cache(np.zeros_like(rows), prefix, tuple(part[rows] for part in self.own))
 
@@ -69,11 +69,11 @@ class OrtDecoder:
 
     @cached_property
     def _names(self) -> list[str]:
-        """What step.onnx calls its inputs."""
+        """The names of step.onnx's inputs."""
         return [node.name for node in self.step_session.get_inputs()]
 
     def prefill(self, visual_tokens: Floats) -> Step:
-        """visual_tokens: float32 [B, P, W]. One picture after the other, as in `Engine.encode`."""
+        """visual_tokens: float32 [B, P, W], read one picture at a time, as in `Engine.encode`."""
         read = [run(self.prefill_session, PREFILL, {"visual_tokens": picture[None]}) for picture in visual_tokens]
         log_probs, attention, *prefix = (np.concatenate(part) for part in zip(*read, strict=True))
         none = tuple(part[:, :, :0] for part in prefix)
@@ -100,16 +100,16 @@ class OrtDecoder:
         return Step(log_probs, attention, replace(state, own=tuple(own)))
 
     def feeds(self, tokens: NDArray[np.int64], state: Cache) -> dict[str, NDArray[Any]]:
-        """The inputs of step.onnx; if it reads one picture at a time, all rows must be of one."""
+        """The inputs of step.onnx; if it reads one picture at a time, all rows must belong to the same one."""
         pictures, places = np.unique(state.picture, return_inverse=True)
         prefix = state.prefix
-        if len(pictures) < len(prefix[0]):  # some have all their captions
+        if len(pictures) < len(prefix[0]):  # some pictures are finished
             prefix = tuple(part[pictures] for part in prefix)
         picture = [places] if PICTURE in self._names else []
         return dict(zip(self._names, (tokens, *picture, *prefix, *state.own), strict=True))
 
     def reorder(self, state: Cache, rows: NDArray[np.int64]) -> Cache:
-        """rows: int64 [R']. Nothing is copied where the rows stay as they are."""
+        """rows: int64 [R']. Nothing is copied if the rows stay as they are."""
         if np.array_equal(rows, np.arange(len(state.picture))):
             return state
         own = tuple(part.take(rows, axis=0) for part in state.own)
@@ -118,7 +118,7 @@ class OrtDecoder:
 
 @dataclass(frozen=True)
 class OrtAlignment:
-    """The space in which pictures and sentences are compared; the product of two unit vectors is their cosine."""
+    """Embeds pictures and sentences in one space, as unit vectors whose dot product is their cosine."""
 
     image_session: ort.InferenceSession
     sentence_session: ort.InferenceSession
@@ -133,7 +133,7 @@ class OrtAlignment:
         return embeddings
 
     def sentences(self, tokens: Sequence[Sequence[int]]) -> Floats:
-        """The token ids of S sentences -> float32 [S, E]; zeros for one without any."""
+        """The token ids of S sentences -> float32 [S, E]; zeros for an empty one."""
         table = np.full((len(tokens), max(map(len, tokens), default=0)), self.filling, np.int64)
         for row, sentence in zip(table, tokens, strict=True):
             row[: len(sentence)] = sentence
@@ -145,24 +145,24 @@ class Engine:
     """A bundle's sessions. Safe to call from several threads."""
 
     def __init__(self, bundle: Bundle, threads: int | None = None, providers: Sequence[str] = ()) -> None:
-        """threads: for each session; by default the cores that this process really has. providers: those of ONNX
-        Runtime that shall compute, by name (see `known_providers`), the CPU where none does.
+        """threads: per session, by default one for each core that this process really has. providers: ONNX
+        Runtime's execution providers to use, by name (see `known_providers`); the CPU does what they cannot.
 
-        Raises BundleError if a graph cannot be loaded, is not of the form above or contradicts config.json (and so
-        do the methods where one fails as it runs), ValueError for threads below 1 or a provider that is not there.
+        Raises BundleError if a graph cannot be loaded, has another form or contradicts config.json; the methods raise
+        it if a graph fails as it runs. Raises ValueError for threads below 1 or a provider that is not there.
         """
         if threads is not None and threads < 1:
             raise ValueError(f"threads must be at least 1, but it is {threads}")
         small = bundle.config.decoder.width <= _SMALL
         options = session_options(threads or available_cores(), spinning=not small)
         load = partial(_load, providers=known_providers(providers), form=Form(bundle.config))
-        # A small decoder has made its step before a second thread has woken up.
         self._detector: Detector | None = None
         if bundle.config.detector is not None:
             self._detector = Detector(load(bundle.path / DETECTOR, options))
         self._encoder = load(bundle.path / ENCODER, options)
         self.decoder = OrtDecoder(
             load(bundle.path / PREFILL, options),
+            # A small decoder finishes its step before a second thread wakes up.
             load(bundle.path / STEP, session_options(1) if small else options),
             bundle.config.decoder,
         )
@@ -173,14 +173,14 @@ class Engine:
                 load(bundle.path / SENTENCE_HEAD, session_options(1)),
                 filling=bundle.config.vocabulary_size,
             )
-        # The threads of ONNX Runtime are not there in a forked process, which would wait for them for ever.
+        # A forked process lacks ONNX Runtime's threads, and would wait for them forever.
         self._process = os.getpid() if options.intra_op_num_threads > 1 else None
 
     def encode(self, pictures: Sequence[Prepared]) -> Encoding:
-        """What is seen in B pictures, at least one.
+        """Encode B pictures, at least one, each on its own.
 
-        One after the other: a batch would gain no time here, cost its size in memory, and in int8, where a product has
-        one scale for all that it reads, let pictures change each other's captions.
+        A batch would save no time here and cost its size in memory. In int8, where a product has one scale for all its
+        inputs, pictures would also change each other's captions.
         """
         if self._process not in (None, os.getpid()):
             raise RuntimeError("this model was loaded before the process was forked: load it in each process, or spawn")
@@ -202,7 +202,7 @@ def _load(path: Path, options: ort.SessionOptions, providers: list[str], form: F
         raise BundleError(
             f"{path} cannot be loaded ({one_line(error)}): check the model with `captionist model verify`"
         ) from error
-    if session.get_providers()[0] != providers[0]:  # ONNX Runtime would go on with the CPU
+    if session.get_providers()[0] != providers[0]:  # ONNX Runtime would fall back to the CPU
         raise BundleError(f"{providers[0]} does not start on this machine: see its messages, or run without it")
     form.check(path, session)
     return session

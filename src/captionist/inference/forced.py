@@ -1,4 +1,4 @@
-"""What the language model makes of captions that it did not write."""
+"""Lets the language model judge captions that it did not write."""
 
 from collections.abc import Sequence
 
@@ -9,14 +9,14 @@ from captionist.inference.hypotheses import Hypothesis
 
 
 def forced(decoder: Decoder, first: Step, picture: int, captions: Sequence[Sequence[int]]) -> list[Hypothesis]:
-    """Captions as the decoder would have written them for a picture: the same probability, the same attention.
+    """Captions as if the decoder had written them for a picture: with its probability and its attention.
 
-    first: of `Decoder.prefill`; picture: its row of `first`; captions: the token ids of each, without the end of text,
-    at most `max_tokens` of them.
+    first: from `Decoder.prefill`; picture: its row in `first`; captions: the token ids of each, at most `max_tokens`,
+    without the end of text.
     """
     if not captions:
         return []
-    # What fills the shorter ones up stands behind them, where nothing that counts looks at it.
+    # Padding follows the shorter captions, where nothing that counts looks at it.
     table = np.full((len(captions), max(1, *map(len, captions))), decoder.eos_id, np.int64)
     for row, caption in zip(table, captions, strict=True):
         row[: len(caption)] = caption

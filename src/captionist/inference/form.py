@@ -1,22 +1,22 @@
-"""What the graphs of a bundle take and give.
+"""The inputs and outputs of a bundle's graphs.
 
 detector.onnx: see `inference.detector`
 encoder.onnx: pixels [B, 3, H, W], objects [B, K, 6] -> visual_tokens [B, P, W]
-prefill.onnx: visual_tokens [B, P, W] -> log_probs [B, V], attention [B, P], and of each layer i
+prefill.onnx: visual_tokens [B, P, W] -> log_probs [B, V], attention [B, P], and for each layer i
     keys_i, values_i [B, heads, P + 1, width]
-step.onnx: tokens int64 [R, T], picture int64 [R], and of each layer
+step.onnx: tokens int64 [R, T], picture int64 [R], and for each layer
     prefix_keys_i, prefix_values_i [B, heads, P + 1, width], keys_i, values_i [R, heads, S, width]
-    -> log_probs [R, T, V], attention [R, T, P], and of each layer keys_out_i, values_out_i [R, heads, S + T, width]
+    -> log_probs [R, T, V], attention [R, T, P], and for each layer keys_out_i, values_out_i [R, heads, S + T, width]
 image_head.onnx: visual_tokens [B, P, W], objects [B, K, 6] -> image_embeddings [B, E], unit vectors
-sentence_head.onnx: sentences int64 [S, T], filled up with V -> sentence_embeddings [S, E], unit vectors
+sentence_head.onnx: sentences int64 [S, T], padded with V -> sentence_embeddings [S, E], unit vectors
 
-The two heads are there if the model has an alignment, detector.onnx and the inputs `objects` if it has a detector. W
-is D, the width that GPT-2 reads, plus `AlignmentConfig.features`. All but scene, tokens, picture and sentences are
+Models with an alignment have the two heads; models with a detector have detector.onnx and the inputs `objects`. W is
+D, the width that GPT-2 reads, plus `AlignmentConfig.features`. All but scene, tokens, picture and sentences are
 float32.
 
 Prefill reads the visual tokens and then the begin-of-text token. Its keys and values are kept once per picture, however
 many beams there are; `picture` says which of them a row uses. A step reads the next T tokens of each row, after S
-earlier ones, at first none. A step made for one picture at a time has no `picture`.
+earlier ones (none at first). A step that reads one picture at a time has no `picture`.
 """
 
 from collections.abc import Sequence
@@ -29,14 +29,14 @@ from captionist.errors import BundleError
 from captionist.inference import detector
 
 Shapes = dict[str, tuple[int | None, ...]]
-"""The dimensions of each input and output, by name; None for one that varies from call to call. If graphs have
-different things of the same name, the graph's name stands in front."""
+"""The dimensions of each input and output, by name; None for one that varies from call to call. Where graphs use a
+name for different things, the graph's name comes first."""
 
 PICTURE = "picture"
 
 
 def layered(layers: int, *names: str) -> list[str]:
-    """What prefill and step call something that each layer has: for each name, the first layer's first."""
+    """Names of inputs or outputs that each layer has: the first name for all layers, then the next."""
     return [f"{name}_{layer}" for name in names for layer in range(layers)]
 
 
@@ -85,7 +85,7 @@ class Form:
         }
 
     def check(self, path: Path, session: ort.InferenceSession) -> None:
-        """Raises BundleError if a graph is of another form."""
+        """Raises BundleError if a graph has another form."""
         inputs, outputs = ([node.name for node in part] for part in (session.get_inputs(), session.get_outputs()))
         expected = [name for name in self.inputs[path.name] if name != PICTURE or name in inputs]
         if (inputs, outputs) != (expected, self.outputs[path.name]):

@@ -1,4 +1,4 @@
-"""Captions in the making, and finished ones, as token ids."""
+"""Finished and unfinished captions, as token ids."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,8 +16,8 @@ class Hypothesis:
         constraints, penalties or temperature.
     score: what it was ranked by; higher is better.
     attention: float32 [T, P], how much the position that predicted each token looked at each visual token.
-    pushed: by how much its end counted for more than the model's log probability of it, because words were limited.
-    evidence: where captions were ranked, what is known of it; see `inference.choice`.
+    pushed: how much more its end counted than the model's log probability of it, because of a word limit.
+    evidence: what is known about it if a ranker chose; see `inference.choice`.
     """
 
     tokens: tuple[int, ...]
@@ -29,7 +29,7 @@ class Hypothesis:
 
     @property
     def mean_log_probability(self) -> float:
-        """Of a token, the end of text counted."""
+        """Per token, counting the end of text."""
         return self.log_probability / (len(self.tokens) + 1)
 
 
@@ -38,7 +38,7 @@ class Rows:
     """R unfinished captions of equal length T, grouped by picture; row r belongs to picture[r].
 
     picture: int64 [R]; tokens: int64 [R, T]; attention: float32 [R, T, P]. log_probability: float64 [R], the model's;
-    ranking: float64 [R], the same with the repetition penalty in it.
+    ranking: float64 [R], the same with the repetition penalty.
     """
 
     picture: NDArray[np.int64]
@@ -67,7 +67,7 @@ class Rows:
         ranked: NDArray[np.float32],
         attention: NDArray[np.float32],
     ) -> "Rows":
-        """Captions `rows`, each with one more token. log_probs, ranked: [R, V]; attention: [R, P], all of this step."""
+        """Captions `rows`, each with one more token. This step's log_probs, ranked: [R, V]; attention: [R, P]."""
         return Rows(
             picture=self.picture[rows],
             tokens=np.concatenate([self.tokens[rows], tokens[:, None]], axis=1),
@@ -77,7 +77,7 @@ class Rows:
         )
 
     def finish(self, row: int, log_prob: float, ranked: float, length_penalty: float) -> Hypothesis:
-        """Caption `row`, ended by an end of text of the given log probability (and its ranked counterpart)."""
+        """Caption `row`, ended by an end of text with this log probability, which is ranked by `ranked`."""
         tokens = tuple(self.tokens[row].tolist())
         return Hypothesis(
             tokens=tokens,

@@ -1,4 +1,4 @@
-"""The one search of Captionist: greedy, beam and sampling over any `Decoder`."""
+"""Captionist's only search: greedy, beam and sampling over any `Decoder`."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -19,10 +19,9 @@ __all__ = ["Decoder", "Hypothesis", "Sampling", "SearchOptions", "SearchOverride
 NOT_LEARNT = "retrieved needs a model that has learnt to choose among sentences: leave it at 0"
 
 Similarity = Callable[[list[Sequence[Hypothesis]]], list[NDArray[np.float32]]]
-"""How well captions fit their pictures: for each picture's hypotheses, of which there may be any number, as many
-cosines."""
+"""How well captions fit their pictures: for each picture, one cosine for each of its hypotheses, however many."""
 Choose = Callable[[Step, list[list[Hypothesis]], Constraints], list[list[Hypothesis]]]
-"""The best of the captions written for each picture and of others, best first; see `inference.choice`."""
+"""For each picture, the best of the captions written for it and of others, best first; see `inference.choice`."""
 
 
 def search(
@@ -37,8 +36,8 @@ def search(
     """Caption `batch` pictures: for each, `num_captions` hypotheses (or fewer, if no more exist), best first.
 
     visual_tokens: what the decoder's `prefill` takes for these pictures. word_start: bool [V], which tokens begin with
-    white space; needed for `max_words` (ValueError without it). similarity: needed for `match_weight` (likewise).
-    choose: ranks captions instead; needed for `retrieved` (likewise). Raises CaptionistError as `Step` does.
+    white space; needed for `max_words`. similarity: needed for `match_weight`. choose: ranks captions instead; needed
+    for `retrieved`. Raises ValueError if one is needed but missing, CaptionistError as `Step` does.
     """
     if batch == 0:
         return []

@@ -1,4 +1,4 @@
-"""The sessions of ONNX Runtime: how they share this process's cores, and how they are run."""
+"""ONNX Runtime sessions: how they share this process's cores, and how they are run."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -14,26 +14,27 @@ _CPU = "CPUExecutionProvider"
 def session_options(threads: int, spinning: bool = True) -> ort.SessionOptions:
     """Options for a session that computes on that many threads, including the calling one.
 
-    spinning: whether they wait for each other within a run without falling asleep. That is faster where a graph takes
-    long; in a small one, a thread that spins slows down one that has yet to wake up, and two are slower than one.
-    Between runs no thread spins, as it would by default: each session has its own pool, a captioner's run in turn, and
-    it would take the core of the next one. (With the pool that sessions could share, the surrounding program could have
-    no other sessions.)
+    spinning: whether they stay awake while they wait for each other within a run. That is faster if a graph takes
+    long. In a small one, a spinning thread slows down one that is still waking up, and two are slower than one.
+
+    Between runs no thread spins, though by default it would: each session has its own pool, a captioner's sessions run
+    in turn, and one would take the next one's core. (If sessions shared a pool, the surrounding program could have no
+    other sessions.)
     """
     options = ort.SessionOptions()
     options.log_severity_level = 4  # errors are raised; the warnings are about graph optimisation
     options.intra_op_num_threads = threads
     options.add_session_config_entry("session.intra_op.allow_spinning", str(int(spinning)))
     options.add_session_config_entry("session.force_spinning_stop", "1")
-    # What ONNX Runtime would keep for the next run takes twice the memory and saves no time.
+    # Keeping buffers for the next run would take twice the memory and save no time.
     options.enable_cpu_mem_arena = options.enable_mem_pattern = False
     return options
 
 
 def known_providers(names: Sequence[str]) -> list[str]:
-    """ONNX Runtime's execution providers by name, such as cuda, openvino, coreml or directml, the CPU's last.
+    """ONNX Runtime's execution providers by name, such as cuda, openvino, coreml or directml; the CPU's comes last.
 
-    Raises ValueError for one that ONNX Runtime does not know, or that the installed one was not built with.
+    Raises ValueError for one that ONNX Runtime does not know, or that the installed build lacks.
     """
     known = {name.removesuffix("ExecutionProvider").lower(): name for name in ort.get_all_providers()}
     known["directml"] = known.pop("dml")
@@ -53,7 +54,7 @@ def known_providers(names: Sequence[str]) -> list[str]:
 
 
 def run(session: ort.InferenceSession, graph: str, feeds: dict[str, NDArray[Any]]) -> list[Any]:
-    """All outputs of the graph of that name, in their order. Raises BundleError if it fails."""
+    """All outputs of the graph with that name, in order. Raises BundleError if it fails."""
     try:
         return list(session.run(None, feeds))
     except Exception as error:  # ONNX Runtime has an exception class per status, without a common base

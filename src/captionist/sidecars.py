@@ -20,7 +20,7 @@ class Outcome(Enum):
 
     WRITTEN = "written"
     UNCHANGED = "unchanged"
-    """It says the same already."""
+    """It already says the same."""
     LEFT = "left"
     """We described the picture in an earlier run."""
     KEPT = "kept"
@@ -31,17 +31,17 @@ class Sidecars:
     """Writes captions as `dc:description` into sidecars; a picture is never touched."""
 
     def __init__(self, overwrite: bool = False, renew: bool = False) -> None:
-        """overwrite: replace descriptions, too, that we did not write. renew: those that we wrote need new ones."""
+        """overwrite: also replace descriptions that we did not write. renew: those that we wrote are outdated."""
         self._overwrite, self._renew = overwrite, renew
         self._stems: dict[Path, Counter[str]] = {}
 
     def settled(self, picture: Path) -> Outcome | None:
-        """What is known before a picture is captioned: LEFT or KEPT if it needs no caption, else None."""
+        """Before a picture is captioned: LEFT or KEPT if it needs no caption, else None."""
         if self._overwrite:
             return None
         try:
             _, sidecar, others = self._look(picture)
-        except SidecarError:  # `write` tells
+        except SidecarError:  # `write` will raise it
             return None
         if sidecar.is_ours and not self._renew:
             return Outcome.LEFT
@@ -49,11 +49,11 @@ class Sidecars:
         return Outcome.KEPT if known else None
 
     def write(self, picture: Path, caption: str) -> Outcome:
-        """Into photo.jpg.xmp if it is there, else into photo.xmp if it is there and no other picture's, else a new
-        photo.jpg.xmp.
+        """Write into photo.jpg.xmp if it exists, else into photo.xmp if it exists and is no other picture's, else into
+        a new photo.jpg.xmp.
 
         A description that we did not write is kept, whether it is in the sidecar, in a photo.xmp that several pictures
-        share, or in the picture's own XMP, which a sidecar would hide. Raises SidecarError, and the sidecar is then
+        share, or in the picture's own XMP, which a sidecar would hide. Raises SidecarError; the sidecar is then
         unchanged.
         """
         path, sidecar, others = self._look(picture)
@@ -66,7 +66,7 @@ class Sidecars:
         return Outcome.WRITTEN
 
     def _look(self, picture: Path) -> tuple[Path | None, Xmp, list[Xmp]]:
-        """The picture's sidecar, if it has one, what is in it, and what it shares with other pictures."""
+        """The picture's sidecar, if it has one, its content, and that of any it shares with other pictures."""
         full, short = _there(picture.name, picture), _there(picture.stem, picture)
         shared = short is not None and self._is_shared(picture)
         path = full or (None if shared else short)
@@ -74,7 +74,7 @@ class Sidecars:
         return path, _read(path) if path else Xmp(EMPTY), others
 
     def _is_shared(self, picture: Path) -> bool:
-        """Whether photo.xmp may be another picture's: photo.heic's, or the sidecar of one that is called photo."""
+        """Whether photo.xmp may belong to another picture: to photo.heic, or to one named just photo."""
         folder = picture.parent
         if folder not in self._stems:
             try:
@@ -112,9 +112,9 @@ def _read(path: Path) -> Xmp:
 
 
 def _embedded(picture: Path, only_small: bool = False) -> list[Xmp]:
-    """The picture's own XMP, which lies in it as it is in every format.
+    """The picture's own XMP, which every format stores uncompressed.
 
-    only_small: leave out what may be too large to be captioned, or can be read only once.
+    only_small: skip pictures that may be too large to be captioned, or can be read only once.
     """
     with suppress(OSError, ValueError):
         if only_small and not (isfile(picture) and picture.stat().st_size <= _MOST):

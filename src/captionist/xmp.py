@@ -1,7 +1,7 @@
-"""A picture's description in XMP: read, and set without touching a byte of the rest.
+"""Reads a picture's description in XMP, and sets it without touching any other byte.
 
-Expat says where each element stands, and new bytes are put in there: a tree that is written anew would lose quotes and
-white space. A document type is refused, for XMP has none, and with it go entities that grow or read files.
+Expat says where each element is, and new bytes are inserted there: writing a parsed tree would lose quotes and white
+space. Document types are refused: XMP has none, and without them no entity can expand or read files.
 """
 
 import re
@@ -12,7 +12,7 @@ from xml.parsers import expat
 
 _RDF, _DC = "http://www.w3.org/1999/02/22-rdf-syntax-ns#", "http://purl.org/dc/elements/1.1/"
 _OURS = "captionist:ns:1.0/"
-"""The namespace of `caption`, which holds what we wrote: as long as the description says the same, it is ours."""
+"""The namespace of `caption`, which holds what we wrote: a description that says the same is ours."""
 _LANG, _DEFAULT = ("http://www.w3.org/XML/1998/namespace", "lang"), "x-default"
 _SEPARATOR = "\n"  # which a namespace cannot hold
 
@@ -25,21 +25,21 @@ EMPTY = (
 ).encode()
 
 Name = tuple[str, str]
-"""A namespace and what is behind the colon."""
+"""A namespace and what follows the colon."""
 Edit = tuple[int, int, bytes]
-"""Where it begins and ends, and what stands there instead."""
+"""Where it begins and ends, and the replacement."""
 
 
 @dataclass(slots=True)
 class _Element:
     name: Name
     attributes: dict[Name, tuple[str, bytes]]
-    """Each value, and the name as it is written."""
+    """Each value, and the name as written."""
     start: int
     inside: int
     """Where its start tag ends, in bytes."""
     end: int = 0
-    """Where its end tag begins; of an empty element, where its tag ends."""
+    """Where its end tag begins; for an empty element, where its tag ends."""
     text: str = ""
     children: list["_Element"] = field(default_factory=list)
 
@@ -54,14 +54,14 @@ class _Element:
 
 
 class Xmp:
-    """A sidecar's bytes, or those of a packet in a picture.
+    """The bytes of a sidecar, or of a packet in a picture.
 
-    description: its text in the default language, else in another, else None. is_ours: whether we wrote that, and
-    nobody has changed it since.
+    description: its text in the default language, else in another, else None. is_ours: whether we wrote it and nobody
+    has changed it since.
     """
 
     def __init__(self, data: bytes) -> None:
-        """Raises ValueError if this is no XMP."""
+        """Raises ValueError if this is not XMP."""
         self._data = data
         rdf = _find_rdf(_parse(data))
         blocks = list(rdf.all(_RDF, "Description"))
@@ -85,8 +85,8 @@ class Xmp:
         self.is_ours = bool(default) and written is not None and written.strip() == default
 
     def describe(self, caption: str) -> bytes:
-        """The same bytes with this for its description in the default language, marked as ours; in ASCII, which is
-        right in every encoding that Expat reads but UTF-16."""
+        """The same bytes with the caption as the description in the default language, marked as ours. It is added in
+        ASCII, which is right in every encoding that Expat reads except UTF-16."""
         text = escape(caption, quote=False).replace('"', "&quot;").encode("ascii", "xmlcharrefreplace")
         item = b'<rdf:li xml:lang="x-default">' + text + b"</rdf:li>"
         alternatives = f'<rdf:Alt xmlns:rdf="{_RDF}">'.encode() + item + b"</rdf:Alt>"
@@ -122,7 +122,7 @@ class Xmp:
         return [block + b"".join(new) + b"</rdf:Description>"]
 
     def _filled(self, element: _Element, content: bytes) -> Edit:
-        """The element with nothing but this in it."""
+        """Make this the element's only content."""
         tag = self._data[element.start : element.inside]
         if not tag.endswith(b"/>"):
             return element.inside, element.end, content
@@ -131,7 +131,7 @@ class Xmp:
         return element.inside - 2, element.inside, b">" + content + b"</" + name["name"] + b">"
 
     def _with_first(self, element: _Element, *new: bytes) -> Edit:
-        """The element with these before all that is in it, each on a line, indented by one more than itself."""
+        """Put these first in the element, each on its own line, indented by one more than the element."""
         before = self._data[: element.start]
         indent = before[before.rfind(b"\n") + 1 :]
         indent = indent if not indent.strip() else b""
@@ -142,7 +142,7 @@ class Xmp:
         return element.inside, element.inside, lines
 
     def _attribute(self, element: _Element, name: Name) -> tuple[tuple[int, int], tuple[int, int]]:
-        """Where an attribute stands with the space before it, and where its value with its quotes."""
+        """Where an attribute is, with the space before it, and where its value is, with its quotes."""
         tag = _TAG.match(self._data, element.start)
         assert tag is not None
         written = element.attributes[name][1]
@@ -197,7 +197,7 @@ def _parse(data: bytes) -> _Element:
 
 
 def _name(written: str) -> tuple[Name, bytes]:
-    """A name as Expat gives it: namespace, name and prefix, of which only the name is always there."""
+    """A name as Expat gives it: namespace, name and prefix; only the name is always there."""
     parts = written.split(_SEPARATOR)
     if len(parts) == 1:
         return ("", parts[0]), parts[0].encode()

@@ -47,7 +47,7 @@ _logger = logging.getLogger(__name__)
 _TOLERANCE = 1e-3
 _PARITY_PICTURES = 100
 _CALIBRATION_PICTURES = 128
-_RARE = 1e-5  # of all tokens of the train captions
+_RARE = 1e-5  # as a share of all tokens of the train captions
 _FAILED = 5.0  # CIDEr-D
 _SHOWN_FAILURES = 10
 _VERSION = "1"
@@ -57,8 +57,7 @@ _VERSION = "1"
 class Parity:
     """The bundle against the torch model on the first pictures of dev.
 
-    log_probs: the largest difference between log-probabilities of first words. captions: how many greedy captions are
-    the same.
+    log_probs: the largest difference between log-probabilities of first words. captions: how many greedy ones agree.
     """
 
     pictures: int
@@ -92,7 +91,7 @@ def export(run: Path, bundle: Path, precision: Precision = "fp16") -> Bundle:
 def _write(model: VisionPrefixLM, recipe: Recipe, run: Path, directory: Path, name: str, precision: Precision) -> None:
     model = model.cpu().float().eval()
     if precision != "fp32":
-        round_to_half(model)  # the comparison is then with the very weights that the bundle holds
+        round_to_half(model)  # so that it is compared with the very weights that the bundle holds
     pictures: Sequence[Prepared] = ()
     if precision == "int8":
         train = _train_examples(recipe)
@@ -127,7 +126,7 @@ def _score(
     precision: Precision,
     corpora: Mapping[str, tuple[Example, ...]],
 ) -> dict[str, Any]:
-    """What scores.json holds of a bundle on its dev corpora, the first before the others; it learns to choose first."""
+    """A bundle's scores on its dev corpora, for scores.json, the first corpus first; before, it learns to choose."""
     (first, dev), *others = corpora.items()
     parity = compare(model, directory, dev[:_PARITY_PICTURES])
     _logger.info("against torch: %s", parity)
@@ -164,7 +163,7 @@ def write_unscored(
     precision: Precision,
     pictures: Sequence[Prepared] = (),
 ) -> None:
-    """Write a bundle that has no scores and an empty card; pictures as in `write_graphs`."""
+    """Write a bundle with no scores and an empty card; pictures as in `write_graphs`."""
     write_graphs(model, directory, precision, pictures)
     model.tokenizer.save(str(directory / bundles.TOKENIZER))
     bundles.write_config(directory, bundle_config(model, recipe, name, precision))
@@ -174,10 +173,9 @@ def write_unscored(
 
 
 def calibrate_bundle(directory: Path, rows: Sequence[ReportRow]) -> dict[str, Any]:
-    """Calibrate a bundle's confidence, which it does not do yet, on half of the pictures that it has captioned.
+    """Calibrate the confidence of an uncalibrated bundle on half of the pictures that it has captioned.
 
-    Returns what scores.json should hold of it: how well that worked on the other half. The checksums are left to the
-    caller.
+    Returns the entry for scores.json: how well that worked on the other half. The checksums are left to the caller.
     """
     found = calibrate_rows(rows)
     if found is None:
@@ -188,14 +186,14 @@ def calibrate_bundle(directory: Path, rows: Sequence[ReportRow]) -> dict[str, An
 
 
 def _failures(rows: Sequence[ReportRow]) -> list[dict[str, str]]:
-    """The captions that it is surest of, among those that say next to nothing of what people say."""
+    """The captions that the model is surest of among those that say next to nothing of what people say."""
     wrong = [row for row in rows if row.cider < _FAILED]
     surest = sorted(wrong, key=lambda row: (-row.confidence, row.id))[:_SHOWN_FAILURES]
     return [{"picture": row.id, "caption": row.candidate, "reference": row.references[0]} for row in surest]
 
 
 def _history(run: Path) -> list[Training]:
-    """The run, and before it those whose models it started from, as far as they are still there; each once."""
+    """The run, and before it those that it started from, as far as they still exist; each once."""
     found: dict[Path, Training] = {}
 
     def visit(directory: Path) -> None:
@@ -203,7 +201,7 @@ def _history(run: Path) -> list[Training]:
             recipe = load_recipe(directory / "recipe.yaml")
             environment = json.loads((directory / "environment.json").read_text(encoding="utf-8"))
             for start in recipe.start:
-                if str(start) not in environment.get("bundles", {}):  # which have told their own history
+                if str(start) not in environment.get("bundles", {}):  # bundles have told their own history
                     visit(start.parent)
             found[directory] = Training(directory.name, recipe, environment)
 
@@ -220,7 +218,7 @@ def _best_epoch(log: Path) -> str:
 
 
 def _prepared(model: VisionPrefixLM, examples: Sequence[Example]) -> list[Prepared]:
-    """Pictures as the model wants them; without those that cannot be read, as in training."""
+    """Pictures prepared for the model; unreadable ones are left out, as in training."""
     found = []
     for example in examples:
         try:
@@ -263,7 +261,7 @@ def prepare_picture(picture: NDArray[np.uint8], model: VisionPrefixLM) -> Prepar
 
 
 def _train_examples(recipe: Recipe) -> tuple[Example, ...]:
-    """Of all corpora, those of `data.also` repeated. Raises DataError if one has none, or cannot be read."""
+    """From all corpora, with those of `data.also` repeated. Raises DataError if one has none or cannot be read."""
     root, others = open_with(recipe.data.root, recipe.data.also, recipe.data.format)
     added = [example for corpus in others for example in corpus.split("train")]
     sources = [open_corpus(each.corpus, each.format) for each in recipe.data.sources.values() if each.corpus]
@@ -272,14 +270,14 @@ def _train_examples(recipe: Recipe) -> tuple[Example, ...]:
 
 
 def _common_captions(model: VisionPrefixLM, recipe: Recipe, train: Sequence[Example]) -> list[str]:
-    """The train captions, and those of sources without pictures, but for those with a rare token.
+    """The train captions and those of sources without pictures, except any with a rare token.
 
-    The output layer is a third of what a step reads, and half of it are tokens that a model of these captions never
-    writes; a word that is lost can still be spelt by its parts.
+    The output layer is a third of what a step reads, and half of it is for tokens that a model of these captions never
+    writes. A lost word can still be spelt from its parts.
     """
     captions = [caption for example in clean_references(train, recipe.data.lowercase) for caption in example.references]
     for name in recipe.text_sources:
-        if name != TEXT:  # whose words a run's vocabulary is not made of, either
+        if name != TEXT:  # a run's vocabulary is not built from it, either
             captions += Corpora(recipe.data, recipe.validation.corpora).text(name)
     ids = [encode_caption(model.tokenizer, caption) for caption in captions]
     count = Counter(token for caption in ids for token in caption)
@@ -295,7 +293,7 @@ def _dev_examples(recipe: Recipe) -> dict[str, tuple[Example, ...]]:
 
 
 def bundle_config(model: VisionPrefixLM, recipe: Recipe, name: str, precision: Precision) -> BundleConfig:
-    """What a bundle of this model must say of itself."""
+    """The config.json of a bundle of this model."""
     settings, pixels, alignment = model.decoder.config, model.preprocessing, model.alignment
     height, width = pixels.size
     words = model.config.words

@@ -36,9 +36,8 @@ from captionist.model.fusion import Decoded, VisionPrefixLM
 from captionist.model.vision import HybridEncoder
 
 Precision = Literal["fp32", "fp16", "int8"]
-"""fp16: weights are stored in half precision, which halves the bundle, and arithmetic stays in float32.
-int8: convolutions and matrix products are done in 8-bit integers (see `quantization`), and what else there is of
-weights is stored as in fp16."""
+"""fp16: weights are stored in half precision, which halves the bundle; arithmetic stays in float32.
+int8: convolutions and matrix products use 8-bit integers (see `quantization`); other weights are stored as in fp16."""
 
 WEIGHTS = "weights.bin"
 _OPSET = 20
@@ -72,7 +71,7 @@ class _SentenceHead(nn.Module):
         self.alignment = alignment
 
     def forward(self, sentences: Tensor) -> Tensor:
-        vocabulary = self.alignment.words.num_embeddings  # its number fills sentences up to the longest one
+        vocabulary = self.alignment.words.num_embeddings  # this number pads sentences to the longest one
         return self.alignment.read(sentences.clamp(max=vocabulary - 1), sentences < vocabulary)
 
 
@@ -97,12 +96,12 @@ def _said(decoded: Decoded) -> tuple[Tensor, ...]:
 def write_graphs(
     model: VisionPrefixLM, directory: Path, precision: Precision, pictures: Sequence[Prepared] = ()
 ) -> None:
-    """Write encoder.onnx, prefill.onnx, step.onnx, the detector and the heads if there are, and weights.bin.
+    """Write encoder.onnx, prefill.onnx, step.onnx, weights.bin and, if there are any, the detector and the heads.
 
     Batch and cache length are dynamic.
 
-    Args: model in evaluation mode on the CPU; precision as in `Precision`; pictures: prepared train pictures, for int8
-    alone, which measures activations on them. Raises RecipeError if the detector cannot be found.
+    Args: model in evaluation mode on the CPU; precision as in `Precision`; pictures: prepared train pictures, only for
+    int8, which measures activations on them. Raises RecipeError if the detector cannot be found.
     """
     settings, width = model.decoder.config, model.decoder.config.n_embd
     resolution = model.config.encoder.resolution
@@ -146,7 +145,7 @@ def write_graphs(
             directory / SENTENCE_HEAD,
         )
     if precision == "int8":
-        if isinstance(model.encoder, HybridEncoder):  # a plain ViT has one convolution, its patches
+        if isinstance(model.encoder, HybridEncoder):  # a plain ViT has only one, for its patches
             quantize_convolutions(directory / ENCODER, feeds)
         quantize_products(directory / ENCODER)
         quantize_decoder(directory / PREFILL)
@@ -155,17 +154,17 @@ def write_graphs(
 
 
 def round_to_half(model: VisionPrefixLM) -> None:
-    """Give the model the weights that a bundle in half precision holds."""
+    """Round the model's weights to those of a bundle in half precision."""
     for parameter in model.parameters():
         if parameter.nbytes >= _SHARED_FROM:
             parameter.data = parameter.data.half().float()
 
 
 def export_decoder(decoder: Any, visual_tokens: Tensor, longest: int, directory: Path, alone: bool = False) -> None:
-    """Write prefill.onnx and step.onnx of what has `prefill` and `step` as `VisionPrefixLM` has.
+    """Write prefill.onnx and step.onnx of a decoder with the `prefill` and `step` of `VisionPrefixLM`.
 
-    visual_tokens: float [2, P, W], any. longest: how many tokens of a caption may be read before the last. alone: the
-    step reads captions of one picture only.
+    visual_tokens: float [2, P, W], any. longest: how many tokens of a caption may precede the last. alone: the step
+    reads captions of one picture only.
     """
     batch, rows, length, new = Dim("batch"), Dim("rows"), Dim("length", max=longest), Dim("new", max=longest)
     with torch.inference_mode():
@@ -197,15 +196,15 @@ def export_graph(
 ) -> None:
     """Write a module as a graph.
 
-    shapes: of each argument, or of each of its parts, which of its dimensions differ from call to call. inputs: names
-    of all of them, by default those of the module's arguments.
+    shapes: for each argument, or each of its parts, the dimensions that vary from call to call. inputs: the names of
+    all inputs, by default those of the module's arguments.
     """
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it reports every operator of torchvision as missing
-    for name in ("onnx_ir", "onnxscript"):  # they report every tensor that appears twice, and every node left as it is
+    for name in ("onnx_ir", "onnxscript"):  # they report every tensor that appears twice, and every node left unchanged
         logging.getLogger(name).setLevel(logging.WARNING)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # about torch's own code
-        warnings.filterwarnings("ignore", ".*axis name")  # that the inputs' batch is one axis is what we mean
+        warnings.filterwarnings("ignore", ".*axis name")  # the inputs share one batch axis on purpose
         program = torch.onnx.export(
             module.eval(),
             arguments,
@@ -221,7 +220,7 @@ def export_graph(
 
 
 def share_weights(graphs: Iterable[Path], weights: Path, half: bool) -> None:
-    """Move the graphs' weights to one file, each distinct tensor once: prefill and step have the same ones."""
+    """Move the graphs' weights to one file, each distinct tensor once: prefill and step share theirs."""
     offsets: dict[str, int] = {}
     with weights.open("wb") as file:
         for path in graphs:
@@ -252,7 +251,7 @@ def share_weights(graphs: Iterable[Path], weights: Path, half: bool) -> None:
 
 
 def _look_up(graph: onnx.GraphProto, name: str, stored: str) -> bool:
-    """Read rows from the table as it is stored, and cast only those; False where the table has other uses, too."""
+    """Look rows up in the stored table and cast only those; False if the table has other uses, too."""
     readers = [node for node in graph.node if name in node.input]
     if not readers or any(node.op_type != "Gather" or node.input[0] != name for node in readers):
         return False
@@ -274,7 +273,7 @@ def _point_to(tensor: TensorProto, values: NDArray[Any], file: str, offset: int,
 
 
 def _forget_origins(graph: onnx.ModelProto) -> None:
-    """Drop what the exporter notes about the source lines: it is long, and names paths of the machine."""
+    """Drop the exporter's notes on source lines: they are long, and name paths of the machine."""
     del graph.graph.metadata_props[:]
     for node in graph.graph.node:
         del node.metadata_props[:]

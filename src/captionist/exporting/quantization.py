@@ -1,14 +1,16 @@
 """Eight-bit arithmetic for exported graphs.
 
-Convolutions (EfficientNet's; Jacob et al. 2018): weights with a scale a channel, activations by the ranges that they
-have on train pictures. Matrix products measure their inputs as they come. What reads a picture whole, encoder and
-prefill, has a scale a column, and one for all of a product's inputs; it is run for one picture at a time, so that no
-picture's caption depends on its neighbours'. So is the step of a small decoder. That of a large one, whose weights take
-longer to read than to compute with, reads rows of several pictures at once, and has scales for blocks of each row.
+Convolutions (EfficientNet's; Jacob et al. 2018) have a scale per channel for weights, and for activations the ranges
+measured on train pictures.
+
+Matrix products measure their inputs as they run. The encoder and prefill, which read whole pictures, have a scale per
+column, and one for all inputs of a product. They run for one picture at a time, so that no picture's caption depends
+on its neighbours'. So does the step of a small decoder. A large decoder's weights take longer to read than to compute
+with, so its step reads rows of several pictures at once, with scales for blocks of each row.
 
 Processors without VNNI (AVX2 alone) add two neighbouring products of an unsigned and a signed byte in 16 bits, and cut
-off what does not fit. Weights of 7 bits always fit, so that every processor gives the same (`reduce_range`). Products
-by row are not done in this way.
+off what does not fit. Weights of 7 bits always fit, so that every processor gives the same result (`reduce_range`).
+Products by row are not computed in this way.
 """
 
 import logging
@@ -26,16 +28,16 @@ from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
 _BLOCK = 128
-_IN_INT8 = 4  # MatMulNBits' name for arithmetic in integers, too
-_LARGE = 1_500_000_000  # bytes of weights that are kept beside a graph: protobuf holds less than 2 GiB
-_SMALL = 512  # numbers of a token
-_SMOOTHED = 0.3  # how much of the difference in size goes from what is read to the weights, and no more
+_IN_INT8 = 4  # MatMulNBits' name for integer arithmetic
+_LARGE = 1_500_000_000  # bytes; more weights than this go beside the graph: protobuf holds less than 2 GiB
+_SMALL = 512  # the width of the widest small decoder
+_SMOOTHED = 0.3  # the share of the difference in size that moves from the inputs to the weights
 _SELECTING = ("Gather", "Reshape", "Slice", "Squeeze", "Unsqueeze")
-_KEPT = 6  # the first convolutions: few channels, many pixels, so that int8 gains little there, and costs most
+_KEPT = 6  # the first convolutions: with few channels and many pixels, int8 gains little there and costs most
 
 
 Feed = dict[str, NDArray[Any]]
-"""A graph's inputs by name, of one picture."""
+"""A graph's inputs for one picture, by name."""
 
 
 class _Feeds(CalibrationDataReader):  # type: ignore[misc]
@@ -47,7 +49,7 @@ class _Feeds(CalibrationDataReader):  # type: ignore[misc]
 
 
 def save_graph(model: onnx.ModelProto, path: Path) -> None:
-    """Write a graph, with the weights of a large one in a file beside it."""
+    """Write a graph; the weights of a large one go to a file beside it."""
     beside = weights_beside(path)
     beside.unlink(missing_ok=True)
     large = sum(len(tensor.raw_data) for tensor in model.graph.initializer) > _LARGE
@@ -55,7 +57,7 @@ def save_graph(model: onnx.ModelProto, path: Path) -> None:
 
 
 def weights_beside(path: Path) -> Path:
-    """Where the weights of a large graph are, until they go to the file that all graphs share."""
+    """Where a large graph's weights are until they move to the file that all graphs share."""
     return path.with_name(f"{path.name}.data")
 
 
@@ -70,7 +72,7 @@ def quantize_convolutions(path: Path, feeds: Sequence[Feed]) -> None:
 def quantize_detector(path: Path, scenes: Sequence[NDArray[np.uint8]]) -> None:
     """Rewrite the detector's graph in place. scenes: train pictures, uint8 [h, w, 3] each.
 
-    What gives scores and distances stays in float32, which is more exact and costs little.
+    The layers that give scores and distances stay in float32, which is more exact and costs little.
     """
 
     def heads(nodes: Sequence[onnx.NodeProto]) -> list[str]:
@@ -83,7 +85,7 @@ def quantize_detector(path: Path, scenes: Sequence[NDArray[np.uint8]]) -> None:
 def _quantize(
     path: Path, feeds: Sequence[Feed], kinds: list[str], kept: Callable[[Sequence[onnx.NodeProto]], list[str]]
 ) -> None:
-    """Put a graph's nodes of these kinds into integers, but for those whose names are `kept`."""
+    """Convert a graph's nodes of these kinds to integers, except those that `kept` names."""
     quant_pre_process(path, path, skip_symbolic_shape=True)
     with _quiet():
         quantize_static(
@@ -101,7 +103,7 @@ def _quantize(
 
 
 def quantize_products(path: Path) -> None:
-    """Rewrite a graph's matrix products with constant weights in place, a scale for all inputs of a product."""
+    """Rewrite a graph's matrix products with constant weights in place; all inputs of one share a scale."""
     _unfold(path)
     with _quiet():
         quantize_dynamic(
@@ -116,19 +118,19 @@ def quantize_products(path: Path) -> None:
 
 
 def quantize_decoder(path: Path) -> None:
-    """As `quantize_products`, for a prefill or the step of a small decoder, whose output layer is smoothed first."""
+    """Like `quantize_products`, for a prefill or a small decoder's step: smooths the output layer first."""
     _unfold(path)
     _smooth_output(path)
     quantize_products(path)
 
 
 def by_picture(width: int) -> bool:
-    """Whether the step of a decoder of that width is one for the captions of a single picture."""
+    """Whether the step of a decoder of that width reads one picture's captions at a time."""
     return width <= _SMALL
 
 
 def quantize_products_by_row(path: Path) -> None:
-    """As `quantize_products`, with scales for blocks of 128 values of each row: rows do not change each other."""
+    """Like `quantize_products`, with scales for blocks of 128 values in each row: rows do not affect each other."""
     _unfold(path)
     graph = onnx.load(path)
     quantizer = MatMulNBitsQuantizer(graph, bits=8, block_size=_BLOCK, is_symmetric=True, accuracy_level=_IN_INT8)
@@ -138,10 +140,10 @@ def quantize_products_by_row(path: Path) -> None:
 
 
 def _smooth_output(path: Path) -> None:
-    """Even out what the output layer reads, and let its matrix make up for that.
+    """Even out the output layer's inputs, and scale its matrix to make up for that.
 
-    What it reads has outliers, for which one scale would be too coarse. The method is that of SmoothQuant (Xiao et al.
-    2023), but the layer norm in front tells how large each number gets, where theirs measures it.
+    The inputs have outliers, for which one scale would be too coarse. This is SmoothQuant (Xiao et al. 2023), except
+    that the layer norm in front tells how large each number gets, instead of a measurement.
     """
     model = onnx.load(path)
     graph = model.graph
@@ -174,7 +176,7 @@ def _smooth_output(path: Path) -> None:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Drop what the quantizer tells the root logger of each tensor; errors are raised, not logged."""
+    """Drop what the quantizer logs to the root about each tensor; errors are raised, not logged."""
     root = logging.getLogger()
 
     def drop(record: logging.LogRecord) -> bool:
@@ -188,7 +190,7 @@ def _quiet() -> Iterator[None]:
 
 
 def _unfold(path: Path) -> None:
-    """Give products with transposed weights, such as an output layer of the embeddings, a matrix of their own."""
+    """Give products with transposed weights, such as an output layer tied to the embeddings, a matrix of their own."""
     model = onnx.load(path)
     graph = model.graph
     weights, made = {tensor.name: tensor for tensor in graph.initializer}, set[str]()

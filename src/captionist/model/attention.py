@@ -1,7 +1,7 @@
 """Attention to a prefix that many captions of a picture share.
 
-Captions in the making are R rows of T tokens each, pictures B. All rows look at all pictures, and what is not theirs is
-dropped: to copy keys and values for every row would take longer than that takes to compute.
+R rows, the unfinished captions of B pictures, read T tokens each. Every row looks at every picture, and the results
+for other pictures are dropped: that is faster than copying keys and values for every row.
 """
 
 import torch
@@ -11,8 +11,8 @@ from torch import Tensor
 def prefix_scores(query: Tensor, keys: Tensor, picture: Tensor | None) -> Tensor:
     """How well queries fit the keys of their picture, unscaled: float [R, heads, T, P].
 
-    query float [R, heads, T, w]; keys float [B, heads, P, w]; picture int64 [R], the row of `keys` of each, or None
-    where there is only one picture.
+    query float [R, heads, T, w]; keys float [B, heads, P, w]; picture int64 [R], the row of `keys` for each, or None
+    if there is only one picture.
     """
     rows, heads, length, _ = query.shape
     together = query.transpose(0, 1).flatten(1, 2)  # [heads, R * T, w]
@@ -26,9 +26,9 @@ def prefix_scores(query: Tensor, keys: Tensor, picture: Tensor | None) -> Tensor
 
 
 def prefix_context(weights: Tensor, values: Tensor, picture: Tensor | None) -> Tensor:
-    """What is found there: float [R, heads, T, w].
+    """The values of their picture, weighted by attention: float [R, heads, T, w].
 
-    weights float [R, heads, T, P], of attention; values float [B, heads, P, w]; picture as above.
+    weights float [R, heads, T, P]; values float [B, heads, P, w]; picture as above.
     """
     rows, heads, length, _ = weights.shape
     if picture is None:
@@ -41,6 +41,6 @@ def prefix_context(weights: Tensor, values: Tensor, picture: Tensor | None) -> T
 
 
 def causal(earlier: int, length: int, device: torch.device) -> Tensor:
-    """bool [T, earlier + T]: which of so many earlier tokens (all) and of T new ones each new one may look at."""
+    """bool [T, earlier + T]: each of T new tokens may look at all earlier ones, and at new ones up to itself."""
     places = torch.arange(earlier + length, device=device)
     return places <= places[earlier:, None]

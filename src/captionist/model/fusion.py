@@ -1,8 +1,8 @@
-"""VisionPrefixLM: a picture's visual tokens, linearly projected, stand before the caption in GPT-2's input.
+"""VisionPrefixLM: GPT-2 reads a picture's visual tokens, linearly projected, before the caption.
 
 The sequence is [visual prefix | <|endoftext|> caption <|endoftext|>]. A picture's captions share one prefix: they
-are packed behind it in a single sequence, and an attention mask keeps them from seeing each other, which trains
-five captions for little more than the cost of one and gives the loss of five separate sequences.
+are packed behind it in a single sequence, and an attention mask keeps them from seeing each other. Training on five
+captions then costs little more than on one, and the loss is that of five separate sequences.
 """
 
 import json
@@ -40,10 +40,10 @@ _TEACHER = "alignment.teacher.weight"
 
 
 class Read(NamedTuple):
-    """What GPT-2 expects at each of N places of captions, their ends included.
+    """What GPT-2 predicts at each of N places in captions, including their ends.
 
-    logits float [N, V]; labels int64 [N], the token that does stand there; captions int64 [N], the caption that each
-    place is in: of C captions a picture, c of picture b is number b * C + c.
+    logits float [N, V]; labels int64 [N], the actual tokens; captions int64 [N], the caption that each place is in:
+    with C captions per picture, caption c of picture b is number b * C + c.
     """
 
     logits: Tensor
@@ -52,11 +52,11 @@ class Read(NamedTuple):
 
 
 class Decoded(NamedTuple):
-    """What GPT-2 says after each of T tokens of R rows; after a prefill only after the last, and then T is left out.
+    """What GPT-2 predicts after each of T tokens of R rows; a prefill predicts only after the last, without T.
 
     logits float [R, T, V]; attention float [R, T, P], of each token to the visual ones, averaged over layers and heads;
-    keys and values of each layer, float [R, heads, S, head_width]: those of the prefix and the begin of text after a
-    prefill, those of the caption's tokens after a step.
+    keys and values of each layer, float [R, heads, S, head_width]: of the prefix and the begin of text from a prefill,
+    of the caption's tokens from a step.
     """
 
     logits: Tensor
@@ -88,18 +88,18 @@ class VisionPrefixLM(nn.Module):
 
     @property
     def prefix_length(self) -> int:
-        """P, the number of tokens that GPT-2 sees before the caption: the grid's, and behind them the words seen."""
+        """P, the number of tokens that GPT-2 sees before the caption: the grid's, then the words seen."""
         return self.grid * self.grid + (len(self.words) if self.words else 0)
 
     @property
     def preprocessing(self) -> Preprocessing:
-        """What pixels the encoder wants, for `images.prepare`."""
+        """The pixels that the encoder expects, for `images.prepare`."""
         side = self.config.encoder.resolution
         return Preprocessing(size=(side, side), mean=self.encoder.mean, std=self.encoder.std)
 
     @property
     def token_width(self) -> int:
-        """W, the numbers of a visual token: those that GPT-2 reads, and behind them those of the image head, if any."""
+        """W, the width of a visual token: the numbers for GPT-2, then those for the image head, if any."""
         return int(self.decoder.config.n_embd) + (self.encoder.feature_width if self.alignment else 0)
 
     def project(
@@ -107,18 +107,18 @@ class VisionPrefixLM(nn.Module):
     ) -> Tensor:
         """The encoder's features float [B, F, C] (see `Encoder.backbone`) -> visual tokens float [B, P, W].
 
+        A visual token is D numbers for GPT-2 and, with an alignment, the features at its place for the image head: the
+        projection for GPT-2 loses some of what tells pictures apart.
+
         For models with words seen: `objects` float [B, 80, 6], what the detector found, and `classes` float [B, 1000],
-        the probabilities of ImageNet's, by default those of the model's own classifier.
+        the probabilities of ImageNet's classes, by default from the model's own classifier.
 
-        They are D numbers that GPT-2 reads and, with an alignment, the features at their place, which its image head
-        reads: what is projected for GPT-2 has lost some of what tells pictures apart.
-
-        `dropout` is the share of a picture's channels to drop, each of them everywhere in the picture at once (Tompson
-        et al. 2015): what is dropped in one place only, the neighbours would still tell.
+        `dropout` is the share of a picture's channels to drop, each everywhere in the picture at once (Tompson et al.
+        2015): neighbours would reveal what is dropped in one place only.
         """
         if dropout:
             features = features * F.dropout(features.new_ones(len(features), 1, features.shape[2]), dropout)
-        side = math.isqrt(features.shape[1])  # of smaller pictures (see `Stage.resolution`) less than the encoder's
+        side = math.isqrt(features.shape[1])  # less than the encoder's for smaller pictures (see `Stage.resolution`)
         pooling = self.pooling if side == self.encoder.grid else _pooling_matrix(side, self.grid)
         pooled = None if self.grid == side else pooling.to(features)
         prefix: Tensor = self.projection(self.encoder.neck(features, pooled))
@@ -135,11 +135,11 @@ class VisionPrefixLM(nn.Module):
     def encode(
         self, pixels: Tensor, dropout: float = 0, objects: Tensor | None = None, classes: Tensor | None = None
     ) -> Tensor:
-        """Pixels float [B, 3, H, W] -> visual tokens float [B, P, W]; as in `project`."""
+        """Pixels float [B, 3, H, W] -> visual tokens float [B, P, W]; see `project`."""
         return self.project(self.encoder.backbone(pixels), dropout, objects, classes)
 
     def embed(self, visual_tokens: Tensor, objects: Tensor | None = None) -> Tensor:
-        """Visual tokens float [B, P, W] -> unit vectors float [B, E], the pictures in the alignment's space.
+        """Visual tokens float [B, P, W] -> unit vectors float [B, E] in the alignment's space.
 
         `objects` as in `project`.
         """
@@ -147,14 +147,14 @@ class VisionPrefixLM(nn.Module):
         return self.alignment.images(self.seen(visual_tokens), objects)
 
     def seen(self, visual_tokens: Tensor) -> Tensor:
-        """Of visual tokens float [B, P, W] what the encoder saw at each place: float [B, grid * grid, C]."""
+        """Visual tokens float [B, P, W] -> what the encoder saw at each place, float [B, grid * grid, C]."""
         return visual_tokens[:, : self.grid**2, self.decoder.config.n_embd :]
 
     def unseen(self, rows: int, objects: Tensor | None = None, classes: Tensor | None = None) -> Tensor:
         """The visual tokens of texts without pictures: float [rows, 0, W], or with words seen [rows, 1 + words, W].
 
-        The first then says that there is no picture; the words are those of `objects` float [rows, 80, 6] and of
-        `classes` float [rows, 1000], ImageNet's, as a picture that the text is about might have had them.
+        The first then says that there is no picture; the words come from `objects` float [rows, 80, 6] and ImageNet's
+        `classes` float [rows, 1000], as a picture of what the text describes might have them.
         """
         embeddings = self.decoder.wte.weight
         if self.words is None:
@@ -166,14 +166,14 @@ class VisionPrefixLM(nn.Module):
         return F.pad(prefix, (0, self.token_width - prefix.shape[2]))
 
     def forward(self, objective: Callable[["VisionPrefixLM", Given], Tensor], given: Given) -> Tensor:
-        """What `objective` makes of this model: the one way in for DDP and FSDP, which wrap what trains."""
+        """Call `objective` on this model: the only way in for DDP and FSDP, which wrap the model in training."""
         return objective(self, given)
 
     def read(self, visual_tokens: Tensor, captions: Tensor) -> Read:
         """Read C captions for each of B pictures.
 
-        Args: visual_tokens float [B, P, W], or [B, 0, W] where there are no pictures; captions int64 [B, C, T], filled
-        with IGNORE behind each caption, or whole where a picture has fewer.
+        Args: visual_tokens float [B, P, W], or [B, 0, W] without pictures; captions int64 [B, C, T], each padded with
+        IGNORE, which also fills whole rows if a picture has fewer captions.
         """
         prefix = visual_tokens[..., : self.decoder.config.n_embd]
         batch, count, _ = captions.shape
@@ -190,7 +190,7 @@ class VisionPrefixLM(nn.Module):
         return Read(self.decoder.logits(hidden[:, prefix.shape[1] :][counted]), labels[counted], owners[counted])
 
     def _prefix_positions(self, length: int) -> Tensor:
-        """int64 [length]: of a text without a picture, one token stands for the grid, and the words stay in place."""
+        """int64 [length]: without a picture, one token replaces the grid, and the words keep their positions."""
         positions = torch.arange(self.prefix_length)
         return (
             positions
@@ -201,8 +201,8 @@ class VisionPrefixLM(nn.Module):
     def _shift(self, captions: Tensor) -> tuple[Tensor, Tensor]:
         """Inputs that begin, and labels that end, with <|endoftext|>: int64 [B, C, T + 1] each.
 
-        The end has its own label: if the filling were labelled with it too, or both were left out, the model would
-        never learn to stop.
+        The end has its own label: if the padding had that label too, or neither were labelled, the model would never
+        learn to stop.
         """
         edge = captions.new_full((*captions.shape[:2], 1), self.end_id)
         inputs = torch.cat((edge, captions.masked_fill(captions == IGNORE, self.end_id)), 2)
@@ -212,8 +212,7 @@ class VisionPrefixLM(nn.Module):
         return inputs, labels
 
     def prefill(self, visual_tokens: Tensor) -> Decoded:
-        """Read the visual tokens float [B, P, W], or those of `unseen`, and the begin of text; logits are the first
-        word's."""
+        """Read visual tokens float [B, P, W], or those of `unseen`, and the begin of text; predict the first word."""
         visual_tokens = visual_tokens[..., : self.decoder.config.n_embd]
         prefix, device = visual_tokens.shape[1], visual_tokens.device
         begin = self.decoder.wte.weight[self.end_id].expand(visual_tokens.shape[0], 1, -1)
@@ -232,11 +231,11 @@ class VisionPrefixLM(nn.Module):
         keys: Sequence[Tensor],
         values: Sequence[Tensor],
     ) -> Decoded:
-        """Read T more tokens a row.
+        """Read T more tokens per row.
 
-        Args: tokens int64 [R, T]; picture int64 [R], the row of the prefill that each belongs to, or None where that is
-        of one picture; prefix_keys and prefix_values as `prefill` gave them for all pictures, which their captions
-        share; keys and values as the last step gave them, of no tokens at first (see `no_tokens`).
+        Args: tokens int64 [R, T]; picture int64 [R], the row of the prefill that each belongs to, or None if that read
+        one picture; prefix_keys and prefix_values from `prefill` for all pictures, shared by their captions; keys and
+        values from the last step, or at first from `no_tokens`.
         """
         prefixes, own = (map(KeyValues, *pair) for pair in ((prefix_keys, prefix_values), (keys, values)))
         past = [Past(*layer, picture) for layer in zip(prefixes, own, strict=True)]
@@ -248,7 +247,7 @@ class VisionPrefixLM(nn.Module):
 
     @staticmethod
     def no_tokens(prefix_keys: Sequence[Tensor], rows: int) -> tuple[Tensor, ...]:
-        """Of each layer the keys, or values, of captions without a token yet: float [rows, heads, 0, head_width]."""
+        """Each layer's keys, or values, for captions without a token yet: float [rows, heads, 0, head_width]."""
         return tuple(part.new_zeros(rows, part.shape[1], 0, part.shape[3]) for part in prefix_keys)
 
     def _decoded(self, prefix: int, hidden: Tensor, presents: list[KeyValues], attentions: list[Tensor]) -> Decoded:
@@ -264,12 +263,12 @@ class VisionPrefixLM(nn.Module):
         self.config = self.config.model_copy(update={"alignment": size})
 
     def cut_vocabulary(self, captions: list[str]) -> None:
-        """Drop the tokens that these captions do not need (see `cut_tokenizer`), for good."""
+        """Permanently drop the tokens that these captions do not need (see `cut_tokenizer`)."""
         tokenizer, kept = cut_tokenizer(self.tokenizer, captions)
         self.use_vocabulary(tokenizer, kept)
 
     def use_vocabulary(self, tokenizer: Tokenizer, kept: list[int]) -> None:
-        """Use the ids of `tokenizer`; `kept` are the ids that its tokens had before, whose embeddings they keep."""
+        """Use the ids of `tokenizer`; `kept` are its tokens' previous ids, whose embeddings they keep."""
         self.tokenizer = tokenizer
         if self.words is not None:
             self.words.spell(tokenizer)
@@ -282,7 +281,7 @@ class VisionPrefixLM(nn.Module):
         settings.vocab_size, settings.bos_token_id, settings.eos_token_id = len(kept), self.end_id, self.end_id
 
     def save(self, directory: Path) -> None:
-        """Write model.json, tokenizer.json and model.safetensors, all that `load` needs."""
+        """Write model.json, tokenizer.json and model.safetensors, all that `load_model` needs."""
         directory.mkdir(parents=True, exist_ok=True)
         description = {
             "model": self.config.model_dump(),
@@ -295,7 +294,7 @@ class VisionPrefixLM(nn.Module):
 
 
 def build_model(config: ModelConfig, captions: list[str]) -> VisionPrefixLM:
-    """A model on its pretrained weights; `captions` are the training text that the vocabulary may be cut to.
+    """A model with its pretrained weights; `captions` are the training text that its vocabulary may be cut to.
 
     Raises RecipeError if weights cannot be found.
     """
@@ -307,7 +306,7 @@ def build_model(config: ModelConfig, captions: list[str]) -> VisionPrefixLM:
 
 
 def load_model(directory: Path, dropout: float | None = None) -> VisionPrefixLM:
-    """A model as `VisionPrefixLM.save` wrote it, with that dropout in the decoder or the one that it had.
+    """A model that `VisionPrefixLM.save` wrote, with this dropout in the decoder or, by default, the saved one.
 
     Raises TrainingError if it is missing or damaged.
     """
@@ -337,6 +336,6 @@ def _packed_mask(prefix: int, captions: int, length: int, device: torch.device) 
 
 
 def _pooling_matrix(grid: int, pooled: int) -> Tensor:
-    """float [pooled * pooled, grid * grid]: adaptive average pooling as a matrix, which ONNX has no operator for."""
+    """float [pooled * pooled, grid * grid]: adaptive average pooling, which ONNX has no operator for, as a matrix."""
     identity = torch.eye(grid * grid).view(grid * grid, 1, grid, grid)
     return F.adaptive_avg_pool2d(identity, pooled).view(grid * grid, -1).T.contiguous()

@@ -1,6 +1,6 @@
-"""GPT-2 (Radford et al. 2019), written out so that one module trains, decodes with a cache and is exported.
+"""GPT-2 (Radford et al. 2019), written out so that one module can train, decode with a cache and be exported.
 
-Weights come from any GPT2LMHeadModel checkpoint of transformers; a test holds both to the same logits.
+Weights come from any GPT2LMHeadModel checkpoint of transformers; a test checks that both give the same logits.
 """
 
 import json
@@ -34,9 +34,9 @@ class KeyValues(NamedTuple):
 
 
 class Past(NamedTuple):
-    """What one layer has of earlier tokens: the prefixes' of B pictures, and those after it, which are a caption's own.
+    """One layer's keys and values of earlier tokens: the prefixes of B pictures, and each caption's own tokens.
 
-    picture: int64 [R], whose prefix each row has, or None where there is only one.
+    picture: int64 [R], the picture whose prefix each row has, or None if there is only one.
     """
 
     prefix: KeyValues
@@ -45,7 +45,7 @@ class Past(NamedTuple):
 
 
 class _Attention(nn.Module):
-    """Causal attention, spelt out: in bf16 on a CPU it is ten times faster than torch's fused one under a mask."""
+    """Causal attention, written out: in bf16 on a CPU it is ten times faster than torch's fused one with a mask."""
 
     def __init__(self, width: int, heads: int, dropout: float) -> None:
         super().__init__()
@@ -86,7 +86,7 @@ class _Block(nn.Module):
         self.c_fc = nn.Linear(config.n_embd, inner)
         self.c_proj = nn.Linear(inner, config.n_embd)
         self.dropout = dropout
-        # gelu_new is GPT-2's own tanh approximation; the exact function is what Whisper's decoder was trained with.
+        # gelu_new is GPT-2's own tanh approximation; Whisper's decoder was trained with the exact function.
         self.gelu = "tanh" if config.activation_function in ("gelu_new", "gelu_pytorch_tanh") else "none"
 
     def forward(self, x: Tensor, mask: Tensor | None, past: Past | None) -> tuple[Tensor, KeyValues, Tensor]:
@@ -97,7 +97,7 @@ class _Block(nn.Module):
 
 
 class GPT2(nn.Module):
-    """A GPT-2 language model over the tokens of its own tokenizer, which may be a cut of GPT-2's."""
+    """A GPT-2 language model over its own tokenizer's tokens, which may be a subset of GPT-2's."""
 
     def __init__(self, config: GPT2Config, dropout: float) -> None:
         super().__init__()
@@ -115,14 +115,14 @@ class GPT2(nn.Module):
         mask: Tensor | None,
         past: list[Past] | None = None,
     ) -> tuple[Tensor, list[KeyValues], list[Tensor]]:
-        """Run the blocks.
+        """Run the blocks on T new tokens, which may follow a prefix and S earlier ones.
 
-        Args: embeddings float [B, T, D] of the new tokens, without positions; positions int64 [T] or [B, T]; mask
-        bool, broadcast to [B, heads, T, S + T], True where attention is allowed (none: everything is), S without the
-        prefix, to which it always is; past: the S earlier tokens' and the prefix's, a layer each.
+        Args: embeddings float [B, T, D], without positions; positions int64 [T] or [B, T]; mask bool, broadcast to
+        [B, heads, T, S + T], True where attention is allowed (None: everywhere; the prefix may always be seen); past:
+        for each layer, the prefix and the S earlier tokens.
 
-        Returns: hidden states float [B, T, D] after the last norm, the keys and values of `past`'s own tokens and the
-        T new ones, a layer each, and each layer's attention float [B, heads, T, S + T], S with the prefix.
+        Returns: hidden states float [B, T, D] after the last norm; each layer's keys and values of the S + T tokens;
+        each layer's attention float [B, heads, T, S + T], where S includes the prefix.
         """
         x = F.dropout(embeddings + self.wpe(positions), self.dropout, self.training)
         presents, attentions = [], []
@@ -137,7 +137,7 @@ class GPT2(nn.Module):
         return F.linear(hidden, self.wte.weight)
 
 
-# Beside the layers' numbers, all that differs between transformers' names and ours.
+# All that differs between transformers' names and ours, besides the layers' numbers.
 _RENAMES = ((".mlp.", "."), ("transformer.h.", "blocks."), ("transformer.", ""))
 
 
@@ -164,12 +164,12 @@ class Language:
     def end_id(self) -> int:
         """The id of <|endoftext|>, which begins and ends every caption."""
         end: int | None = self.tokenizer.token_to_id(END_OF_TEXT)
-        assert end is not None  # load_tokenizer has looked
+        assert end is not None  # load_tokenizer has checked
         return end
 
 
 def encode_caption(tokenizer: Tokenizer, caption: str) -> list[int]:
-    """A caption's token ids; the leading space makes the first word the same token as anywhere else."""
+    """A caption's token ids; a leading space gives the first word the same token as anywhere else."""
     return list(tokenizer.encode(" " + caption).ids)
 
 
@@ -187,10 +187,10 @@ def load_tokenizer(weights: str) -> Tokenizer:
 def cut_tokenizer(tokenizer: Tokenizer, captions: list[str]) -> tuple[Tokenizer, list[int]]:
     """Reduce a byte-level BPE to what `captions` need.
 
-    Kept are every single byte, so that any text can still be written, the tokens that occur, and the tokens that
-    merging passes through on the way to them, so that every caption is split exactly as before.
+    This keeps every single byte, so that any text can still be written. It also keeps the tokens that occur and those
+    that merging forms on the way to them, so that every caption is split exactly as before.
 
-    Returns the tokenizer, whose ids are 0..V-1, and for each of its ids the id in the tokenizer given.
+    Returns the tokenizer, with ids 0..V-1, and for each of these the id in the given one.
     """
     model = json.loads(tokenizer.to_str())["model"]
     vocabulary: dict[str, int] = model["vocab"]

@@ -1,4 +1,4 @@
-"""The torch side of the Decoder protocol: lets the one search of Captionist run on a model in training."""
+"""The `Decoder` protocol on torch, so that Captionist's search can run on a model in training."""
 
 import numpy as np
 import torch
@@ -10,11 +10,11 @@ from captionist.model.fusion import Decoded, VisionPrefixLM
 
 Layers = tuple[Tensor, ...]
 State = tuple[Tensor, Layers, Layers, Layers, Layers]
-"""What `VisionPrefixLM.step` takes after the tokens."""
+"""The arguments of `VisionPrefixLM.step` after the tokens."""
 
 
 class TorchDecoder:
-    """A VisionPrefixLM as a `Decoder`; it runs in inference mode and where the model's parameters are."""
+    """A VisionPrefixLM as a `Decoder`; it runs in inference mode, on the model's device."""
 
     def __init__(self, model: VisionPrefixLM) -> None:
         self.model = model
@@ -28,7 +28,7 @@ class TorchDecoder:
         return int(self.model.decoder.config.n_positions) - self.model.prefix_length - 1
 
     def prefill(self, visual_tokens: Tensor) -> Step:
-        """visual_tokens: float [B, P, W], as `VisionPrefixLM.encode` gives."""
+        """visual_tokens: float [B, P, W], from `VisionPrefixLM.encode`."""
         with torch.inference_mode():
             decoded = self.model.prefill(visual_tokens)
             rows, none = len(visual_tokens), self.model.no_tokens(decoded.keys, len(visual_tokens))

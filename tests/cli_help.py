@@ -23,7 +23,7 @@ def render_help() -> str:
     parts = ["# The command line", "Written by `python -m tests.cli_help` from the commands' own help."]
     for path in paths:
         result = CliRunner().invoke(app, [*path, "--help"], prog_name="captionist")
-        text = "\n".join(line.rstrip() for line in result.output.strip().splitlines())
+        text = "\n".join(line.rstrip() for line in result.stdout.strip().splitlines())
         parts.append(f"## {' '.join(['captionist', *path])}\n\n```\n{text}\n```")
     return "\n\n".join(parts) + "\n"
 

@@ -11,11 +11,8 @@ def test_a_sex_is_wrong_only_where_all_references_agree() -> None:
         "unsure": ["A man runs.", "A person runs."],
     }
     right = dict.fromkeys(references, "A person runs.")
-    assert (
-        count_mistakes(references, right)
-        .lines()[0]
-        .endswith("0 of 1 men or boys are called women or girls, 0 of 1 the reverse")
-    )
+    [told, *_] = count_mistakes(references, right).lines()
+    assert told.endswith("0 of 1 men or boys are called women or girls, 0 of 1 women or girls are called men or boys")
     found = count_mistakes(references, dict.fromkeys(references, "A woman in her dress."))
     assert (found.male, found.called_female, found.female, found.called_male) == (1, 1, 1, 0)
     found = count_mistakes(references, dict.fromkeys(references, "A man and a woman."))

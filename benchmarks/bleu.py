@@ -59,6 +59,8 @@ def score(examples: Sequence[Example], candidates: Sequence[str], captioner: Cap
     words = [tokenize(text) for text in candidates]
     forced = [tokenize(text) for text in teacher_forced(examples, captioner)]
     constant = [tokenize(_CONSTANT)] * len(examples)
+    several = [group for group in references if len(group) > 1]
+    person = "a person, correct: the first reference against the others"
     return {
         "correct: words, corpus level, all references": bleu(references, words),
         "characters: strings given in place of lists of words": _characters(references, words),
@@ -69,9 +71,7 @@ def score(examples: Sequence[Example], candidates: Sequence[str], captioner: Cap
         ),
         "mean of sentences, smoothed (nltk's method 4)": _smoothed_sentences(references, words),
         "one reference: the first": bleu([group[:1] for group in references], words),
-        "a person, correct: the first reference against the others": bleu(
-            [group[1:] for group in references], [group[0] for group in references]
-        ),
+        **({person: bleu([group[1:] for group in several], [group[0] for group in several])} if several else {}),
         "a constant sentence, correct": bleu(references, constant),
         "a constant sentence, characters": _characters(references, constant),
     }

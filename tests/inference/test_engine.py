@@ -5,11 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from numpy.typing import NDArray
+from onnx import numpy_helper
 
 from captionist.bundle import CONFIG, ENCODER, STEP, Bundle
-from captionist.errors import BundleError
+from captionist.errors import BundleError, CaptionistError
 from captionist.inference.encoding import Prepared
 from captionist.inference.engine import Engine
 from captionist.inference.search import SearchOptions, search
@@ -80,6 +82,22 @@ def test_log_probabilities_are_those_of_the_graphs(engine: Engine, visual_tokens
                     np.testing.assert_allclose(hypothesis.attention[place], step.attention[0], atol=1e-5)
                     step = engine.decoder.step(np.array([token]), step.state)
             assert hypothesis.log_probability == pytest.approx(total, abs=1e-3)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_one_score_that_is_not_a_number_is_an_error(tmp_path: Path, value: float) -> None:
+    """It makes all of its row so, in the graph itself."""
+    path = write_tiny_bundle(tmp_path / "tiny")
+    graph = onnx.load(path / STEP)
+    [bias] = [tensor for tensor in graph.graph.initializer if tensor.name == "out_bias"]
+    damaged = numpy_helper.to_array(bias).copy()
+    damaged[7] = value
+    bias.CopyFrom(numpy_helper.from_array(damaged, bias.name))
+    onnx.save(graph, path / STEP)
+    engine = Engine(Bundle.open(path), threads=1)
+    first = engine.decoder.prefill(np.zeros((1, PREFIX, WIDTH), np.float32))
+    with pytest.raises(CaptionistError, match="not numbers"):
+        engine.decoder.step(np.array([1]), first.state)
 
 
 def test_a_damaged_graph_is_an_error(tmp_path: Path) -> None:

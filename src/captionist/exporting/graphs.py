@@ -18,9 +18,7 @@ from torch.export import Dim
 from captionist.bundle import DETECTOR, ENCODER, IMAGE_HEAD, PREFILL, SENTENCE_HEAD, STEP
 from captionist.exporting.quantization import (
     Feed,
-    by_picture,
     quantize_convolutions,
-    quantize_decoder,
     quantize_detector,
     quantize_products,
     quantize_products_by_row,
@@ -29,7 +27,7 @@ from captionist.exporting.quantization import (
 )
 from captionist.inference.detector import OBJECT_WIDTH
 from captionist.inference.encoding import Prepared
-from captionist.inference.form import PICTURE, layered
+from captionist.inference.form import PICTURE, is_small, layered
 from captionist.model.alignment import Alignment
 from captionist.model.detector import CLASSES, find_nanodet, load_detector, write_detector
 from captionist.model.fusion import Decoded, VisionPrefixLM
@@ -106,7 +104,7 @@ def write_graphs(
     settings, width = model.decoder.config, model.decoder.config.n_embd
     resolution = model.config.encoder.resolution
 
-    small = precision == "int8" and by_picture(width)
+    small = precision == "int8" and is_small(width)
     batch = Dim("batch")
     seen = (torch.zeros(2, len(CLASSES), OBJECT_WIDTH),) if model.words else ()
     export_graph(
@@ -148,8 +146,11 @@ def write_graphs(
         if isinstance(model.encoder, HybridEncoder):  # a plain ViT has only one, for its patches
             quantize_convolutions(directory / ENCODER, feeds)
         quantize_products(directory / ENCODER)
-        quantize_decoder(directory / PREFILL)
-        (quantize_decoder if small else quantize_products_by_row)(directory / STEP)
+        quantize_products(directory / PREFILL, smooth_output=True)
+        if small:
+            quantize_products(directory / STEP, smooth_output=True)
+        else:
+            quantize_products_by_row(directory / STEP)
     share_weights(graphs, directory / WEIGHTS, half=precision != "fp32")
 
 

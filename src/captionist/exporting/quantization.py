@@ -30,7 +30,6 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 _BLOCK = 128
 _IN_INT8 = 4  # MatMulNBits' name for integer arithmetic
 _LARGE = 1_500_000_000  # bytes; more weights than this go beside the graph: protobuf holds less than 2 GiB
-_SMALL = 512  # the width of the widest small decoder
 _SMOOTHED = 0.3  # the share of the difference in size that moves from the inputs to the weights
 _SELECTING = ("Gather", "Reshape", "Slice", "Squeeze", "Unsqueeze")
 _KEPT = 6  # the first convolutions: with few channels and many pixels, int8 gains little there and costs most
@@ -102,9 +101,14 @@ def _quantize(
         )
 
 
-def quantize_products(path: Path) -> None:
-    """Rewrite a graph's matrix products with constant weights in place; all inputs of one share a scale."""
+def quantize_products(path: Path, smooth_output: bool = False) -> None:
+    """Rewrite a graph's matrix products with constant weights in place; all inputs of one share a scale.
+
+    smooth_output: even out what the output layer reads, for a prefill or a small decoder's step.
+    """
     _unfold(path)
+    if smooth_output:
+        _smooth_output(path)
     with _quiet():
         quantize_dynamic(
             path,
@@ -115,18 +119,6 @@ def quantize_products(path: Path) -> None:
             weight_type=QuantType.QInt8,
             use_external_data_format=weights_beside(path).exists(),
         )
-
-
-def quantize_decoder(path: Path) -> None:
-    """Like `quantize_products`, for a prefill or a small decoder's step: smooths the output layer first."""
-    _unfold(path)
-    _smooth_output(path)
-    quantize_products(path)
-
-
-def by_picture(width: int) -> bool:
-    """Whether the step of a decoder of that width reads one picture's captions at a time."""
-    return width <= _SMALL
 
 
 def quantize_products_by_row(path: Path) -> None:

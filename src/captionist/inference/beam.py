@@ -60,6 +60,8 @@ def beam_search(
             kept_tokens.append(tokens[going])
         rows, tokens = np.concatenate(kept_rows), np.concatenate(kept_tokens)
         if not rows.size:
+            if options.max_words is None:
+                return finished
             return [_by_their_ends(*each, options) for each in zip(finished, early, strict=True)]
         live = live.extend(rows, tokens, step.log_probs, ranked, step.attention)
         step = decoder.step(tokens, decoder.reorder(step.state, rows))

@@ -25,12 +25,11 @@ from captionist.errors import BundleError
 from captionist.inference.decoder import Step
 from captionist.inference.detector import Detector
 from captionist.inference.encoding import Encoding, Prepared
-from captionist.inference.form import PICTURE, Form
+from captionist.inference.form import PICTURE, Form, is_small
 from captionist.inference.sessions import known_providers, one_line, run, session_options
 from captionist.inference.threads import available_cores
 
 Floats = NDArray[np.float32]
-_SMALL = 512  # the width of the widest small decoder
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +84,8 @@ class OrtDecoder:
 
     def read(self, tokens: NDArray[np.int64], state: Cache) -> Step:
         """tokens: int64 [R, T]."""
-        pictures = np.unique(state.picture).tolist()
-        if PICTURE not in self._names and len(pictures) > 1:
+        if PICTURE not in self._names and len(state.prefix[0]) > 1:
+            pictures = np.unique(state.picture).tolist()
             groups = [np.flatnonzero(state.picture == picture) for picture in pictures]
             states = (state.of_picture(*each) for each in zip(pictures, groups, strict=True))
             steps = [self.read(tokens[rows], own) for rows, own in zip(groups, states, strict=True)]
@@ -100,13 +99,14 @@ class OrtDecoder:
         return Step(log_probs, attention, replace(state, own=tuple(own)))
 
     def feeds(self, tokens: NDArray[np.int64], state: Cache) -> dict[str, NDArray[Any]]:
-        """The inputs of step.onnx; if it reads one picture at a time, all rows must belong to the same one."""
+        """The inputs of step.onnx; if it reads one picture at a time, the state must be of a single one."""
+        if PICTURE not in self._names:
+            return dict(zip(self._names, (tokens, *state.prefix, *state.own), strict=True))
         pictures, places = np.unique(state.picture, return_inverse=True)
         prefix = state.prefix
         if len(pictures) < len(prefix[0]):  # some pictures are finished
             prefix = tuple(part[pictures] for part in prefix)
-        picture = [places] if PICTURE in self._names else []
-        return dict(zip(self._names, (tokens, *picture, *prefix, *state.own), strict=True))
+        return dict(zip(self._names, (tokens, places, *prefix, *state.own), strict=True))
 
     def reorder(self, state: Cache, rows: NDArray[np.int64]) -> Cache:
         """rows: int64 [R']. Nothing is copied if the rows stay as they are."""
@@ -153,7 +153,7 @@ class Engine:
         """
         if threads is not None and threads < 1:
             raise ValueError(f"threads must be at least 1, but it is {threads}")
-        small = bundle.config.decoder.width <= _SMALL
+        small = is_small(bundle.config.decoder.width)
         options = session_options(threads or available_cores(), spinning=not small)
         load = partial(_load, providers=known_providers(providers), form=Form(bundle.config))
         self._detector: Detector | None = None

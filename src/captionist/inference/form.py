@@ -33,6 +33,15 @@ Shapes = dict[str, tuple[int | None, ...]]
 name for different things, the graph's name comes first."""
 
 PICTURE = "picture"
+_SMALL = 512
+
+
+def is_small(width: int) -> bool:
+    """Whether a decoder of that width computes a step sooner than a second thread wakes up.
+
+    In int8, its step reads one picture's captions at a time.
+    """
+    return width <= _SMALL
 
 
 def layered(layers: int, *names: str) -> list[str]:

@@ -17,7 +17,7 @@ from captionist.captioner import Captioner
 from captionist.errors import BundleError, CaptionistError
 from captionist.exporting.graphs import WEIGHTS, Precision, export_decoder, export_graph, share_weights
 from captionist.exporting.public.checkpoint import Checkpoint, open_checkpoint
-from captionist.exporting.quantization import quantize_decoder, quantize_products, quantize_products_by_row
+from captionist.exporting.quantization import quantize_products, quantize_products_by_row
 
 _TOLERANCE = 1e-3
 _GRAPHS = (bundles.ENCODER, bundles.PREFILL, bundles.STEP)
@@ -84,7 +84,7 @@ def _write(checkpoint: Checkpoint, directory: Path, name: str, precision: Precis
     export_decoder(decoder, visual_tokens, model.positions - 2, directory)
     if precision == "int8":
         quantize_products(directory / bundles.ENCODER)
-        quantize_decoder(directory / bundles.PREFILL)
+        quantize_products(directory / bundles.PREFILL, smooth_output=True)
         quantize_products_by_row(directory / bundles.STEP)
     share_weights([directory / graph for graph in _GRAPHS], directory / WEIGHTS, half=precision != "fp32")
     bundles.write_config(directory, config)
